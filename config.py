@@ -1,0 +1,239 @@
+"""Every shared setting with its default and one line of meaning.
+
+`python config.py [--method NAME] [--decoder NAME]` prints this list together with the settings that
+a method and a decoder declare in their own files. A setting is changed on the command line of
+`train.py` by `KEY VALUE` pairs (`TRAIN.MAX_ITER 60000`); `load` refuses unknown keys and values of
+another type than the default's.
+"""
+
+import copy
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from easydict import EasyDict
+
+from utils.errors import UserError
+
+
+class Setting(NamedTuple):
+    """Default value (its type is the setting's type), meaning, and the accepted values if few."""
+
+    default: Any
+    meaning: str
+    choices: tuple = ()
+
+
+SETTINGS = {
+    "METHOD": Setting("srha", "training method, a name of network/methods (flag --method)"),
+    "EXPERIMENT": Setting("", "name of the experiment folder below LOG.DIR (flag --exp)"),
+    "SEED": Setting(304, "seed of initialisation, sample order, augmentation and training steps"),
+    "DEVICE": Setting(
+        "auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda")
+    ),
+    "PRECISION": Setting(
+        "float32",
+        "arithmetic of the forward pass; bfloat16 is autocast, losses and statistics stay float32",
+        choices=("float32", "bfloat16"),
+    ),
+    "WORKERS": Setting(4, "data loading processes of each training process"),
+    "DATASET": {
+        "SOURCE": Setting(["gtav"], "training datasets, comma-separated (flag --dataset)"),
+        "VALIDATION": Setting(
+            ["cityscapes", "bdd100k", "mapillary"],
+            "datasets judged during training, NAME or NAME:SPLIT (flag --val_dataset)",
+        ),
+        "LABEL_SPACE": Setting("", "classes that are trained; empty: those of the first source"),
+        "ROOT": Setting("", "folder that holds one folder for each dataset under its usual name"),
+        "GTAV_DIR": Setting(
+            "", "root of GTAV; empty: the environment variable GTAV_DIR, then ROOT/GTAV"
+        ),
+        "SYNTHIA_DIR": Setting("", "root of SYNTHIA-RAND-CITYSCAPES; then ROOT/SYNTHIA"),
+        "CITYSCAPES_DIR": Setting("", "root of Cityscapes; then ROOT/Cityscapes"),
+        "BDD_DIR": Setting("", "root of BDD100K; then ROOT/BDD100K"),
+        "MAPILLARY_DIR": Setting("", "root of Mapillary Vistas; then ROOT/Mapillary"),
+        "CAMVID_DIR": Setting("", "root of CamVid (SegNet release); then ROOT/camvid"),
+        "IDD_LITE_DIR": Setting("", "root of IDD-Lite; then ROOT/idd_lite"),
+        "CLASS_UNIFORM_FRACTION": Setting(
+            0.5, "share of an epoch's crops drawn around class centroids; 0 switches it off"
+        ),
+        "CLASS_UNIFORM_TILE": Setting(1024, "pixels; side of the label tiles that give centroids"),
+        "CACHE_DIR": Setting("cache", "folder for class centroids, which are computed once"),
+    },
+    "TRANSFORM": {
+        "SCALE": Setting([0.5, 2.0], "range of the random scale"),
+        "CROP_SIZE": Setting([768, 768], "pixels, height and width of a training crop"),
+        "FLIP": Setting(0.5, "probability of a horizontal flip"),
+        "JITTER": Setting([0.4, 0.4, 0.4, 0.1], "brightness, contrast, saturation, hue"),
+        "JITTER_PROBABILITY": Setting(0.5, "probability of colour jitter"),
+        "BLUR_SIGMA": Setting([0.15, 1.3], "pixels, range of the Gaussian blur"),
+        "BLUR_PROBABILITY": Setting(1.0, "probability of blur (published: always)"),
+    },
+    "TRUNK": {
+        "NAME": Setting("resnet50", "backbone, a name of network/trunks.py (flag --trunk)"),
+        "OUTPUT_STRIDE": Setting(16, "stride of layer 4", choices=(8, 16, 32)),
+        "WEIGHTS": Setting(
+            "imagenet",
+            "imagenet (torchvision's IMAGENET1K_V1), none, or a path to a state dict",
+        ),
+    },
+    "DECODER": {
+        "NAME": Setting("deeplabv3plus", "decoder, a name of network/decoders.py (flag --decoder)"),
+    },
+    "TRAIN": {
+        "MAX_ITER": Setting(60000, "optimizer steps"),
+        "BATCH_SIZE": Setting(8, "images in an optimizer step, over all processes"),
+        "BATCH_PER_PROCESS": Setting(
+            4, "at most so many images in one forward pass; the rest of the batch is accumulated"
+        ),
+        "LR_ENCODER": Setting(0.005, "learning rate of the trunk"),
+        "LR_DECODER": Setting(0.01, "learning rate of everything else"),
+        "MOMENTUM": Setting(0.9, "of SGD"),
+        "WEIGHT_DECAY": Setting(5e-4, "of everything trained, norms and biases too (as published)"),
+        "POLY_POWER": Setting(0.9, "both rates fall by (1 - step / MAX_ITER) ** POLY_POWER"),
+        "SYNC_BATCH_NORM": Setting(True, "batch statistics over all GPUs"),
+    },
+    "VALID": {
+        "EVERY": Setting(5000, "steps between validations; the last step is always judged"),
+        "BATCH_SIZE": Setting(1, "images of equal size in one evaluation pass"),
+        "MAX_IMAGES": Setting(0, "judge only so many images of each domain while training; 0: all"),
+    },
+    "LOG": {
+        "DIR": Setting("logs", "folder of the experiment folders"),
+        "EVERY": Setting(50, "steps between log entries"),
+        "PICTURES_EVERY": Setting(
+            2000, "steps between prediction pictures in TensorBoard; 0: none"
+        ),
+        "CHECKPOINT_EVERY": Setting(1000, "steps between checkpoints"),
+    },
+}
+
+
+def walk(settings: dict, prefix: str = "") -> Iterator[tuple[str, Setting]]:
+    """Yield (dotted key, Setting) for each leaf of a settings tree, in order."""
+    for name, value in settings.items():
+        if isinstance(value, Setting):
+            yield prefix + name, value
+        else:
+            yield from walk(value, f"{prefix}{name}.")
+
+
+def merge(*trees: dict) -> dict:
+    """Join settings trees; the same key in two of them is an error of the programmer."""
+    merged: dict = {}
+    for tree in trees:
+        for name, value in tree.items():
+            if isinstance(value, Setting):
+                if name in merged:
+                    raise KeyError(f"setting {name} is declared twice")
+                merged[name] = value
+            else:
+                merged[name] = merge(merged.get(name, {}), value)
+    return merged
+
+
+def load(overrides: dict[str, Any], *declared: dict) -> EasyDict:
+    """Resolve settings: the defaults of SETTINGS and of the `declared` trees, then `overrides`.
+
+    `overrides` maps dotted keys to text (from a command line) or to values (from a checkpoint).
+    Raises UserError for an unknown key, naming the closest one, and for a value of another type.
+    """
+    known = dict(walk(merge(SETTINGS, *declared)))
+    unknown = [key for key in overrides if key not in known]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0].upper(), known, n=1, cutoff=0.3)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UserError(
+            f"unknown setting {unknown[0]}{hint} (python config.py lists the settings; each method "
+            "and decoder has its own beside the shared ones)"
+        )
+    cfg = EasyDict()
+    for key, setting in known.items():
+        value = copy.deepcopy(setting.default)
+        if key in overrides:
+            value = _convert(key, overrides[key], setting)
+        *path, leaf = key.split(".")
+        branch = cfg
+        for name in path:
+            branch = branch.setdefault(name, EasyDict())
+        branch[leaf] = value
+    return cfg
+
+
+def flatten(cfg: dict, prefix: str = "") -> dict[str, Any]:
+    """Turn a resolved settings tree into {dotted key: plain value}, as checkpoints store it."""
+    flat: dict[str, Any] = {}
+    for name, value in cfg.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
+    """Read `KEY VALUE KEY VALUE …` from a command line into {key: text}."""
+    if len(pairs) % 2:
+        raise UserError(f"settings are KEY VALUE pairs; {pairs[-1]!r} has no value")
+    keys = list(pairs[0::2])
+    for key in keys:
+        if key.startswith("-"):
+            raise UserError(f"unknown option {key}; see --help")
+        if keys.count(key) > 1:
+            raise UserError(f"setting {key} is given twice")
+    return dict(zip(keys, pairs[1::2], strict=True))
+
+
+def _convert(key: str, value: Any, setting: Setting) -> Any:
+    """Bring `value` to the type of the setting's default, or raise UserError."""
+    default = setting.default
+    if isinstance(default, list):
+        items = value
+        if isinstance(value, str):
+            items = [item.strip() for item in value.strip("[]() ").split(",") if item.strip()]
+        if not isinstance(items, (list, tuple)):
+            raise _wrong_type(key, value, "a comma-separated list")
+        # A list of numbers has a fixed length and meaning by position; a list of names does not.
+        if default and not isinstance(default[0], str) and len(items) != len(default):
+            raise _wrong_type(key, value, f"{len(default)} comma-separated numbers")
+        element = Setting(default[0] if default else "", "")
+        return [_convert(key, item, element) for item in items]
+    if isinstance(default, bool):
+        words = {"true": True, "on": True, "yes": True, "1": True}
+        words |= {"false": False, "off": False, "no": False, "0": False}
+        if str(value).lower() not in words:
+            raise _wrong_type(key, value, "true or false")
+        converted: Any = words[str(value).lower()]
+    elif isinstance(default, str):
+        converted = str(value)
+    else:
+        try:
+            converted = type(default)(value)
+        except (TypeError, ValueError):
+            kind = "a whole number" if isinstance(default, int) else "a number"
+            raise _wrong_type(key, value, kind) from None
+        if isinstance(default, int) and isinstance(value, float) and converted != value:
+            raise _wrong_type(key, value, "a whole number")
+    if setting.choices and converted not in setting.choices:
+        raise _wrong_type(key, value, "one of " + ", ".join(map(str, setting.choices)))
+    return converted
+
+
+def _wrong_type(key: str, value: Any, expected: str) -> UserError:
+    return UserError(f"setting {key} is {value!r}; expected {expected}")
+
+
+def describe(settings: dict) -> str:
+    """Return the list of settings as text: key, default, meaning, choices."""
+    lines = []
+    for key, (default, meaning, choices) in walk(settings):
+        shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)
+        options = f" [{' | '.join(map(str, choices))}]" if choices else ""
+        lines.append(f"{key} = {shown}\n    {meaning}{options}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    from utils.cli import print_settings
+
+    print_settings()

@@ -1,0 +1,53 @@
+"""Datasets by name, and where their files are."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from datasets.bdd100k import BDD100K
+from datasets.camvid import CamVid
+from datasets.cityscapes import Cityscapes
+from datasets.dataset import SegmentationDataset
+from datasets.gtav import GTAV
+from datasets.idd_lite import IDDLite
+from datasets.mapillary import Mapillary
+from datasets.synthia import Synthia
+from utils.errors import UserError, unknown_name
+
+DATASETS: dict[str, type[SegmentationDataset]] = {
+    dataset.name: dataset
+    for dataset in (GTAV, Synthia, Cityscapes, BDD100K, Mapillary, CamVid, IDDLite)
+}
+
+
+def dataset_class(name: str) -> type[SegmentationDataset]:
+    """Return the class registered as `name`; UserError with the known names otherwise."""
+    if name not in DATASETS:
+        raise unknown_name("dataset", name, DATASETS)
+    return DATASETS[name]
+
+
+def find_root(dataset: type[SegmentationDataset], cfg: Any) -> Path:
+    """Return a dataset's root: its setting, else the environment variable, else DATASET.ROOT."""
+    key = dataset.root_setting
+    root = cfg.DATASET[key] or os.environ.get(key)
+    if root:
+        return Path(root)
+    if cfg.DATASET.ROOT:
+        return Path(cfg.DATASET.ROOT) / dataset.folder
+    raise UserError(
+        f"where is {dataset.title}? Set DATASET.{key} or the environment variable {key} to its "
+        f"root, or DATASET.ROOT to the folder that holds {dataset.folder}"
+    )
+
+
+def build_dataset(name: str, split: str, cfg: Any, **options: Any) -> SegmentationDataset:
+    """Return a split of the dataset `name`; `options` go to the constructor."""
+    dataset = dataset_class(name)
+    return dataset(find_root(dataset, cfg), split, **options)
+
+
+def parse_domain(text: str) -> tuple[str, str]:
+    """Split NAME or NAME:SPLIT into name and split; the split is val by default."""
+    name, _, split = text.partition(":")
+    return name, split or "val"

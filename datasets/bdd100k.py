@@ -1,0 +1,28 @@
+"""BDD100K, semantic segmentation part (Yu et al., CVPR 2020): 1280×720 dash cameras, USA."""
+
+from pathlib import Path
+
+from datasets.dataset import SegmentationDataset
+from datasets.files import by_key, first_folder, pair
+from datasets.label_spaces import CITYSCAPES19, identity
+
+
+class BDD100K(SegmentationDataset):
+    """`images/{split}` or `images/10k/{split}`; `labels/{split}` or `labels/sem_seg/masks/{split}`.
+
+    Labels are `X_train_id.png` in the older release, `X.png` in today's.
+    """
+
+    name = "bdd100k"
+    title = "BDD100K"
+    root_setting = "BDD_DIR"
+    folder = "BDD100K"
+    label_maps = {"cityscapes19": identity(CITYSCAPES19)}
+
+    @classmethod
+    def files(cls, root: Path, split: str) -> list[tuple[Path, Path]]:
+        images = first_folder(root / "images" / split, root / "images" / "10k" / split)
+        labels = first_folder(
+            root / "labels" / split, root / "labels" / "sem_seg" / "masks" / split
+        )
+        return pair(by_key(images, "*", ".jpg"), by_key(labels, "*", "_train_id.png", ".png"))

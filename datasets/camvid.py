@@ -1,0 +1,29 @@
+"""CamVid (Brostow et al., 2009) as released with SegNet: 480×360, Cambridge, 11 classes."""
+
+from pathlib import Path
+
+from datasets.dataset import SegmentationDataset
+from datasets.files import by_key, first_folder, pair
+
+
+class CamVid(SegmentationDataset):
+    """`{train,val,test}/X.jpg` (or .png) and `{train,val,test}annot/X.png`."""
+
+    name = "camvid"
+    title = "CamVid"
+    root_setting = "CAMVID_DIR"
+    folder = "camvid"
+    splits = ("train", "val", "test")
+    # 10, bicyclist, is rider and bicycle in one: a bicycle in the 19 classes, and void in the
+    # groups, which tell living things from vehicles.
+    label_maps = {
+        "cityscapes19": {0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9: 11, 10: 18},
+        "idd_lite7": {0: 6, 1: 5, 2: 4, 3: 0, 4: 1, 5: 5, 6: 4, 7: 4, 8: 3, 9: 2},
+    }
+    class_means = {"mIoU": (0, 1, 2, 4, 5, 7, 8, 10, 11, 13, 18)}
+
+    @classmethod
+    def files(cls, root: Path, split: str) -> list[tuple[Path, Path]]:
+        images = by_key(first_folder(root / split), "*", ".jpg", ".png")
+        labels = by_key(first_folder(root / f"{split}annot"), "*", ".png")
+        return pair(images, labels)

@@ -1,0 +1,106 @@
+"""Where the classes are: per label tile and class, the centre of mass of its pixels."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.dataset import SegmentationDataset
+from datasets.files import read_label
+
+
+class ClassCentroids(NamedTuple):
+    """Centroids of one class: image indices (int64 [n]), x and y (float32 [n], label pixels)."""
+
+    indices: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+
+
+def tile_centroids(label: np.ndarray, tile: int, num_classes: int) -> np.ndarray:
+    """Return float32 [n, 3] of (class, x, y), one row per tile and class present in it.
+
+    `label` is uint8 [H, W] of train ids; tiles have `tile`² pixels, and those at the right and
+    bottom are partial, so that every pixel counts. x and y are centres of mass in pixels of the
+    whole label, 0 being the centre of the first.
+    """
+    height, width = label.shape
+    columns = -(-width // tile)
+    tiles = (np.arange(height) // tile)[:, None] * columns + np.arange(width) // tile
+    cells = (tiles * 256 + label).ravel()
+    counts = np.bincount(cells)
+    x = np.bincount(cells, np.tile(np.arange(width, dtype=float), height))
+    y = np.bincount(cells, np.repeat(np.arange(height, dtype=float), width))
+    present = np.flatnonzero(counts)
+    present = present[present % 256 < num_classes]
+    rows = [present % 256, x[present] / counts[present], y[present] / counts[present]]
+    return np.stack(rows, axis=1).astype(np.float32)
+
+
+def load_or_compute(
+    dataset: SegmentationDataset,
+    tile: int,
+    cache_dir: Path | str,
+    num_classes: int,
+    workers: int,
+) -> list[ClassCentroids]:
+    """Return the centroids of each class, from the cache or by reading all labels once.
+
+    `workers` processes read (0: this one does). The cache is a file of `cache_dir` that is replaced
+    in one step; its name is a hash of dataset, split, label table, tile, and of names and sizes of
+    the label files below the root (not of what is in them), so it moves with the data.
+    Of several training processes let one call this before the others. UserError for an unreadable
+    label.
+    """
+    key = _cache_key(dataset, tile, num_classes)
+    cache = Path(cache_dir) / f"centroids_{dataset.name}_{dataset.split}_{key}.npz"
+    if cache.is_file():
+        with np.load(cache) as stored:
+            rows = stored["rows"]
+    else:
+        rows = _compute(dataset, tile, num_classes, workers)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary = cache.with_suffix(f".{os.getpid()}.npz")
+        np.savez(temporary, rows=rows)
+        os.replace(temporary, cache)
+    by_class = [rows[rows[:, 1] == train_id] for train_id in range(num_classes)]
+    return [ClassCentroids(r[:, 0].astype(np.int64), r[:, 2], r[:, 3]) for r in by_class]
+
+
+def _compute(dataset: SegmentationDataset, tile: int, num_classes: int, workers: int) -> np.ndarray:
+    """Return float32 [n, 4] of (image index, class, x, y); float32 is exact to 2²⁴ images."""
+    work = partial(_centroids_of, dataset.label_table, tile, num_classes)
+    paths = dataset.label_paths
+    progress = partial(
+        tqdm, total=len(paths), desc=f"class centroids of {dataset.title}", disable=None
+    )
+    if workers == 0:
+        return _join(progress(map(work, paths)))
+    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return _join(progress(pool.map(work, paths, chunksize=16)))
+
+
+def _centroids_of(table: np.ndarray, tile: int, num_classes: int, path: Path) -> np.ndarray:
+    return tile_centroids(table.take(read_label(path).numpy()), tile, num_classes)
+
+
+def _join(results: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.insert(rows, 0, index, axis=1) for index, rows in enumerate(results)])
+
+
+def _cache_key(dataset: SegmentationDataset, tile: int, num_classes: int) -> str:
+    files = [
+        (path.relative_to(dataset.root).as_posix(), path.stat().st_size)
+        for path in dataset.label_paths
+    ]
+    table = dataset.label_table.tolist()
+    parts = [dataset.name, dataset.split, dataset.label_space.name, table, tile, num_classes, files]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,127 @@
+"""The reader that all datasets share: file list + label table → samples."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from datasets.files import read_image, read_label
+from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening, lookup_table
+from utils.errors import UserError, unknown_name
+
+
+class SegmentationDataset(torch.utils.data.Dataset):
+    """Images and labels of one split of one dataset.
+
+    A dataset is a subclass that fills in the class attributes and `files`:
+    `name` is what users type, `title` what they read; `root_setting` the setting below DATASET and
+    the environment variable that hold its root, `folder` its name below DATASET.ROOT; `label_space`
+    the classes it is annotated in; `label_maps` a table for each label space that its files are
+    mapped to directly (number in the file → train id, all others void); `class_means` the named
+    means over classes of the native label space, if they are not just the mean of all of them.
+
+    An instance has `image_paths` and `label_paths` (sorted, of equal length), `label_space` and
+    `means` ({name: train ids to average}, first the mIoU) of the label space that was asked for.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    root_setting: ClassVar[str]
+    folder: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    label_space: LabelSpace = CITYSCAPES19
+    label_maps: ClassVar[dict[str, dict[int, int]]]
+    class_means: ClassVar[dict[str, tuple[int, ...]]] = {}
+
+    @classmethod
+    def files(cls, root: Path, split: str) -> list[tuple[Path, Path]]:
+        """Return (image, label) paths, sorted; UserError says which path was looked for."""
+        raise NotImplementedError
+
+    def __init__(
+        self,
+        root: Path | str,
+        split: str,
+        label_space: LabelSpace | None = None,
+        transform: Callable | None = None,
+        seed: int = 0,
+        domain: int = 0,
+        stream: str = "source",
+    ):
+        """List the files of a split.
+
+        `transform(image, label, centroid) → (image, label)` draws from torch's global generator,
+        which stands on (`seed`, epoch, index, `stream`) meanwhile. `domain` is handed through.
+        UserError for an unknown split, missing files, or a label space without a table.
+        """
+        if split not in self.splits:
+            raise unknown_name(f"split of {self.title}", split, self.splits)
+        self.root, self.split = Path(root), split
+        try:
+            pairs = self.files(self.root, split)
+        except UserError as error:
+            raise UserError(
+                f"{self.title} {split}: {error} (its root is {root}; DATASET.{self.root_setting}, "
+                f"the environment variable {self.root_setting}, or DATASET.ROOT changes it)"
+            ) from None
+        self.image_paths = [image for image, _ in pairs]
+        self.label_paths = [label for _, label in pairs]
+        native, self.label_space = self.label_space, label_space or self.label_space
+        self.label_table = self._label_table(native)
+        self.means = {"mIoU": tuple(range(len(self.label_space)))}
+        if self.label_space == native:
+            self.means |= self.class_means
+        self.transform, self.seed, self.domain, self.stream = transform, seed, domain, stream
+
+    def _label_table(self, native: LabelSpace) -> np.ndarray:
+        """Return uint8[256] from numbers in label files to train ids of `self.label_space`."""
+        if self.label_space.name in self.label_maps:
+            return lookup_table(self.label_maps[self.label_space.name])
+        coarser = coarsening(native, self.label_space)
+        if coarser is None:
+            raise UserError(
+                f"{self.title} has labels in {native.name}, and no table leads from there to "
+                f"{self.label_space.name}"
+            )
+        return coarser[lookup_table(self.label_maps[native.name])]
+
+    def __len__(self) -> int:
+        return len(self.image_paths)
+
+    def relative_list(self) -> list[str]:
+        """Return the image paths below the root, with forward slashes."""
+        return [path.relative_to(self.root).as_posix() for path in self.image_paths]
+
+    def __getitem__(self, key: int | tuple[int, int, tuple[float, float] | None]) -> dict[str, Any]:
+        """Read a sample; `key` is an index, or (epoch, index, centroid (x, y) or None).
+
+        Returns `image` (the transform's, float32 [3, H, W]; without one uint8), `label` (int64
+        [H, W] of train ids), `index` and `domain`. UserError for an unreadable file and for an
+        image and label of different size.
+        """
+        epoch, index, centroid = key if isinstance(key, tuple) else (0, key, None)
+        image = read_image(self.image_paths[index])
+        numbers = read_label(self.label_paths[index])
+        label = torch.from_numpy(self.label_table.take(numbers.numpy()))
+        if image.shape[1:] != label.shape:
+            sizes = [f"{w}×{h}" for h, w in (image.shape[1:], label.shape)]
+            raise UserError(
+                f"image and label differ in size: {self.image_paths[index]} is {sizes[0]}, "
+                f"{self.label_paths[index]} is {sizes[1]} pixels"
+            )
+        if self.transform is not None:
+            # Seeds the CPU generator alone: torch.manual_seed would reseed CUDA as well.
+            with torch.random.fork_rng(devices=[]):
+                seed = sample_seed(self.seed, epoch, index, self.stream)
+                torch.default_generator.manual_seed(seed)
+                image, label = self.transform(image, label, centroid)
+        return {"image": image, "label": label.long(), "index": index, "domain": self.domain}
+
+
+def sample_seed(seed: int, epoch: int, index: int, stream: str) -> int:
+    """Return the 63-bit seed of a sample's augmentation, the same on every machine."""
+    text = f"{seed}/{epoch}/{index}/{stream}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

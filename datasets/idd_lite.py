@@ -1,0 +1,24 @@
+"""IDD-Lite (Varma et al., WACV 2019; the small release): 320×227, Indian streets, 7 groups."""
+
+from pathlib import Path
+
+from datasets.dataset import SegmentationDataset
+from datasets.files import by_key, first_folder, pair
+from datasets.label_spaces import IDD_LITE7, identity
+
+
+class IDDLite(SegmentationDataset):
+    """`leftImg8bit/{split}/{drive}/X_image.jpg` and `gtFine/{split}/{drive}/X_label.png`."""
+
+    name = "idd_lite"
+    title = "IDD-Lite"
+    root_setting = "IDD_LITE_DIR"
+    folder = "idd_lite"
+    label_space = IDD_LITE7
+    label_maps = {"idd_lite7": identity(IDD_LITE7)}
+
+    @classmethod
+    def files(cls, root: Path, split: str) -> list[tuple[Path, Path]]:
+        images = by_key(first_folder(root / "leftImg8bit" / split), "*/*", "_image.jpg")
+        labels = by_key(first_folder(root / "gtFine" / split), "*/*", "_label.png")
+        return pair(images, labels)

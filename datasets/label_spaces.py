@@ -1,0 +1,125 @@
+"""Label spaces (which classes there are) and the tables that lead from one to another."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+VOID = 255
+"""Train id of pixels that take part in no loss and no score."""
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """Named classes; a class's train id is its position. `colours` are RGB, 0–255."""
+
+    name: str
+    classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+def _label_space(name: str, palette: dict[str, tuple[int, int, int]]) -> LabelSpace:
+    return LabelSpace(name, tuple(palette), tuple(palette.values()))
+
+
+# Names, order and colours of the Cityscapes evaluation.
+CITYSCAPES19 = _label_space(
+    "cityscapes19",
+    {
+        "road": (128, 64, 128),
+        "sidewalk": (244, 35, 232),
+        "building": (70, 70, 70),
+        "wall": (102, 102, 156),
+        "fence": (190, 153, 153),
+        "pole": (153, 153, 153),
+        "traffic light": (250, 170, 30),
+        "traffic sign": (220, 220, 0),
+        "vegetation": (107, 142, 35),
+        "terrain": (152, 251, 152),
+        "sky": (70, 130, 180),
+        "person": (220, 20, 60),
+        "rider": (255, 0, 0),
+        "car": (0, 0, 142),
+        "truck": (0, 0, 70),
+        "bus": (0, 60, 100),
+        "train": (0, 80, 100),
+        "motorcycle": (0, 0, 230),
+        "bicycle": (119, 11, 32),
+    },
+)
+
+# The level-1 groups of the India Driving Dataset.
+IDD_LITE7 = _label_space(
+    "idd_lite7",
+    {
+        "drivable": (128, 64, 128),
+        "non-drivable": (244, 35, 232),
+        "living thing": (220, 20, 60),
+        "vehicle": (0, 0, 142),
+        "roadside object": (220, 220, 0),
+        "far object": (70, 70, 70),
+        "sky": (70, 130, 180),
+    },
+)
+
+LABEL_SPACES = {space.name: space for space in (CITYSCAPES19, IDD_LITE7)}
+
+# Label file of Cityscapes ("ids") → train id.
+CITYSCAPES_IDS = {
+    **{7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9},
+    **{23: 10, 24: 11, 25: 12, 26: 13, 27: 14, 28: 15, 31: 16, 32: 17, 33: 18},
+}
+
+# (fine, coarse) → {class of the fine space: class of the coarse space}
+_COARSENINGS = {
+    ("cityscapes19", "idd_lite7"): {
+        "road": "drivable",
+        "sidewalk": "non-drivable",
+        "terrain": "non-drivable",
+        "person": "living thing",
+        "rider": "living thing",
+        "car": "vehicle",
+        "truck": "vehicle",
+        "bus": "vehicle",
+        "train": "vehicle",
+        "motorcycle": "vehicle",
+        "bicycle": "vehicle",
+        "wall": "roadside object",
+        "fence": "roadside object",
+        "pole": "roadside object",
+        "traffic light": "roadside object",
+        "traffic sign": "roadside object",
+        "building": "far object",
+        "vegetation": "far object",
+        "sky": "sky",
+    },
+}
+
+
+def lookup_table(mapping: dict[int, int]) -> np.ndarray:
+    """Return uint8[256] that takes each key to its value and every other number to VOID."""
+    table = np.full(256, VOID, dtype=np.uint8)
+    table[list(mapping)] = list(mapping.values())
+    return table
+
+
+def identity(space: LabelSpace) -> dict[int, int]:
+    """Return the mapping of label files that hold the train ids of `space` already."""
+    return {train_id: train_id for train_id in range(len(space))}
+
+
+def coarsening(fine: LabelSpace, coarse: LabelSpace) -> np.ndarray | None:
+    """Return uint8[256] from train ids of `fine` to those of `coarse`; VOID stays VOID.
+
+    The same space twice gives the identity; None where no table leads from one to the other.
+    """
+    if fine == coarse:
+        return lookup_table(identity(fine))
+    names = _COARSENINGS.get((fine.name, coarse.name))
+    if names is None:
+        return None
+    return lookup_table(
+        {fine.classes.index(old): coarse.classes.index(new) for old, new in names.items()}
+    )

@@ -1,0 +1,56 @@
+"""What every training method is: one module with two verbs, wrapped whole by DDP."""
+
+from typing import Any
+
+from easydict import EasyDict
+from torch import Tensor, nn
+
+from network.decoders import decoder_class
+from network.trunks import build_trunk
+
+
+class Method(nn.Module):
+    """A trunk, a decoder and a way to train them.
+
+    Training: `method(batch)` returns a dict of named, weighted scalar losses; all forward passes
+    happen in that one call, and the engine takes one backward of their sum. `batch` holds `image`
+    `[B, 3, H, W]`, `label` `[B, H, W]`, `index`, `domain` and `step`. Evaluation: `method(images)`
+    returns logits `[B, K, H, W]`. All that must survive a restart is in the `state_dict`.
+    A method declares its settings in `settings`, a tree as in `config.py`. With `pretrained` off
+    no weights are read, because a checkpoint will fill them in.
+    """
+
+    settings: dict[str, Any] = {}
+
+    def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
+        super().__init__()
+        self.num_classes = num_classes
+        weights = cfg.TRUNK.WEIGHTS if pretrained else "none"
+        self.trunk = build_trunk(cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights)
+        self.decoder = decoder_class(cfg.DECODER.NAME)(self.trunk, num_classes, cfg)
+
+    def forward(self, inputs: dict[str, Any] | Tensor) -> dict[str, Tensor] | Tensor:
+        """Losses by name for a batch (training), logits for images (evaluation)."""
+        if isinstance(inputs, dict):
+            return self.training_losses(inputs)
+        return self.predict(inputs)
+
+    def training_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Return the named, weighted losses of one batch."""
+        raise NotImplementedError
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Return the logits `[B, K, H, W]` of images `[B, 3, H, W]`."""
+        return self.decoder(self.trunk(images), images.shape[-2:]).logits
+
+    def after_step(self, step: int) -> None:
+        """Update what the optimizer does not: teachers, memories, bases. Default: nothing."""
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters by group (trunk, decoder, other), each once."""
+        groups: dict[str, list[nn.Parameter]] = {"trunk": [], "decoder": [], "other": []}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                part = name.split(".")[0]
+                groups[part if part in groups else "other"].append(parameter)
+        return groups

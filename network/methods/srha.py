@@ -1,0 +1,173 @@
+"""SRHA (Neural Networks 2025), also published as SRMA (arXiv 2404.13701).
+
+The image's low-level feature and a copy whose regions swapped styles (SRM) pass the student as one
+batch; a frozen neutral network sees them too, and both streams are aligned with what it says of the
+original (HAC / MLA). Both predictions are supervised and pulled together (PCPC).
+"""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from easydict import EasyDict
+from torch import Tensor, nn
+
+from config import Setting
+from loss.consistency import jensen_shannon
+from network.alignment import HierarchicalAlignment
+from network.methods.method import Method
+from network.rearrangement import SemanticRearrangement, eliminate_style
+from network.trunks import Trunk, build_trunk
+
+
+class SRHA(Method):
+    """Semantic rearrangement and hierarchical alignment; every part is a setting of its own."""
+
+    settings = {
+        "STEM_FROZEN": Setting(True, "layer 0 keeps its pretrained weights and statistics"),
+        "STYLE_ELIMINATION": Setting(
+            True, "normalise what enters layer 1 per image and channel, in evaluation too"
+        ),
+        "SRM": {
+            "ENABLED": Setting(True, "train on a second stream with rearranged regional styles"),
+            "CONCENTRATION": Setting(2**-6, "α of the Dirichlet weights that mix styles"),
+            "SCOPE": Setting("image", "where styles are borrowed from", choices=("image", "batch")),
+            "VOID_IS_REGION": Setting(True, "void is a region, in SRM and in regional alignment"),
+        },
+        "TEACHER": {
+            "WEIGHTS": Setting("", "the neutral weights, as TRUNK.WEIGHTS; empty: the same"),
+            "BATCH_STATISTICS": Setting(
+                True, "the teacher's batch norm uses batch statistics, not those of pretraining"
+            ),
+            "STREAMS": Setting(
+                "both",
+                "what the teacher's batch statistics see; original halves its cost",
+                choices=("both", "original"),
+            ),
+        },
+        "ALIGN": {
+            "GLOBAL": Setting([0.4, 0.6, 0.8, 1.0], "weights of global alignment, layers 1-4"),
+            "REGIONAL": Setting([0.4, 0.6, 0.8, 1.0], "weights of regional alignment, layers 1-4"),
+            "LOCAL": Setting([0.4, 0.6, 0.8, 1.0], "weights of local alignment, layers 1-4"),
+        },
+        "CONSISTENCY": {
+            "WEIGHT": Setting(10.0, "weight of the JS divergence between the streams; 0: off"),
+        },
+    }
+
+    def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
+        super().__init__(cfg, num_classes, pretrained)
+        self.after = {0: eliminate_style} if cfg.STYLE_ELIMINATION else {}
+        self.stem_frozen = cfg.STEM_FROZEN
+        if self.stem_frozen:
+            self.trunk.layer0.requires_grad_(False)
+        void_is_region = cfg.SRM.VOID_IS_REGION
+        self.rearrangement = None
+        if cfg.SRM.ENABLED:
+            self.rearrangement = SemanticRearrangement(
+                num_classes, cfg.SRM.CONCENTRATION, cfg.SRM.SCOPE, void_is_region
+            )
+        self.consistency_weight = cfg.CONSISTENCY.WEIGHT
+        self.alignment = HierarchicalAlignment(
+            num_classes, cfg.ALIGN.GLOBAL, cfg.ALIGN.REGIONAL, cfg.ALIGN.LOCAL, void_is_region
+        )
+        self.teacher, self.teacher_stem = None, None
+        if self.alignment.last_layer:
+            weights = cfg.TEACHER.WEIGHTS or cfg.TRUNK.WEIGHTS
+            teacher = build_trunk(
+                cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights if pretrained else "none"
+            )
+            # The neutral layer 0 is the student's own while that is frozen at the same weights.
+            if not self.stem_frozen or weights != cfg.TRUNK.WEIGHTS:
+                self.teacher_stem = teacher.layer0.requires_grad_(False)
+            self.teacher = _Teacher(
+                teacher, self.alignment.last_layer, cfg.TEACHER.BATCH_STATISTICS
+            )
+            self.teacher_sees_both = cfg.TEACHER.STREAMS == "both"
+        self.train()
+
+    def train(self, mode: bool = True) -> "SRHA":
+        """Switch to training; a frozen layer 0 keeps the statistics of pretraining."""
+        super().train(mode)
+        if self.stem_frozen:
+            self.trunk.layer0.eval()
+        if self.teacher_stem is not None:
+            self.teacher_stem.eval()
+        return self
+
+    def training_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Return CE, auxiliary CE, the alignment terms and the consistency term, weighted."""
+        images, labels = batch["image"], batch["label"]
+        with torch.no_grad() if self.stem_frozen else nullcontext():
+            original = self.trunk(images, stop=0)[0]
+        streams = original
+        if self.rearrangement is not None:
+            streams = torch.cat([original, self.rearrangement(original, labels)])
+            labels = torch.cat([labels, labels])
+
+        features = self.trunk(streams, start=1, after=self.after)
+        output = self.decoder(features, images.shape[-2:])
+        losses = self.decoder.losses(output, labels)
+        if self.teacher is not None:
+            targets = self._targets(images, streams, batch["label"])
+            losses |= self.alignment(features, targets, batch["label"])
+        if self.rearrangement is not None and self.consistency_weight:
+            divergence = jensen_shannon(*output.logits.chunk(2))
+            losses["consistency"] = self.consistency_weight * divergence
+        return losses
+
+    @torch.no_grad()
+    def _targets(self, images: Tensor, streams: Tensor, labels: Tensor) -> dict[int, Tensor]:
+        """Neutral features {i: `[B, C, h, w]`} of the B original images.
+
+        The rearranged stream is there for the teacher's batch statistics alone (as published).
+        """
+        if self.teacher_stem is not None:
+            streams = self.teacher_stem(images)
+            if self.rearrangement is not None and self.teacher_sees_both:
+                streams = torch.cat([streams, self.rearrangement(streams, labels)])
+        elif not self.teacher_sees_both:
+            streams = streams[: len(images)]
+        features = self.teacher(streams, self.after)
+        return {i: feature[: len(images)] for i, feature in features.items()}
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Return logits `[B, K, H, W]`: the baseline's network with style elimination."""
+        features = self.trunk(images, after=self.after)
+        return self.decoder(features, images.shape[-2:]).logits
+
+
+class _Teacher(nn.Module):
+    """Layers 1 to `last` of a frozen trunk.
+
+    With batch statistics, its batch norms lose their running ones and stay in training mode: that
+    way they synchronise over GPUs as the student's (SyncBatchNorm in eval mode never does).
+    """
+
+    def __init__(self, trunk: Trunk, last: int, batch_statistics: bool):
+        super().__init__()
+        self.last = last
+        self.batch_statistics = batch_statistics
+        for i in range(last + 1, 5):
+            setattr(trunk, f"layer{i}", nn.Identity())
+        trunk.layer0 = nn.Identity()
+        self.trunk = trunk.requires_grad_(False)
+        if batch_statistics:
+            for norm in self._batch_norms():
+                norm.track_running_stats = False
+                norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+
+    def _batch_norms(self) -> list[nn.Module]:
+        return [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+    def train(self, mode: bool = True) -> "_Teacher":
+        """Stay in evaluation mode, but for batch norms that use batch statistics."""
+        super().train(False)
+        if self.batch_statistics:
+            for norm in self._batch_norms():
+                norm.train()
+        return self
+
+    def forward(self, x: Tensor, after: dict) -> dict[int, Tensor]:
+        """Features of layers 1 to `last` for the layer-0 feature `x`."""
+        return self.trunk(x, start=1, stop=self.last, after=after)

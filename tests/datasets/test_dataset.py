@@ -1,0 +1,227 @@
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from trees import camvid_tree, layout_tree, write_grey, write_image, write_palette, write_split_mat
+
+import config
+from datasets import DATASETS, build_dataset, parse_domain
+from datasets.camvid import CamVid
+from datasets.files import read_label
+from datasets.gtav import GTAV
+from transforms import EvalTransform, TrainTransform
+from utils.errors import UserError
+
+LABEL = np.arange(256).reshape(16, 16)
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    """Four images 40×30 with random labels."""
+    numbers = np.random.default_rng(0).integers(0, 12, (4, 30, 40))
+    return camvid_tree(tmp_path / "camvid", list(numbers))
+
+
+@pytest.fixture
+def no_variables(monkeypatch):
+    for dataset in DATASETS.values():
+        monkeypatch.delenv(dataset.root_setting, raising=False)
+
+
+def small_crops():
+    return TrainTransform(config.load({"TRANSFORM.CROP_SIZE": [24, 24]}))
+
+
+def test_sample_without_transform(camvid):
+    sample = CamVid(camvid, "train", domain=3)[2]
+    assert set(sample) == {"image", "label", "index", "domain"}
+    assert (sample["index"], sample["domain"]) == (2, 3)
+    assert (sample["image"].dtype, sample["image"].shape) == (torch.uint8, (3, 30, 40))
+    assert (sample["label"].dtype, sample["label"].shape) == (torch.int64, (30, 40))
+    with Image.open(camvid / "train" / "f002.jpg") as file:
+        pixels = torch.from_numpy(np.array(file)).permute(2, 0, 1)
+    # Decoders differ by rounding.
+    assert (sample["image"].int() - pixels.int()).abs().max() <= 3
+
+
+def test_evaluation_takes_plain_indices(camvid):
+    dataset = CamVid(camvid, "train", transform=EvalTransform())
+    batch = next(iter(DataLoader(dataset, batch_size=4)))
+    assert batch["image"].shape == (4, 3, 30, 40) and batch["image"].dtype == torch.float32
+    assert batch["index"].tolist() == [0, 1, 2, 3]
+
+
+def test_files_are_sorted(camvid):
+    assert CamVid(camvid, "train").relative_list() == [f"train/f00{i}.jpg" for i in range(4)]
+
+
+def test_augmentation_is_a_function_of_seed_epoch_index_stream(camvid):
+    def sample(key, **options):
+        return CamVid(camvid, "train", transform=small_crops(), **options)[key]["image"]
+
+    first = sample((0, 1, None))
+    assert torch.equal(first, sample((0, 1, None)))
+    for other in (
+        sample((1, 1, None)),
+        sample((0, 1, None), seed=1),
+        sample((0, 1, None), stream="target"),
+    ):
+        assert not torch.equal(first, other)
+
+
+def test_same_samples_for_any_number_of_workers(camvid):
+    dataset = CamVid(camvid, "train", transform=small_crops())
+    keys = [(0, 3, None), (0, 0, (5.0, 6.0)), (1, 3, None), (1, 2, None)]
+    batches = []
+    for workers in (0, 2):
+        torch.manual_seed(workers)
+        loader = DataLoader(dataset, batch_size=2, sampler=keys, num_workers=workers)
+        batches.append([batch["image"] for batch in loader])
+    assert torch.equal(torch.cat(batches[0]), torch.cat(batches[1]))
+
+
+def test_global_generator_is_left_alone(camvid):
+    dataset = CamVid(camvid, "train", transform=small_crops())
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    dataset[(0, 1, None)]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palette_indices_of_any_depth(tmp_path, bits):
+    label = LABEL % 2**bits
+    write_palette(tmp_path / "label.png", label, bits)
+    assert read_label(tmp_path / "label.png").tolist() == label.tolist()
+
+
+def test_label_of_colours_is_refused(tmp_path):
+    write_image(tmp_path / "colours.png")
+    with pytest.raises(UserError, match="colours.png holds colours; expected one class number"):
+        read_label(tmp_path / "colours.png")
+
+
+@pytest.mark.parametrize("path", ["train/f001.jpg", "trainannot/f001.png"])
+def test_truncated_file_is_named(camvid, path):
+    os.truncate(camvid / path, 60)
+    with pytest.raises(UserError, match=f"cannot read {camvid / path}: .+"):
+        CamVid(camvid, "train")[1]
+
+
+def test_sizes_that_differ_are_named(camvid):
+    write_grey(camvid / "trainannot" / "f001.png", np.zeros((30, 39)))
+    dataset = CamVid(camvid, "train")
+    with pytest.raises(UserError) as caught:
+        dataset[1]
+    assert str(caught.value) == (
+        f"image and label differ in size: {camvid}/train/f001.jpg is 40×30, "
+        f"{camvid}/trainannot/f001.png is 39×30 pixels"
+    )
+    # Errors of data loading processes travel as pickles.
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_image_without_label_is_named(camvid):
+    (camvid / "trainannot" / "f002.png").unlink()
+    message = f"CamVid train: 1 of 4 images have no label; the first is {camvid}/train/f002.jpg"
+    with pytest.raises(UserError, match=message):
+        CamVid(camvid, "train")
+
+
+def test_missing_root_says_path_and_setting(tmp_path):
+    looked_for = f"there is no folder {tmp_path}/x/train .*DATASET.CAMVID_DIR"
+    with pytest.raises(UserError, match=looked_for):
+        CamVid(tmp_path / "x", "train")
+
+
+def test_all_candidates_are_named(tmp_path):
+    old = f"{tmp_path}/leftImg8bit_trainvaltest/leftImg8bit/val"
+    with pytest.raises(UserError, match=f"{old} or {tmp_path}/leftImg8bit/val"):
+        DATASETS["cityscapes"](tmp_path, "val")
+
+
+def test_empty_split(tmp_path):
+    (tmp_path / "val").mkdir()
+    with pytest.raises(UserError, match=f"no files .* ending in .jpg or .png in {tmp_path}/val"):
+        CamVid(tmp_path, "val")
+
+
+def test_unknown_split(camvid):
+    with pytest.raises(UserError, match="unknown split of CamVid 'tests'; did you mean test?"):
+        CamVid(camvid, "tests")
+
+
+def gtav_tree(root, numbers, train):
+    for number in numbers:
+        write_image(root / "images" / f"{number:05d}.png")
+        write_palette(root / "labels" / f"{number:05d}.png", LABEL)
+    write_split_mat(root / "read_mapping" / "split.mat", train=train, val=[1], test=[3])
+
+
+def test_gtav_splits_are_image_numbers(tmp_path):
+    gtav_tree(tmp_path, [1, 2, 3, 12160, 15188, 12161], train=[12161, 12160, 15188, 2])
+    names = {split: GTAV(tmp_path, split).relative_list() for split in GTAV.splits}
+    assert names == {
+        # Without the single-colour images, which stay in other splits.
+        "train": ["images/00002.png", "images/12161.png"],
+        "val": ["images/00001.png"],
+        "test": ["images/00003.png"],
+    }
+
+
+def test_gtav_image_of_split_file_is_missing(tmp_path):
+    gtav_tree(tmp_path, [1, 2, 3], train=[2, 4])
+    with pytest.raises(UserError, match="1 images of .*split.mat are not in .*; .* is 00004.png"):
+        GTAV(tmp_path, "train")
+
+
+def test_gtav_without_split_file_and_folders(tmp_path):
+    message = f"neither {tmp_path}/split.mat .* nor a folder {tmp_path}/images/valid"
+    with pytest.raises(UserError, match=message):
+        GTAV(tmp_path, "val")
+
+
+def test_root_setting_comes_before_variable_before_root(camvid, monkeypatch, no_variables):
+    def build(overrides):
+        return build_dataset("camvid", "train", config.load(overrides))
+
+    root = {"DATASET.ROOT": str(camvid.parent)}
+    assert len(build(root)) == 4
+    monkeypatch.setenv("CAMVID_DIR", "/nowhere")
+    with pytest.raises(UserError, match="/nowhere/train"):
+        build(root)
+    assert build({**root, "DATASET.CAMVID_DIR": str(camvid)}).root == camvid
+
+
+def test_no_root_at_all(no_variables):
+    with pytest.raises(UserError, match="where is GTAV. Set DATASET.GTAV_DIR or .* holds GTAV"):
+        build_dataset("gtav", "train", config.load({}))
+
+
+def test_options_reach_the_dataset(camvid):
+    cfg = config.load({"DATASET.CAMVID_DIR": str(camvid)})
+    assert build_dataset("camvid", "train", cfg, domain=2)[0]["domain"] == 2
+
+
+def test_unknown_dataset():
+    with pytest.raises(UserError, match="unknown dataset 'gta'; did you mean gtav?"):
+        build_dataset("gta", "train", config.load({}))
+
+
+def test_every_dataset_has_a_setting_for_its_root():
+    assert {dataset.root_setting for dataset in DATASETS.values()} <= set(config.load({}).DATASET)
+
+
+def test_parse_domain():
+    assert parse_domain("camvid:test") == ("camvid", "test")
+    assert parse_domain("camvid") == ("camvid", "val")
+
+
+def test_images_of_one_split_only(tmp_path):
+    layout_tree(tmp_path, "bdd_old", LABEL)
+    layout_tree(tmp_path, "bdd_plain", LABEL)
+    assert DATASETS["bdd100k"](tmp_path, "val").relative_list() == ["images/val/0a-1.jpg"]

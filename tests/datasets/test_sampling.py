@@ -1,0 +1,104 @@
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from datasets.centroids import ClassCentroids
+from datasets.sampling import ClassUniformSampler, SequentialShard
+
+
+def make_centroids(sizes):
+    """Centroids of each class; x names the class and y the centroid."""
+    return [
+        ClassCentroids(np.arange(n) % 40, np.full(n, float(c)), np.arange(n, dtype=np.float32))
+        for c, n in enumerate(sizes)
+    ]
+
+
+CENTROIDS = make_centroids([100, 3, 0, 60])
+
+
+def sampler(**options):
+    return ClassUniformSampler(**{"length": 40, "fraction": 0.5, "seed": 1} | options)
+
+
+def drawn_classes(epoch):
+    return [int(centroid[0]) for _, _, centroid in epoch if centroid is not None]
+
+
+def test_an_epoch_has_equal_shares_of_the_classes_that_occur():
+    epoch = sampler(centroids=CENTROIDS).epoch(0)
+    assert len(epoch) == 40
+    # int(40 · 0.5 / 4) each; the share of the class without centroids is random.
+    assert np.bincount(drawn_classes(epoch)).tolist() == [5, 5, 0, 5]
+
+
+def test_share_is_rounded_down():
+    classes = drawn_classes(sampler(length=39, centroids=CENTROIDS).epoch(0))
+    assert np.bincount(classes).tolist() == [4, 4, 0, 4]
+
+
+def test_random_part_is_without_replacement():
+    epoch = sampler(centroids=CENTROIDS).epoch(2)
+    random = [index for _, index, centroid in epoch if centroid is None]
+    assert len(random) == len(set(random)) == 25
+    assert set(random) <= set(range(40))
+
+
+def test_centroids_belong_to_their_image_and_repeat_only_when_used_up():
+    epoch = sampler(centroids=CENTROIDS).epoch(0)
+    drawn = [(index, centroid) for _, index, centroid in epoch if centroid is not None]
+    assert all(index == centroid[1] % 40 for index, centroid in drawn)
+    numbers = [[int(y) for _, (x, y) in drawn if x == c] for c in range(4)]
+    assert len(set(numbers[0])) == 5
+    assert sorted(np.bincount(numbers[1])) == [1, 2, 2]
+
+
+def test_classes_are_spread_over_the_epoch():
+    kinds = [centroid is None for _, _, centroid in sampler(centroids=CENTROIDS).epoch(0)]
+    assert 5 < sum(kinds[:20]) < 20
+
+
+def test_no_class_uniform_part_is_a_plain_shuffle():
+    keys = list(islice(sampler(fraction=0.0, centroids=[]), 80))
+    for epoch in (0, 1):
+        part = keys[40 * epoch : 40 * (epoch + 1)]
+        assert sorted(index for _, index, _ in part) == list(range(40))
+        assert {(e, centroid) for e, _, centroid in part} == {(epoch, None)}
+    assert keys[:40] != [(0, index, centroid) for _, index, centroid in keys[40:]]
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    one = sampler(centroids=CENTROIDS)
+    list(islice(one, 7))
+    assert one.epoch(3) == sampler(centroids=CENTROIDS).epoch(3)
+    indices = [[index for _, index, _ in one.epoch(epoch)] for epoch in (3, 4)]
+    assert indices[0] != indices[1]
+    other = sampler(centroids=CENTROIDS, seed=2)
+    assert one.epoch(3) != other.epoch(3)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_together_see_what_one_sees(world_size):
+    alone = list(islice(sampler(centroids=CENTROIDS), 90))
+    shares = [
+        list(islice(sampler(centroids=CENTROIDS, rank=r, world_size=world_size), 90 // world_size))
+        for r in range(world_size)
+    ]
+    together = [key for keys in zip(*shares, strict=True) for key in keys]
+    assert together == alone
+    assert {epoch for epoch, _, _ in alone} == {0, 1, 2}
+
+
+def test_start_continues():
+    alone = list(islice(sampler(centroids=CENTROIDS), 120))
+    assert list(islice(sampler(centroids=CENTROIDS, start=46), 50)) == alone[46:96]
+    second = sampler(centroids=CENTROIDS, start=46, rank=1, world_size=2)
+    assert list(islice(second, 20)) == alone[47:87:2]
+
+
+@pytest.mark.parametrize(("length", "world_size"), [(7, 1), (7, 2), (7, 3), (2, 4)])
+def test_shards_hold_every_image_once(length, world_size):
+    shards = [SequentialShard(length, rank, world_size) for rank in range(world_size)]
+    assert sorted(index for shard in shards for index in shard) == list(range(length))
+    assert [len(shard) for shard in shards] == [len(list(shard)) for shard in shards]

@@ -1,0 +1,13 @@
+"""What is done to image and label before a network sees them."""
+
+from transforms.normalisation import IMAGENET_MEAN, IMAGENET_STD, denormalise, normalise
+from transforms.recipe import EvalTransform, TrainTransform
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "EvalTransform",
+    "TrainTransform",
+    "denormalise",
+    "normalise",
+]

@@ -1,0 +1,104 @@
+"""The command lines: RobustNet's familiar flags, and KEY VALUE pairs for every other setting."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import config
+from network.decoders import DECODERS, decoder_class
+from network.methods import METHODS, method_class
+from network.trunks import TRUNKS
+
+# Flags that stand for a setting.
+FLAGS = {
+    "dataset": "DATASET.SOURCE",
+    "val_dataset": "DATASET.VALIDATION",
+    "method": "METHOD",
+    "trunk": "TRUNK.NAME",
+    "decoder": "DECODER.NAME",
+    "exp": "EXPERIMENT",
+}
+
+
+def parse_train(arguments: Sequence[str] | None = None) -> tuple[dict[str, Any], bool]:
+    """Parse train.py's command line; return (setting overrides, whether to resume)."""
+    parser = _parser("Train a segmentation network on source domains.")
+    parser.add_argument("--dataset", nargs="+", metavar="NAME", help="source datasets")
+    _add_validation_flag(parser)
+    parser.add_argument("--method", metavar="NAME", help=", ".join(METHODS))
+    parser.add_argument("--trunk", metavar="NAME", help=", ".join(TRUNKS))
+    parser.add_argument("--decoder", metavar="NAME", help=", ".join(DECODERS))
+    parser.add_argument("--exp", metavar="NAME", help="name of the experiment folder")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the experiment from its last.pth"
+    )
+    options, pairs = _split(parser, arguments)
+    return _overrides(options, pairs), options.resume
+
+
+def parse_valid(arguments: Sequence[str] | None = None) -> tuple[str, str | None, dict[str, Any]]:
+    """Parse valid.py's command line; return (snapshot, output folder, setting overrides)."""
+    parser = _parser("Judge a checkpoint on any number of domains.")
+    parser.add_argument("--snapshot", required=True, metavar="FILE", help="checkpoint to judge")
+    parser.add_argument("--out", metavar="DIR", help="folder of the results (default: its own)")
+    _add_validation_flag(parser)
+    options, pairs = _split(parser, arguments)
+    return options.snapshot, options.out, _overrides(options, pairs)
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        description=description,
+        usage="%(prog)s [flags] [KEY VALUE …]",
+        epilog="Every setting can be given as KEY VALUE, such as TRAIN.MAX_ITER 40000 or "
+        "DATASET.GTAV_DIR path. `python config.py` lists the settings with their defaults.",
+        allow_abbrev=False,
+    )
+
+
+def _add_validation_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--val_dataset", nargs="+", metavar="NAME[:SPLIT]", help="domains to judge (split val)"
+    )
+
+
+def _split(parser: argparse.ArgumentParser, arguments: Sequence[str] | None):
+    """Parse flags and return them with the KEY VALUE pairs that follow a flag or stand alone.
+
+    A list flag (`--dataset gtav synthia TRAIN.MAX_ITER 5`) ends where the first upper-case word
+    begins: names of datasets are lower case, keys upper case.
+    """
+    options, pairs = parser.parse_known_args(arguments)
+    for name in ("dataset", "val_dataset"):
+        words = getattr(options, name, None)
+        if words:
+            end = next((i for i, word in enumerate(words) if word.isupper() or "." in word), None)
+            if end is not None:
+                pairs = words[end:] + pairs
+                setattr(options, name, words[:end])
+    return options, pairs
+
+
+def _overrides(options: argparse.Namespace, pairs: list[str]) -> dict[str, Any]:
+    overrides = config.parse_pairs(pairs)
+    for flag, key in FLAGS.items():
+        value = getattr(options, flag, None)
+        if value is not None:
+            overrides[key] = value
+    return overrides
+
+
+def print_settings() -> None:
+    """Print every setting that a method and a decoder have (`python config.py`)."""
+    parser = argparse.ArgumentParser(description="List the settings with defaults and meaning.")
+    parser.add_argument("--method", default="srha", help=", ".join(METHODS))
+    parser.add_argument("--decoder", default="deeplabv3plus", help=", ".join(DECODERS))
+    options = parser.parse_args()
+    sections = {
+        "Shared": config.SETTINGS,
+        f"Method {options.method}": method_class(options.method).settings,
+        f"Decoder {options.decoder}": decoder_class(options.decoder).settings,
+    }
+    for title, settings in sections.items():
+        if settings:
+            print(f"# {title}\n{config.describe(settings)}\n")

@@ -1,0 +1,67 @@
+"""Optimizer, schedule, and how an effective batch is split over processes and passes."""
+
+from typing import NamedTuple
+
+import torch
+from easydict import EasyDict
+
+from network.methods import Method
+from utils.errors import UserError
+
+
+class BatchPlan(NamedTuple):
+    """`images` in one forward pass of one process, `passes` of them in one optimizer step."""
+
+    images: int
+    passes: int
+
+    def describe(self, world_size: int) -> str:
+        """Say how a step is made up, and what accumulation does to batch norm, for the log."""
+        text = f"{self.images * self.passes * world_size} images a step"
+        if world_size > 1:
+            text += f", {world_size} processes"
+        if self.passes > 1:
+            text += (
+                f", accumulated over {self.passes} passes (batch norm sees {self.images} images "
+                "a pass and process, or those of all processes where it is synchronised)"
+            )
+        return text
+
+
+def plan_batch(batch_size: int, per_process: int, world_size: int) -> BatchPlan:
+    """Split `batch_size` images over processes, at most `per_process` in one pass.
+
+    The largest number that divides the share of a process is taken, the rest is accumulated.
+    Raises UserError when the batch cannot be split evenly, naming the process counts that work.
+    """
+    if batch_size < 1 or per_process < 1:
+        raise UserError("TRAIN.BATCH_SIZE and TRAIN.BATCH_PER_PROCESS must be at least 1")
+    if batch_size % world_size:
+        works = [str(n) for n in range(1, batch_size + 1) if batch_size % n == 0]
+        raise UserError(
+            f"TRAIN.BATCH_SIZE {batch_size} cannot be split over {world_size} processes; "
+            f"start {', '.join(works)}, or change TRAIN.BATCH_SIZE"
+        )
+    share = batch_size // world_size
+    images = max(n for n in range(1, min(share, per_process) + 1) if share % n == 0)
+    return BatchPlan(images, share // images)
+
+
+def build_optimizer(method: Method, cfg: EasyDict) -> torch.optim.Optimizer:
+    """SGD with the encoder's rate for the trunk and the decoder's for everything else."""
+    rates = {"trunk": cfg.TRAIN.LR_ENCODER}
+    groups = [
+        {"params": parameters, "lr": rates.get(name, cfg.TRAIN.LR_DECODER), "name": name}
+        for name, parameters in method.parameter_groups().items()
+        if parameters
+    ]
+    for group in groups:
+        group["initial_lr"] = group["lr"]
+    return torch.optim.SGD(groups, momentum=cfg.TRAIN.MOMENTUM, weight_decay=cfg.TRAIN.WEIGHT_DECAY)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, step: int, cfg: EasyDict) -> None:
+    """Polynomial decay of all rates: `initial · (1 − step / MAX_ITER) ** POLY_POWER`."""
+    factor = (1 - step / cfg.TRAIN.MAX_ITER) ** cfg.TRAIN.POLY_POWER
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor

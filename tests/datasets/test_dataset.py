@@ -155,20 +155,21 @@ def test_unknown_split(camvid):
         CamVid(camvid, "tests")
 
 
-def gtav_tree(root, numbers, train):
+def gtav_tree(root, numbers, train, val=(1,)):
     for number in numbers:
         write_image(root / "images" / f"{number:05d}.png")
         write_palette(root / "labels" / f"{number:05d}.png", LABEL)
-    write_split_mat(root / "read_mapping" / "split.mat", train=train, val=[1], test=[3])
+    write_split_mat(root / "read_mapping" / "split.mat", train=train, val=val, test=[3])
 
 
 def test_gtav_splits_are_image_numbers(tmp_path):
-    gtav_tree(tmp_path, [1, 2, 3, 12160, 15188, 12161], train=[12161, 12160, 15188, 2])
+    numbers = [1, 2, 3, 12160, 15188, 12161, 12166]
+    gtav_tree(tmp_path, numbers, train=[12161, 12160, 15188, 2], val=[12166, 1])
     names = {split: GTAV(tmp_path, split).relative_list() for split in GTAV.splits}
     assert names == {
         # Without the single-colour images, which stay in other splits.
         "train": ["images/00002.png", "images/12161.png"],
-        "val": ["images/00001.png"],
+        "val": ["images/00001.png", "images/12166.png"],
         "test": ["images/00003.png"],
     }
 

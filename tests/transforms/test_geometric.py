@@ -1,7 +1,9 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from transforms.geometric import PadTo, RandomCrop, RandomFlip, RandomScale
 
@@ -46,15 +48,22 @@ def test_label_stays_on_its_pixels(seed, size):
     assert not (wrong & ~edges).any()
 
 
-def test_nearest_label_is_centred():
-    # The middle of each pair of pixels lies between them, so the edge stays at half the width.
-    label = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1]], dtype=torch.uint8)
-    image = torch.zeros(3, 1, 9, dtype=torch.uint8)
-    _, small, _ = RandomScale((1 / 3, 1 / 3))(image, label, None)
-    assert small.tolist() == [[0, 1, 1]]
-    _, mirrored, _ = RandomScale((2 / 3, 2 / 3))(image, label.flip(-1), None)
-    _, straight, _ = RandomScale((2 / 3, 2 / 3))(image, label, None)
-    assert mirrored.flip(-1).tolist() == straight.tolist()
+def test_label_takes_the_middle_pixel():
+    image, label = torch.zeros(3, 1, 9, dtype=torch.uint8), torch.arange(9)[None]
+    _, small, _ = RandomScale((1 / 3, 1 / 3))(image, label.to(torch.uint8), None)
+    assert small.tolist() == [[1, 4, 7]]
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.7])
+def test_image_is_scaled_as_by_pil(factor):
+    torch.manual_seed(0)
+    image = torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8)
+    scaled, label, _ = RandomScale((factor, factor))(image, torch.zeros(40, 60), None)
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    size = round(60 * factor), round(40 * factor)
+    expected = np.array(picture.resize(size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert np.abs(scaled.numpy().astype(int) - expected).max() <= 1
+    assert label.shape == scaled.shape[1:]
 
 
 def test_scale_is_uniform_in_its_range():

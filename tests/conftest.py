@@ -1,0 +1,51 @@
+"""What several tests share: small settings and a miniature benchmark of a few images."""
+
+import pytest
+import torch
+
+from datasets.miniature.write import write_domains
+from utils.checkpoint import resolve
+
+DOMAINS = ("GTAV", "SYNTHIA", "Cityscapes", "BDD100K", "Mapillary")
+
+# Random weights, a narrow decoder and small crops.
+SMALL = {
+    "TRUNK.NAME": "resnet_mini",
+    "TRUNK.WEIGHTS": "none",
+    "DECODER.CHANNELS": 16,
+    "DECODER.LOW_LEVEL_CHANNELS": 8,
+    "DECODER.AUX_CHANNELS": 16,
+}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Start every test from the same torch seed."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def settings():
+    """Return `settings(**overrides)` → resolved small settings; dots are written as `__`."""
+
+    def make(**overrides):
+        return resolve(SMALL | {key.replace("__", "."): v for key, v in overrides.items()})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory):
+    """The root of a miniature benchmark with a few images per split of each domain."""
+    root = tmp_path_factory.mktemp("miniature")
+    write_domains(root, DOMAINS, seed=0, workers=2, train=6, val=3)
+    return root
+
+
+@pytest.fixture
+def batch():
+    """A batch of two random images 64×80 with five classes and some void."""
+    images = torch.randn(2, 3, 64, 80)
+    labels = torch.randint(0, 5, (2, 8, 10)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    labels[:, :8, :8] = 255
+    return {"image": images, "label": labels, "index": torch.arange(2), "step": 0}

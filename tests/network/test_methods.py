@@ -1,0 +1,70 @@
+"""Every method with every trunk: trains, predicts, saves, loads, and names forgotten gradients."""
+
+import pytest
+import torch
+
+from network.methods import METHODS, method_class
+from network.trunks import TRUNKS
+from utils.checkpoint import build_method
+from utils.errors import UserError
+
+SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
+
+
+def train_step(method, batch):
+    method.train()
+    losses = method(batch)
+    sum(losses.values()).backward()
+    return losses
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_a_step_reaches_every_trainable_parameter(settings, batch, name, trunk):
+    method, _ = build_method(settings(METHOD=name, TRUNK__NAME=trunk, **SPACE))
+    losses = train_step(method, batch)
+    assert all(torch.isfinite(v) and v.ndim == 0 for v in losses.values())
+    trainable = {n: p for n, p in method.named_parameters() if p.requires_grad}
+    forgotten = [n for n, p in trainable.items() if p.grad is None]
+    assert not forgotten
+    grouped = [p for group in method.parameter_groups().values() for p in group]
+    assert {id(p) for p in grouped} == {id(p) for p in trainable.values()}
+    assert len(grouped) == len(trainable)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("trunk", ["resnet_mini", "mobilenet_v2", "shufflenet_v2_x0_5"])
+def test_odd_sizes_and_saving(settings, name, trunk):
+    cfg = settings(METHOD=name, TRUNK__NAME=trunk, **SPACE)
+    method, _ = build_method(cfg)
+    method.eval()
+    images = torch.randn(1, 3, 97, 131)
+    with torch.no_grad():
+        logits = method(images)
+        assert logits.shape == (1, 19, 97, 131)
+        loaded, _ = build_method(cfg, {"method": method.state_dict()})
+        assert torch.equal(loaded.eval()(images), logits)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_evaluation_does_not_depend_on_the_batch_size(settings, batch, name):
+    method, _ = build_method(settings(METHOD=name, **SPACE))
+    train_step(method, batch)
+    method.eval()
+    images = torch.randn(3, 3, 64, 80)
+    with torch.no_grad():
+        together = method(images)
+        apart = torch.cat([method(image[None]) for image in images])
+    torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-5)
+
+
+def test_a_checkpoint_of_another_network_is_refused(settings):
+    small, _ = build_method(settings(METHOD="baseline", **SPACE))
+    other = settings(METHOD="baseline", DECODER__CHANNELS=24, **SPACE)
+    with pytest.raises(UserError, match="does not fit .* of another shape: decoder.aspp"):
+        build_method(other, {"method": small.state_dict()})
+
+
+def test_an_unknown_method_is_named():
+    with pytest.raises(UserError, match="unknown method 'shra'; did you mean srha?"):
+        method_class("shra")

@@ -1,0 +1,164 @@
+"""SRHA: what stays frozen, what each switch does, and what inference costs."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from network.rearrangement import eliminate_style
+from utils.checkpoint import build_method
+from utils.optimization import build_optimizer
+
+
+@pytest.fixture
+def build(settings):
+    def make(**overrides):
+        overrides = {"METHOD": "srha", "DATASET__LABEL_SPACE": "cityscapes19"} | overrides
+        return build_method(settings(**overrides))[0].train()
+
+    return make
+
+
+def frozen_state(method):
+    parts = ("trunk.layer0.", "teacher.", "teacher_stem.")
+    return {k: v.clone() for k, v in method.state_dict().items() if k.startswith(parts)}
+
+
+@pytest.mark.parametrize("batch_statistics", [True, False])
+def test_layer_0_and_teacher_are_bit_identical_after_training(
+    build, settings, batch, batch_statistics
+):
+    method = build(TEACHER__BATCH_STATISTICS=batch_statistics)
+    before = frozen_state(method)
+    optimizer = build_optimizer(method, settings(TRAIN__WEIGHT_DECAY=0.1))
+    student = method.trunk.layer1[0].conv1.weight.clone()
+    for _ in range(3):
+        method.train()
+        sum(method(batch).values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    after = frozen_state(method)
+    assert before.keys() == after.keys() and len(before) > 20
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert not torch.equal(student, method.trunk.layer1[0].conv1.weight)
+
+
+def test_the_teacher_starts_as_the_student(build):
+    method = build(TRUNK__WEIGHTS="objects")
+    for name, value in method.teacher.trunk.named_parameters():
+        assert torch.equal(value, method.trunk.get_parameter(name))
+
+
+@pytest.mark.parametrize("batch_statistics", [True, False])
+def test_teacher_normalises_by_what_it_sees_or_by_pretraining(build, batch_statistics):
+    method = build(TRUNK__WEIGHTS="objects", TEACHER__BATCH_STATISTICS=batch_statistics)
+    x = eliminate_style(torch.randn(4, 24, 16, 20))
+    with torch.no_grad():
+        seen = method.teacher(x, {})
+        method.trunk.train(batch_statistics)
+        expected = method.trunk(x, start=1)
+    for i in range(1, 5):
+        torch.testing.assert_close(seen[i], expected[i])
+
+
+ALIGNMENT_OFF = {f"ALIGN__{term}": [0.0] * 4 for term in ("GLOBAL", "REGIONAL", "LOCAL")}
+
+
+@pytest.mark.parametrize(
+    "overrides, names",
+    [
+        ({}, {"ce", "aux", "global", "regional", "local", "consistency"}),
+        ({"CONSISTENCY__WEIGHT": 0.0}, {"ce", "aux", "global", "regional", "local"}),
+        ({"SRM__ENABLED": False}, {"ce", "aux", "global", "regional", "local"}),
+        ({"ALIGN__LOCAL": [0.0] * 4}, {"ce", "aux", "global", "regional", "consistency"}),
+        (ALIGNMENT_OFF, {"ce", "aux", "consistency"}),
+        (ALIGNMENT_OFF | {"SRM__ENABLED": False}, {"ce", "aux"}),
+        ({"DECODER__AUX_WEIGHT": 0.0}, {"ce", "global", "regional", "local", "consistency"}),
+    ],
+)
+def test_switches(build, batch, overrides, names):
+    method = build(**overrides)
+    losses = method(batch)
+    assert set(losses) == names
+    assert (method.teacher is None) == (not names & {"global", "regional", "local"})
+    sum(losses.values()).backward()
+    assert not [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"STEM_FROZEN": False},
+        {"STYLE_ELIMINATION": False},
+        {"TEACHER__STREAMS": "original"},
+        {"TEACHER__STREAMS": "original", "STEM_FROZEN": False},
+        {"TEACHER__WEIGHTS": "objects"},
+        {"SRM__SCOPE": "batch"},
+        {"SRM__VOID_IS_REGION": False},
+        {"SRM__CONCENTRATION": 1.0},
+        {"ALIGN__GLOBAL": [0.4, 0, 0, 0], "ALIGN__REGIONAL": [0.0] * 4, "ALIGN__LOCAL": [0.0] * 4},
+    ],
+)
+def test_every_switch_changes_the_loss(build, batch, overrides):
+    plain = build()
+    changed = build(**overrides)
+    changed.load_state_dict(plain.state_dict(), strict=False)
+    totals = []
+    for method in (plain, changed):
+        torch.manual_seed(5)
+        totals.append(sum(method(batch).values()).item())
+    assert all(torch.isfinite(torch.tensor(totals)))
+    assert abs(totals[0] - totals[1]) > 1e-4
+
+
+def test_a_trained_layer_0_gets_gradients_and_the_teacher_keeps_its_own(build, batch):
+    method = build(STEM_FROZEN=False)
+    sum(method(batch).values()).backward()
+    assert method.trunk.layer0[0].weight.grad.abs().sum() > 0
+    assert method.teacher_stem[0].weight.grad is None
+    assert any(k.startswith("teacher_stem.") for k in method.state_dict())
+
+
+def test_the_teacher_computes_nothing_beyond_the_last_aligned_layer(build, batch):
+    weights = {f"ALIGN__{t}": [0.4, 0.6, 0, 0] for t in ("GLOBAL", "REGIONAL", "LOCAL")}
+    method = build(**weights)
+    assert not any(k.startswith("teacher.trunk.layer3") for k in method.state_dict())
+    assert list(method.teacher(torch.randn(1, 24, 16, 16), {})) == [1, 2]
+
+
+def test_inference_is_the_baseline_but_for_the_normalisation(build):
+    srha, baseline = build().eval(), build(METHOD="baseline").eval()
+    own = {k: v.shape for k, v in srha.state_dict().items() if not k.startswith("teacher.")}
+    assert own == {k: v.shape for k, v in baseline.state_dict().items()}
+    images = torch.randn(1, 3, 64, 80)
+    counts = []
+    for method in (srha, baseline):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            method(images)
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+    baseline.load_state_dict({k: v for k, v in srha.state_dict().items() if k in own})
+    with torch.no_grad():
+        features = baseline.trunk(images, after={0: eliminate_style})
+        expected = baseline.decoder(features, images.shape[2:]).logits
+        torch.testing.assert_close(srha(images), expected)
+
+
+def test_void_only_crops_give_finite_losses(build, batch):
+    for void_is_region in (True, False):
+        method = build(SRM__VOID_IS_REGION=void_is_region)
+        losses = method(batch | {"label": torch.full((2, 64, 80), 255)})
+        sum(losses.values()).backward()
+        assert losses["ce"] == 0
+        assert all(torch.isfinite(v) for v in losses.values())
+        gradients = [p.grad for p in method.parameters() if p.grad is not None]
+        assert all(torch.isfinite(g).all() for g in gradients)
+
+
+def test_bfloat16_autocast_keeps_losses_in_float32(build, batch):
+    method = build()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = method(batch)
+    assert all(v.dtype == torch.float32 for v in losses.values())
+    exact = method(batch)
+    for name in ("global", "regional", "local", "ce"):
+        torch.testing.assert_close(losses[name], exact[name], rtol=0.15, atol=0.02)

@@ -1,0 +1,122 @@
+"""Compare runs: one table of all domains, and a picture of the same scenes under each method.
+
+    python -m utils.compare logs/demo_* [--out FILE.md] [--picture FILE.png]
+
+Runs that differ in their seed alone are one row, mean ± standard deviation. A run is an experiment
+folder (its results.json is read; the picture needs its last.pth as well).
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from transforms import denormalise
+from utils.checkpoint import build_method, load_checkpoint, resolve
+from utils.errors import UserError, run_script
+from utils.evaluation import open_domain
+from utils.pictures import colourise, sheet
+
+# Settings in which two runs may differ and still be repetitions of one another.
+NUISANCE = {"SEED", "EXPERIMENT", "DEVICE", "WORKERS"}
+
+
+def main() -> None:
+    """Read the runs, print and write the table, draw the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("runs", nargs="+", type=Path, help="experiment folders")
+    parser.add_argument("--out", type=Path, help="also write the table to this Markdown file")
+    parser.add_argument("--picture", type=Path, help="draw predictions of one run per row")
+    options = parser.parse_args()
+    groups = group_runs(options.runs)
+    text = markdown(groups)
+    print(text)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text + "\n")
+    if options.picture:
+        options.picture.parent.mkdir(parents=True, exist_ok=True)
+        draw(groups, options.picture)
+
+
+def group_runs(folders: list[Path]) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
+    """Read results.json of each folder; return {row name: [(folder, results), …]}.
+
+    A row is named after its method and, where two rows share one, the settings in which they differ.
+    """
+    by_settings: dict[str, list] = defaultdict(list)
+    for folder in folders:
+        path = folder / "results.json"
+        if not path.is_file():
+            raise UserError(f"no {path}: {folder} is no finished run")
+        results = json.loads(path.read_text())
+        key = {k: v for k, v in results["settings"].items() if k not in NUISANCE}
+        by_settings[json.dumps(key, sort_keys=True)].append((folder, results))
+    settings = [json.loads(key) for key in by_settings]
+    groups = {}
+    for own, runs in zip(settings, by_settings.values(), strict=True):
+        rivals = [other for other in settings if other["METHOD"] == own["METHOD"]]
+        differing = [k for k in own if any(other.get(k) != own[k] for other in rivals)]
+        name = ", ".join([own["METHOD"], *(f"{k} {own[k]}" for k in differing)])
+        groups[name] = runs
+    return groups
+
+
+def markdown(groups: dict[str, list[tuple[Path, dict[str, Any]]]]) -> str:
+    """Return the table: a row per group, mIoU in percent per domain and over unseen ones."""
+    first = next(iter(groups.values()))[0][1]
+    domains = list(first["domains"])
+    titles = []
+    for domain in domains:
+        seen = "" if domain in first["unseen"] else " (source)"
+        titles.append(first["domains"][domain]["title"] + seen)
+    header = ["mIoU, %", *titles, "mean of unseen", "seeds"]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for name, runs in groups.items():
+        cells = [name]
+        for domain in domains:
+            cells.append(spread([r["domains"][domain]["means"]["mIoU"] for _, r in runs]))
+        cells.append(spread([r["mean_unseen"] for _, r in runs]))
+        lines.append("| " + " | ".join([*cells, str(len(runs))]) + " |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Show fractions in percent as mean ± sample standard deviation."""
+    percents = 100 * np.array(values, dtype=float)
+    deviation = f" ± {percents.std(ddof=1):.1f}" if len(percents) > 1 else ""
+    return f"{percents.mean():.1f}{deviation}"
+
+
+@torch.no_grad()
+def draw(groups: dict[str, list[tuple[Path, dict[str, Any]]]], path: Path) -> None:
+    """Draw image, label and each group's prediction (its first run) for each domain."""
+    columns: dict[str, list[torch.Tensor]] = {}
+    samples: dict[str, Any] = {}
+    for name, runs in groups.items():
+        state = load_checkpoint(runs[0][0] / "last.pth")
+        cfg = resolve(state["settings"])
+        method, space = build_method(cfg, state)
+        method.eval()
+        for domain in runs[0][1]["domains"]:
+            if domain not in samples:
+                dataset = open_domain(domain, cfg, space)
+                samples[domain] = dataset[len(dataset) // 2]
+                picture = denormalise(samples[domain]["image"])
+                label = colourise(samples[domain]["label"], dataset.label_space)
+                columns[domain] = [picture, label]
+            prediction = method(samples[domain]["image"][None])[0].argmax(0)
+            columns[domain].append(colourise(prediction, space))
+    titles = {d: r["title"] for d, r in next(iter(groups.values()))[0][1]["domains"].items()}
+    rows = [(titles[domain], pictures) for domain, pictures in columns.items()]
+    page = sheet(rows, ["image", "label", *groups], cell=(320, 170))
+    page.save(path)
+    print(f"picture: {path}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -46,7 +46,7 @@ def main() -> None:
 def group_runs(folders: list[Path]) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
     """Read results.json of each folder; return {row name: [(folder, results), …]}.
 
-    A row is named after its method and, where two rows share one, the settings in which they differ.
+    A row is named after its method and, where rows share one, the settings that tell them apart.
     """
     by_settings: dict[str, list] = defaultdict(list)
     for folder in folders:
@@ -97,7 +97,7 @@ def draw(groups: dict[str, list[tuple[Path, dict[str, Any]]]], path: Path) -> No
     """Draw image, label and each group's prediction (its first run) for each domain."""
     columns: dict[str, list[torch.Tensor]] = {}
     samples: dict[str, Any] = {}
-    for name, runs in groups.items():
+    for runs in groups.values():
         state = load_checkpoint(runs[0][0] / "last.pth")
         cfg = resolve(state["settings"])
         method, space = build_method(cfg, state)

@@ -1,0 +1,93 @@
+"""Settings: overrides are typed, mistakes are named."""
+
+import pytest
+
+import config
+from utils.checkpoint import resolve
+from utils.cli import parse_train, parse_valid
+from utils.errors import UserError
+from utils.seeding import stable_seed
+
+
+def test_overrides_take_the_type_of_the_default():
+    cfg = config.load(
+        {
+            "TRAIN.MAX_ITER": "7",
+            "TRAIN.LR_ENCODER": "1e-3",
+            "TRAIN.SYNC_BATCH_NORM": "off",
+            "TRANSFORM.CROP_SIZE": "[64, 96]",
+            "DATASET.VALIDATION": "gtav,camvid:test",
+            "TRUNK.OUTPUT_STRIDE": "8",
+        }
+    )
+    assert cfg.TRAIN.MAX_ITER == 7 and cfg.TRAIN.LR_ENCODER == 1e-3
+    assert cfg.TRAIN.SYNC_BATCH_NORM is False
+    assert list(cfg.TRANSFORM.CROP_SIZE) == [64, 96]
+    assert list(cfg.DATASET.VALIDATION) == ["gtav", "camvid:test"]
+    assert cfg.TRUNK.OUTPUT_STRIDE == 8
+    assert config.load({"DATASET.VALIDATION": ""}).DATASET.VALIDATION == []
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("TRAIN.MAX_ITERS", "5", "unknown setting TRAIN.MAX_ITERS; did you mean TRAIN.MAX_ITER?"),
+        ("TRAIN.MAX_ITER", "many", "TRAIN.MAX_ITER is 'many'; expected a whole number"),
+        ("TRAIN.MAX_ITER", "1.5", "TRAIN.MAX_ITER is '1.5'; expected a whole number"),
+        ("TRAIN.LR_ENCODER", "x", "expected a number"),
+        ("TRAIN.SYNC_BATCH_NORM", "maybe", "expected true or false"),
+        ("TRANSFORM.CROP_SIZE", "64", "expected 2 comma-separated numbers"),
+        ("TRANSFORM.CROP_SIZE", "64,a", "expected a whole number"),
+        ("PRECISION", "float8", "expected one of float32, bfloat16"),
+        ("SRM.CONCENTRATION", "1", "unknown setting SRM.CONCENTRATION"),
+    ],
+)
+def test_mistakes_are_named(key, value, message):
+    with pytest.raises(UserError, match=message):
+        config.load({key: value})
+
+
+def test_methods_and_decoders_bring_their_settings():
+    cfg = resolve({"METHOD": "srha", "SRM.CONCENTRATION": "0.5", "ALIGN.LOCAL": "1,0,0,0"})
+    assert cfg.SRM.CONCENTRATION == 0.5 and list(cfg.ALIGN.LOCAL) == [1, 0, 0, 0]
+    with pytest.raises(UserError, match="unknown setting SRM.CONCENTRATION"):
+        resolve({"METHOD": "baseline", "SRM.CONCENTRATION": "0.5"})
+
+
+def test_flattened_settings_resolve_to_themselves():
+    cfg = resolve({"METHOD": "srha", "SEED": "5"})
+    assert resolve(config.flatten(cfg)) == cfg
+
+
+def test_flags_and_pairs():
+    line = "--dataset gtav TRAIN.MAX_ITER 5 --val_dataset bdd100k camvid:test --exp x SEED 3"
+    overrides, resume = parse_train(line.split())
+    assert not resume
+    assert overrides == {
+        "DATASET.SOURCE": ["gtav"],
+        "DATASET.VALIDATION": ["bdd100k", "camvid:test"],
+        "EXPERIMENT": "x",
+        "TRAIN.MAX_ITER": "5",
+        "SEED": "3",
+    }
+    snapshot, out, overrides = parse_valid(["--snapshot", "a.pth", "WORKERS", "0"])
+    assert (snapshot, out, overrides) == ("a.pth", None, {"WORKERS": "0"})
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("TRAIN.MAX_ITER", "'TRAIN.MAX_ITER' has no value"),
+        ("--metod srha", "unknown option --metod"),
+        ("SEED 1 SEED 2", "SEED is given twice"),
+    ],
+)
+def test_command_line_mistakes(line, message):
+    with pytest.raises(UserError, match=message):
+        parse_train(line.split())
+
+
+def test_seeds_are_pinned_and_differ():
+    assert stable_seed("step", 304, 0, 0) == 4822175667481583831
+    assert len({stable_seed("step", 304, s, r) for s in range(100) for r in range(4)}) == 400
+    assert all(0 <= stable_seed(s) < 2**63 for s in range(100))

@@ -1,0 +1,134 @@
+"""train.py and valid.py end to end on a miniature benchmark of a few images."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+import valid
+from utils import compare
+from utils.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+NETWORK = (
+    "--trunk resnet_mini TRUNK.WEIGHTS objects DECODER.CHANNELS 16 DECODER.LOW_LEVEL_CHANNELS 8 "
+    "DECODER.AUX_CHANNELS 16 TRANSFORM.CROP_SIZE 64,96 TRAIN.BATCH_SIZE 4 WORKERS 0"
+).split()
+
+
+@pytest.fixture
+def run(miniature, tmp_path, monkeypatch):
+    """Return `run(main, *arguments)`, which runs a script in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(2)
+
+    def start(main, *arguments):
+        line = [str(a) for a in arguments]
+        if main is train.main:
+            line += [*NETWORK, "--dataset", "gtav", "DATASET.ROOT", str(miniature)]
+        monkeypatch.setattr(sys, "argv", ["script", *line])
+        main()
+
+    return start
+
+
+def test_train_validate_compare(run, tmp_path, capsys):
+    domains = ["gtav", "synthia", "cityscapes", "bdd100k", "mapillary"]
+    for method in ("baseline", "srha"):
+        run(train.main, "--method", method, "--exp", method, "--val_dataset", *domains,
+            "TRAIN.MAX_ITER", 3, "LOG.EVERY", 2, "TRAIN.BATCH_PER_PROCESS", 2)  # fmt: skip
+    folder = tmp_path / "logs" / "srha"
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    names = {"ce", "aux", "global", "regional", "local", "consistency", "total"}
+    assert {f"loss/{n}" for n in names} < lines[0].keys()
+    assert lines[0]["loss/total"] == pytest.approx(
+        sum(v for k, v in lines[0].items() if k.startswith("loss/") and k != "loss/total")
+    )
+    assert [line["step"] for line in lines[:2]] == [2, 3]
+    assert any(p.name.startswith("events.out.tfevents") for p in folder.iterdir())
+    results = json.loads((folder / "results.json").read_text())
+    assert list(results["domains"]) == domains
+    assert results["unseen"] == domains[1:]
+    assert results["domains"]["synthia"]["means"].keys() == {"mIoU", "mIoU16", "mIoU13"}
+    assert len(results["domains"]["mapillary"]["sizes"]) > 1
+    assert "cityscapes,mIoU,," in (folder / "results.csv").read_text()
+
+    # A checkpoint knows its network: no setting is given again.
+    run(valid.main, "--snapshot", folder / "last.pth", "--val_dataset", "cityscapes")
+    again = json.loads((folder / "valid" / "results.json").read_text())
+    assert again["domains"]["cityscapes"] == results["domains"]["cityscapes"]
+    assert again["checkpoint_sha256"]
+
+    capsys.readouterr()
+    picture = tmp_path / "predictions.png"
+    run(compare.main, "logs/baseline", "logs/srha", "--picture", picture, "--out", "table.md")
+    table = capsys.readouterr().out
+    assert "| baseline |" in table and "| srha |" in table and "GTAV (source)" in table
+    score = 100 * results["domains"]["bdd100k"]["means"]["mIoU"]
+    assert f"| {score:.1f} |" in (tmp_path / "table.md").read_text()
+    assert picture.stat().st_size > 10000
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_a_resumed_run_ends_with_the_same_weights(run, tmp_path, monkeypatch):
+    options = ["--val_dataset", "gtav", "TRAIN.MAX_ITER", 4, "LOG.CHECKPOINT_EVERY", 2]
+    run(train.main, "--exp", "whole", *options)
+    save = train.save_checkpoint
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise Interrupted
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(train, "save_checkpoint", save_and_stop)
+        run(train.main, "--exp", "halves", *options)
+    run(train.main, "--exp", "halves", *options, "--resume")
+    whole, halves = (
+        torch.load(tmp_path / "logs" / name / "last.pth", weights_only=True)
+        for name in ("whole", "halves")
+    )
+    assert whole["step"] == halves["step"] == 4
+    assert all(torch.equal(v, halves["method"][k]) for k, v in whole["method"].items())
+    folders = [
+        json.loads((tmp_path / f"logs/{n}/results.json").read_text()) for n in ("whole", "halves")
+    ]
+    assert folders[0]["domains"] == folders[1]["domains"]
+
+
+def test_an_experiment_is_never_overwritten(run, tmp_path):
+    folder = tmp_path / "logs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("keep")
+    with pytest.raises(UserError, match="mine exists; continue it with --resume or choose another"):
+        run(train.main, "--exp", "mine")
+    assert (folder / "notes.txt").read_text() == "keep"
+
+
+def test_two_processes_train_and_judge(miniature, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(ROOT / "train.py"), *NETWORK, "--dataset", "gtav", "--val_dataset", "bdd100k"]
+    command += ["--exp", "two", "DATASET.ROOT", str(miniature), "TRAIN.MAX_ITER", "2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("mIoU") == 1, "only the main process prints"
+    results = json.loads((tmp_path / "logs/two/results.json").read_text())
+    confusion = torch.tensor(results["domains"]["bdd100k"]["confusion"])
+    assert results["domains"]["bdd100k"]["images"] == 3
+    assert 0 < confusion.sum() <= 3 * 320 * 180
+
+
+def test_a_users_mistake_is_one_line_without_a_traceback(tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), "TRAIN.MAX_ITR", "5"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: unknown setting TRAIN.MAX_ITR; did you mean TRAIN.MAX_ITER?"
+    )
+    assert len(done.stderr.strip().splitlines()) == 1

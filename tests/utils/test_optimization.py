@@ -1,0 +1,48 @@
+"""How a batch is split, the two learning rates and their decay."""
+
+import pytest
+import torch
+
+from utils.checkpoint import build_method
+from utils.errors import UserError
+from utils.optimization import build_optimizer, plan_batch, set_rates
+
+
+@pytest.mark.parametrize(
+    "batch, most, processes, expected",
+    [
+        (8, 4, 2, (4, 1)),
+        (8, 4, 1, (4, 2)),
+        (8, 4, 8, (1, 1)),
+        (9, 3, 1, (3, 3)),
+        (9, 4, 1, (3, 3)),
+        (6, 4, 1, (3, 2)),
+        (7, 4, 1, (1, 7)),
+    ],
+)
+def test_the_effective_batch_is_kept(batch, most, processes, expected):
+    plan = plan_batch(batch, most, processes)
+    assert plan == expected
+    assert plan.images * plan.passes * processes == batch
+
+
+def test_an_impossible_split_names_what_works():
+    with pytest.raises(UserError, match="8 cannot be split over 3 processes; start 1, 2, 4, 8,"):
+        plan_batch(8, 4, 3)
+
+
+def test_rates_of_encoder_and_decoder_decay_polynomially(settings):
+    cfg = settings(METHOD="baseline", DATASET__LABEL_SPACE="cityscapes19", TRAIN__MAX_ITER=100)
+    method, _ = build_method(cfg)
+    optimizer = build_optimizer(method, cfg)
+    rates = {}
+    for step in (0, 50, 99):
+        set_rates(optimizer, step, cfg)
+        rates[step] = {g["name"]: g["lr"] for g in optimizer.param_groups}
+    assert rates[0] == {"trunk": 0.005, "decoder": 0.01}
+    assert rates[50]["trunk"] == pytest.approx(0.005 * 0.5**0.9)
+    assert rates[99]["decoder"] == pytest.approx(0.01 * 0.01**0.9)
+    trunk = {id(p) for p in method.trunk.parameters()}
+    assert {id(p) for p in optimizer.param_groups[0]["params"]} == trunk
+    assert all(g["weight_decay"] == 5e-4 for g in optimizer.param_groups)
+    assert isinstance(optimizer, torch.optim.SGD)

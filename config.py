@@ -36,6 +36,7 @@ SETTINGS = {
         "arithmetic of the forward pass; bfloat16 is autocast, losses and statistics stay float32",
         choices=("float32", "bfloat16"),
     ),
+    "CHANNELS_LAST": Setting(True, "memory layout NHWC, faster on CPUs and on GPUs in bfloat16"),
     "WORKERS": Setting(4, "data loading processes of each training process"),
     "DATASET": {
         "SOURCE": Setting(["gtav"], "training datasets, comma-separated (flag --dataset)"),

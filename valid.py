@@ -25,7 +25,7 @@ def main() -> None:
         raise UserError("no domain to judge on; name some with --val_dataset")
     with runtime(cfg) as here:
         method, space = build_method(cfg, state)
-        method.to(here.device)
+        method.to(here.device, memory_format=here.memory_format)
         domains = {name: open_domain(name, cfg, space) for name in cfg.DATASET.VALIDATION}
         results = {
             name: evaluate(method, domain, space, cfg, here) for name, domain in domains.items()

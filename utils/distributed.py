@@ -25,6 +25,7 @@ class Runtime:
     rank: int
     world_size: int
     precision: str
+    channels_last: bool = False
 
     @property
     def is_main(self) -> bool:
@@ -52,11 +53,18 @@ class Runtime:
         torch.manual_seed(stable_seed("step", seed, step, self.rank))
 
     def to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Move the tensors of a collated batch to the device."""
-        return {
+        """Move the tensors of a collated batch to the device, images in the memory format."""
+        moved = {
             key: value.to(self.device, non_blocking=True) if torch.is_tensor(value) else value
             for key, value in batch.items()
         }
+        moved["image"] = moved["image"].contiguous(memory_format=self.memory_format)
+        return moved
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of images, features and convolution weights."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def gradient_sync(self, wrapped: nn.Module, last_pass: bool) -> AbstractContextManager:
         """Average gradients over processes only in the last pass of an accumulated batch."""
@@ -79,7 +87,7 @@ class Runtime:
         """
         if sync_batch_norm and self.world_size > 1 and self.device.type == "cuda":
             method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
-        method = method.to(self.device)
+        method = method.to(self.device, memory_format=self.memory_format)
         if self.world_size == 1:
             return method
         device_ids = [self.device.index] if self.device.type == "cuda" else None
@@ -110,7 +118,7 @@ def runtime(cfg: EasyDict):
     torch.manual_seed(cfg.SEED)
     try:
         rank = dist.get_rank() if world_size > 1 else 0
-        yield Runtime(device, rank, world_size, cfg.PRECISION)
+        yield Runtime(device, rank, world_size, cfg.PRECISION, cfg.CHANNELS_LAST)
     finally:
         if world_size > 1:
             dist.destroy_process_group()

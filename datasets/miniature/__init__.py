@@ -1,0 +1,54 @@
+"""A miniature benchmark of drawn streets: one scene model, many looks.
+
+`draw("GTAV", "train", 7)` gives one image and its labels, `python -m datasets.miniature --out DIR`
+writes whole domains in the layouts of the real releases.
+"""
+
+import zlib
+
+import numpy as np
+
+from .canvas import Scene
+from .domains import DOMAINS, Domain
+from .looks import Look, Region, render
+from .materials import CLASSES, COLOURS
+from .plan import Street
+from .scene import draw_scene
+
+__all__ = [
+    "CLASSES",
+    "COLOURS",
+    "DOMAINS",
+    "Domain",
+    "Look",
+    "Region",
+    "Scene",
+    "Street",
+    "draw",
+    "draw_both",
+    "draw_scene",
+    "generator",
+    "render",
+]
+
+
+def generator(domain: str, split: str, index: int, seed: int, stream: int) -> np.random.Generator:
+    """The random generator of one stream (0 scene, 1 look, 2 files) of one image."""
+    key = (seed, zlib.crc32(domain.encode()), zlib.crc32(split.encode()), index, stream)
+    return np.random.default_rng(np.random.SeedSequence(key))
+
+
+def draw_both(domain: str, split: str, index: int, seed: int = 0) -> tuple[np.ndarray, Scene]:
+    """The image uint8 [H, W, 3] and the `Scene` of one sample.  Raises KeyError for no domain."""
+    made = DOMAINS[domain]
+    scene = draw_scene(made.street, generator(domain, split, index, seed, 0), index)
+    return render(scene, made.look, generator(domain, split, index, seed, 1)), scene
+
+
+def draw(domain: str, split: str, index: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The image uint8 [H, W, 3] and the train ids uint8 [H, W] (255 is void) of one sample.
+
+    The result depends on the arguments alone.
+    """
+    image, scene = draw_both(domain, split, index, seed)
+    return image, scene.label

@@ -1,0 +1,220 @@
+"""Writes domains to disk in the layouts, encodings and file types of the real releases."""
+
+import hashlib
+import io
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+from tqdm import tqdm
+
+from . import draw_both, encode, generator
+from .canvas import Scene
+from .domains import DOMAINS
+
+VERSION = 1
+STAMP = "miniature.json"
+
+
+class MiniatureError(ValueError):
+    """A request that cannot be carried out; the message is one line for the user."""
+
+
+# One function per layout: where sample `index` of a split lies, and how its label is saved.
+# `counts` are the numbers of (train, val) images.
+
+
+def _gtav(root: Path, split: str, index: int, counts: tuple[int, int]):
+    number = index + 1 + (0 if split == "train" else counts[0])
+
+    def save(path: Path, scene: Scene) -> None:
+        encode.save_palette(path, encode.gtav_indices(scene), encode.CITYSCAPES_IDS)
+
+    return root / f"images/{number:05d}.png", root / f"labels/{number:05d}.png", save
+
+
+def _synthia(root: Path, split: str, index: int, counts: tuple[int, int]):
+    name = f"{index + (0 if split == 'train' else counts[0]):07d}.png"
+
+    def save(path: Path, scene: Scene) -> None:
+        encode.save_png16(path, encode.synthia_indices(scene))
+
+    return root / "RGB" / split / name, root / "GT/LABELS" / split / name, save
+
+
+CITIES = {
+    "train": ("aachen", "bochum", "bremen", "cologne", "hamburg", "jena", "stuttgart", "ulm"),
+    "val": ("frankfurt", "lindau", "munster"),
+}
+
+
+def _cityscapes(root: Path, split: str, index: int, counts: tuple[int, int]):
+    cities = CITIES[split]
+    city = cities[index % len(cities)]
+    name = f"{split}/{city}/{city}_{index // len(cities):06d}_000019"
+
+    def save(path: Path, scene: Scene) -> None:
+        Image.fromarray(encode.cityscapes_indices(scene)).save(path)
+
+    image = root / "leftImg8bit" / f"{name}_leftImg8bit.png"
+    return image, root / "gtFine" / f"{name}_gtFine_labelIds.png", save
+
+
+def _bdd100k(root: Path, split: str, index: int, counts: tuple[int, int]):
+    digest = hashlib.sha256(f"bdd100k {split} {index}".encode()).hexdigest()
+    name = f"{digest[:8]}-{digest[8:16]}"
+
+    def save(path: Path, scene: Scene) -> None:
+        Image.fromarray(scene.label).save(path)
+
+    image = root / f"images/10k/{split}/{name}.jpg"
+    return image, root / f"labels/sem_seg/masks/{split}/{name}.png", save
+
+
+def _mapillary(root: Path, split: str, index: int, counts: tuple[int, int]):
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+    digest = hashlib.sha256(f"mapillary {split} {index}".encode()).digest()
+    name = "".join(letters[byte % (62 if i == 0 else 64)] for i, byte in enumerate(digest[:22]))
+    folder = root / {"train": "training", "val": "validation"}[split]
+
+    def save(path: Path, scene: Scene) -> None:
+        encode.save_palette(path, encode.mapillary_indices(scene), encode.MAPILLARY_IDS)
+
+    return folder / f"images/{name}.jpg", folder / f"labels/{name}.png", save
+
+
+LAYOUTS: dict[str, Callable] = {
+    "GTAV": _gtav,
+    "SYNTHIA": _synthia,
+    "Cityscapes": _cityscapes,
+    "BDD100K": _bdd100k,
+    "Mapillary": _mapillary,
+}
+
+
+def sample_paths(domain: str, root: Path, split: str, index: int, counts: tuple[int, int]):
+    """Image path and label path of one sample below the folder `root` of its domain."""
+    return LAYOUTS[domain](Path(root), split, index, counts)[:2]
+
+
+def _write_sample(job: tuple) -> None:
+    domain, root, split, index, counts, seed = job
+    image_path, label_path, save_label = LAYOUTS[domain](root, split, index, counts)
+    pixels, scene = draw_both(domain, split, index, seed)
+    image = Image.fromarray(pixels)
+    if image_path.suffix == ".jpg":
+        quality = int(generator(domain, split, index, seed, 2).integers(70, 95))
+        image.save(image_path, quality=quality)
+    else:
+        image.save(image_path, compress_level=3)
+    save_label(label_path, scene)
+
+
+def write_domains(
+    out: str | os.PathLike,
+    domains: Sequence[str] = tuple(DOMAINS),
+    seed: int = 0,
+    workers: int | None = None,
+    train: int | None = None,
+    val: int | None = None,
+    progress: bool = True,
+) -> dict[str, tuple[Path, bool]]:
+    """Write domains below the folder `out`, each in a folder of its name.
+
+    `workers` processes (default: one per CPU) share the work, which does not change the files.
+    `train` and `val` override the numbers of images.  Returns per domain its folder, and whether
+    it was written now rather than found complete.  Raises `MiniatureError` for unknown domains
+    and for folders with other contents, before anything is written.
+    """
+    out = Path(out)
+    jobs, stamps, result = [], {}, {}
+    for name in domains:
+        if name not in DOMAINS:
+            raise MiniatureError(f"unknown domain '{name}'; there are: {', '.join(DOMAINS)}")
+        made = DOMAINS[name]
+        counts = (made.train if train is None else train, made.val if val is None else val)
+        if min(counts) < 1:
+            raise MiniatureError(f"a domain needs at least one image per split, not {counts}")
+        stamp = {"domain": name, "version": VERSION, "seed": seed, "images": list(counts)}
+        root = out / name
+        result[name] = (root, not _complete(root, stamp))
+        if result[name][1]:
+            stamps[name] = stamp
+            for split, count in zip(("train", "val"), counts, strict=True):
+                jobs += [(name, root, split, i, counts, seed) for i in range(count)]
+    for name, stamp in stamps.items():
+        out.joinpath(name).mkdir(parents=True, exist_ok=True)
+        _write_stamp(out / name, stamp, complete=False)
+    for name, root, split, index, counts, _ in jobs:
+        for path in sample_paths(name, root, split, index, counts):
+            path.parent.mkdir(parents=True, exist_ok=True)
+    _run(jobs, workers or os.cpu_count() or 1, progress)
+    for name, stamp in stamps.items():
+        if name == "GTAV":
+            _write_split(out / name, *stamp["images"])
+        _write_stamp(out / name, stamp, complete=True)
+    return result
+
+
+def _run(jobs: list, workers: int, progress: bool) -> None:
+    with tqdm(total=len(jobs), unit="image", disable=not progress or not jobs) as bar:
+        if workers == 1 or len(jobs) < 2:
+            for job in jobs:
+                _write_sample(job)
+                bar.update()
+            return
+        # Only this process answers Ctrl-C; the workers end with it.
+        ignore = (signal.signal, (signal.SIGINT, signal.SIG_IGN))
+        with get_context().Pool(min(workers, len(jobs)), *ignore) as pool:
+            for _ in pool.imap_unordered(_write_sample, jobs, chunksize=4):
+                bar.update()
+
+
+def _complete(root: Path, stamp: dict) -> bool:
+    """Whether a folder holds just what is asked for; False if it is empty or unfinished."""
+    if not root.exists():
+        return False
+    if not root.is_dir():
+        raise MiniatureError(f"{root} is not a folder")
+    try:
+        found = json.loads((root / STAMP).read_text())
+    except FileNotFoundError:
+        if any(root.iterdir()):
+            raise MiniatureError(
+                f"{root} holds files that this program did not write; choose another folder"
+            ) from None
+        return False
+    except ValueError:
+        raise MiniatureError(f"{root / STAMP} cannot be read; delete {root} first") from None
+    complete = found.pop("complete", False)
+    if found != stamp:
+        differing = ", ".join(
+            f"{key} {found.get(key)} instead of {stamp[key]}"
+            for key in stamp
+            if found.get(key) != stamp[key]
+        )
+        raise MiniatureError(f"{root} was written with {differing}; delete it or choose another")
+    return complete
+
+
+def _write_stamp(root: Path, stamp: dict, complete: bool) -> None:
+    temporary = root / f"{STAMP}.part"
+    temporary.write_text(json.dumps({**stamp, "complete": complete}) + "\n")
+    os.replace(temporary, root / STAMP)
+
+
+def _write_split(root: Path, train: int, val: int) -> None:
+    """`split.mat` as in the official read_mapping.zip: columns of image numbers from 1."""
+    ids = np.arange(1, train + val + 1, dtype=np.uint16)[:, None]
+    content = {"trainIds": ids[:train], "valIds": ids[train:], "testIds": ids[:0]}
+    buffer = io.BytesIO()
+    savemat(buffer, content)
+    data = bytearray(buffer.getvalue())
+    data[:116] = b"MATLAB 5.0 MAT-file".ljust(116)  # scipy puts the time of day there
+    (root / "split.mat").write_bytes(data)

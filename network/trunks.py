@@ -64,12 +64,14 @@ def _resnet(model: nn.Module) -> tuple[list[nn.Module], list[int]]:
 
 def _mobilenet_v2(model: nn.Module) -> tuple[list[nn.Module], list[int]]:
     features = model.features
-    layers = [features[:2], features[2:7], features[7:11], features[11:18], features[18:]]
+    cuts = [0, 2, 7, 11, 18, len(features)]
+    # Numbered from 0 in each layer, as in published checkpoints.
+    layers = [nn.Sequential(*features[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
     return layers, [16, 32, 64, 320, 1280]
 
 
 def _shufflenet_v2(model: nn.Module) -> tuple[list[nn.Module], list[int]]:
-    stem = nn.Sequential(*model.conv1, model.maxpool)
+    stem = nn.Sequential(model.conv1, model.maxpool)
     layers = [stem, model.stage2, model.stage3, model.stage4, model.conv5]
     return layers, list(model._stage_out_channels)
 

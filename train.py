@@ -17,7 +17,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets.source import open_source
-from utils.checkpoint import build_method, load_checkpoint, resolve, save_checkpoint
+from utils.checkpoint import (
+    build_method,
+    load_checkpoint,
+    load_network,
+    resolve,
+    save_checkpoint,
+)
 from utils.cli import parse_train
 from utils.distributed import Runtime, runtime
 from utils.errors import UserError, run_script
@@ -30,7 +36,7 @@ from utils.results import gather, table, write
 
 def main() -> None:
     """Resolve the settings, from a checkpoint when resuming, and train."""
-    overrides, resume = parse_train()
+    overrides, resume, init = parse_train()
     cfg = resolve(overrides)
     folder = experiment_folder(cfg)
     state = None
@@ -39,11 +45,17 @@ def main() -> None:
         cfg = resolve(state["settings"] | overrides)
     cfg.EXPERIMENT = folder.name
     with runtime(cfg) as here:
-        train(cfg, folder, state, here)
+        train(cfg, folder, state, init, here)
 
 
-def train(cfg: EasyDict, folder: Path, state: dict[str, Any] | None, here: Runtime) -> None:
-    """Train in this process from step 0, or from the `state` of a checkpoint, to MAX_ITER."""
+def train(
+    cfg: EasyDict, folder: Path, state: dict[str, Any] | None, init: str | None, here: Runtime
+) -> None:
+    """Train in this process to MAX_ITER.
+
+    From the `state` of a checkpoint that is continued; else from step 0, and from the network of
+    the checkpoint file `init` if one is named.
+    """
     first_step = state["step"] if state else 0
 
     # Data: the source, and the domains to judge.
@@ -61,6 +73,8 @@ def train(cfg: EasyDict, folder: Path, state: dict[str, Any] | None, here: Runti
 
     # Method and optimizer.
     method, space = build_method(cfg, state)
+    if init and not state:
+        load_network(method, load_checkpoint(Path(init))["method"])
     wrapped = here.wrap(method, cfg.TRAIN.SYNC_BATCH_NORM)
     method = getattr(wrapped, "module", wrapped)
     optimizer = build_optimizer(method, cfg)

@@ -2,7 +2,8 @@
 
     python valid.py --snapshot logs/my_run/last.pth --val_dataset cityscapes bdd100k mapillary
 
-Prints a table and writes results.txt, results.json and results.csv.
+Prints a table and writes results.txt, results.json and results.csv. A checkpoint of the published
+SRHA or RobustNet code does not know its network: name it with --method and --trunk.
 """
 
 from pathlib import Path
@@ -20,7 +21,7 @@ def main() -> None:
     snapshot, out, overrides = parse_valid()
     path = Path(snapshot)
     state = load_checkpoint(path)
-    cfg = resolve(state["settings"] | overrides)
+    cfg = resolve({"DATASET.LABEL_SPACE": "cityscapes19"} | state["settings"] | overrides)
     if not cfg.DATASET.VALIDATION:
         raise UserError("no domain to judge on; name some with --val_dataset")
     with runtime(cfg) as here:

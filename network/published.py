@@ -19,7 +19,7 @@ def is_published(state: Any) -> bool:
 
 
 def convert(state: Any) -> dict[str, Tensor]:
-    """Rename the weights of a published file to ours; keys without a counterpart keep their name."""
+    """Rename the weights of a published file to ours; keys without a counterpart stay."""
     converted = {}
     for key, value in _weights(state).items():
         first, _, rest = key.partition(".")

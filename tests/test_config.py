@@ -61,8 +61,8 @@ def test_flattened_settings_resolve_to_themselves():
 
 def test_flags_and_pairs():
     line = "--dataset gtav TRAIN.MAX_ITER 5 --val_dataset bdd100k camvid:test --exp x SEED 3"
-    overrides, resume = parse_train(line.split())
-    assert not resume
+    overrides, resume, init = parse_train(line.split())
+    assert not resume and init is None
     assert overrides == {
         "DATASET.SOURCE": ["gtav"],
         "DATASET.VALIDATION": ["bdd100k", "camvid:test"],

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from easydict import EasyDict
-from torch import nn
+from torch import Tensor, nn
 
 import config
 from datasets.label_spaces import LABEL_SPACES, LabelSpace
 from network.decoders import decoder_class
 from network.methods import Method, method_class
+from network.published import convert, is_published
 from utils.errors import UserError
 
 
@@ -36,15 +37,25 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of `save_checkpoint` to the CPU; UserError if it is none."""
+    """Read a checkpoint to the CPU: one of `save_checkpoint`, or the published code's.
+
+    Returns `settings`, `step`, `method` (weights by name) and, of our own, `optimizer`. A published
+    file knows no settings and holds the inference network alone. UserError if it is neither.
+    """
     if not path.is_file():
         raise UserError(f"no checkpoint {path}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
-        raise UserError(f"{path} is damaged or no checkpoint ({error})") from error
-    if not isinstance(state, dict) or "settings" not in state or "method" not in state:
-        raise UserError(f"{path} is no checkpoint of this project: it holds no settings")
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{path} is damaged or no checkpoint ({reason})") from error
+    if is_published(state):
+        return {"settings": {}, "step": 0, "method": convert(state), "published": True}
+    if not isinstance(state, dict) or not {"settings", "method"} <= state.keys():
+        raise UserError(
+            f"{path} is no checkpoint of this project, and not of the published SRHA or RobustNet "
+            "code: it holds neither settings nor their key names"
+        )
     return state
 
 
@@ -61,29 +72,44 @@ def resolve(overrides: dict[str, Any]) -> EasyDict:
 def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Method, LabelSpace]:
     """Build the method that the settings describe, and the label space it is trained in.
 
-    With the `state` of a checkpoint its weights are loaded strictly, and no pretrained ones are
-    read; keys or shapes that differ are a UserError that lists them.
+    With the `state` of a checkpoint its weights are loaded, and no pretrained ones are read. Our
+    own have to fit strictly, a published file has to fill the inference network.
     """
     space = LABEL_SPACES[cfg.DATASET.LABEL_SPACE]
-    method = method_class(cfg.METHOD)(cfg, len(space.classes), pretrained=state is None)
+    method = method_class(cfg.METHOD)(cfg, len(space), pretrained=state is None)
     if state is not None:
-        own, stored = method.state_dict(), state["method"]
-        problems = {
-            "missing": sorted(own.keys() - stored.keys()),
-            "unknown": sorted(stored.keys() - own.keys()),
-            "of another shape": sorted(
-                k for k in own.keys() & stored.keys() if own[k].shape != stored[k].shape
-            ),
-        }
-        if any(problems.values()):
-            report = "; ".join(
-                f"{len(keys)} {what}: {', '.join(keys[:4])}"
-                for what, keys in problems.items()
-                if keys
-            )
-            raise UserError(f"the checkpoint does not fit the network of these settings ({report})")
-        method.load_state_dict(stored)
+        load = load_network if state.get("published") else load_weights
+        load(method, state["method"])
     return method, space
+
+
+def load_network(method: Method, weights: dict[str, Tensor]) -> None:
+    """Load trunk and decoder, which have to fit; nothing else (teachers, memories) is touched."""
+    network = nn.ModuleDict({"trunk": method.trunk, "decoder": method.decoder})
+    others = [name for name, _ in method.named_children() if name not in network]
+    load_weights(network, {k: v for k, v in weights.items() if k.split(".")[0] not in others})
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load weights strictly; keys or shapes that differ are a UserError that lists them."""
+    own = module.state_dict()
+    problems = {
+        "missing": sorted(own.keys() - weights.keys()),
+        "unknown": sorted(weights.keys() - own.keys()),
+        "of another shape": [
+            f"{k} {list(weights[k].shape)} instead of {list(own[k].shape)}"
+            for k in sorted(own.keys() & weights.keys())
+            if own[k].shape != weights[k].shape
+        ],
+    }
+    if any(problems.values()):
+        report = "; ".join(
+            f"{len(keys)} {what}: {', '.join(keys[:4])}{', …' if len(keys) > 4 else ''}"
+            for what, keys in problems.items()
+            if keys
+        )
+        raise UserError(f"the checkpoint does not fit the network of these settings ({report})")
+    module.load_state_dict(weights)
 
 
 def file_hash(path: Path) -> str:

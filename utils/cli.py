@@ -20,20 +20,25 @@ FLAGS = {
 }
 
 
-def parse_train(arguments: Sequence[str] | None = None) -> tuple[dict[str, Any], bool]:
-    """Parse train.py's command line; return (setting overrides, whether to resume)."""
+def parse_train(
+    arguments: Sequence[str] | None = None,
+) -> tuple[dict[str, Any], bool, str | None]:
+    """Parse train.py's command line; return (setting overrides, whether to resume, --init)."""
     parser = _parser("Train a segmentation network on source domains.")
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help="source datasets")
     _add_validation_flag(parser)
-    parser.add_argument("--method", metavar="NAME", help=", ".join(METHODS))
-    parser.add_argument("--trunk", metavar="NAME", help=", ".join(TRUNKS))
-    parser.add_argument("--decoder", metavar="NAME", help=", ".join(DECODERS))
+    _add_network_flags(parser)
     parser.add_argument("--exp", metavar="NAME", help="name of the experiment folder")
+    parser.add_argument(
+        "--init",
+        metavar="FILE",
+        help="start from trunk and decoder of a checkpoint, ours or of the published code",
+    )
     parser.add_argument(
         "--resume", action="store_true", help="continue the experiment from its last.pth"
     )
     options, pairs = _split(parser, arguments)
-    return _overrides(options, pairs), options.resume
+    return _overrides(options, pairs), options.resume, options.init
 
 
 def parse_valid(arguments: Sequence[str] | None = None) -> tuple[str, str | None, dict[str, Any]]:
@@ -42,6 +47,7 @@ def parse_valid(arguments: Sequence[str] | None = None) -> tuple[str, str | None
     parser.add_argument("--snapshot", required=True, metavar="FILE", help="checkpoint to judge")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: its own)")
     _add_validation_flag(parser)
+    _add_network_flags(parser)
     options, pairs = _split(parser, arguments)
     return options.snapshot, options.out, _overrides(options, pairs)
 
@@ -60,6 +66,12 @@ def _add_validation_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--val_dataset", nargs="+", metavar="NAME[:SPLIT]", help="domains to judge (split val)"
     )
+
+
+def _add_network_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--method", metavar="NAME", help=", ".join(METHODS))
+    parser.add_argument("--trunk", metavar="NAME", help=", ".join(TRUNKS))
+    parser.add_argument("--decoder", metavar="NAME", help=", ".join(DECODERS))
 
 
 def _split(parser: argparse.ArgumentParser, arguments: Sequence[str] | None):

@@ -2,8 +2,10 @@
 
 import math
 
+from datasets.label_spaces import VOID
+
 from .canvas import Canvas
-from .materials import LIGHT, POLE, SIGN, VEGETATION, VOID, Material
+from .materials import LIGHT, POLE, SIGN, VEGETATION, Material
 from .shapes import CIRCLE, CutOut
 
 M = Material

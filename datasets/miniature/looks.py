@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from datasets.label_spaces import VOID
+
 from . import light
 from .canvas import FAR, Scene
-from .materials import VOID, Material
+from .materials import Material
 from .textures import TEXTURES, Noise, Pixels
 
 M = Material

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from datasets.label_spaces import VOID
+
 from . import roadside, traffic
 from .canvas import Camera, Canvas, Scene
 from .ground import GroundSlots, lay_ground
@@ -18,7 +20,6 @@ from .materials import (
     TERRAIN,
     TRAIN,
     TRUCK,
-    VOID,
     WALL,
     Material,
 )

@@ -173,15 +173,14 @@ def flatten(cfg: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
-    """Read `KEY VALUE KEY VALUE …` from a command line into {key: text}."""
+    """Read `KEY VALUE KEY VALUE …` into {key: text}; the last of a repeated key counts, so that
+    arguments passed on to a recipe override it."""
     if len(pairs) % 2:
         raise UserError(f"settings are KEY VALUE pairs; {pairs[-1]!r} has no value")
     keys = list(pairs[0::2])
     for key in keys:
         if key.startswith("-"):
             raise UserError(f"unknown option {key}; see --help")
-        if keys.count(key) > 1:
-            raise UserError(f"setting {key} is given twice")
     return dict(zip(keys, pairs[1::2], strict=True))
 
 

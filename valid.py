@@ -18,10 +18,12 @@ from utils.results import gather, table, write
 
 def main() -> None:
     """Load the checkpoint, judge it on each domain, write the results."""
-    snapshot, out, overrides = parse_valid()
+    snapshot, out, network, overrides = parse_valid()
     path = Path(snapshot)
     state = load_checkpoint(path)
-    cfg = resolve({"DATASET.LABEL_SPACE": "cityscapes19"} | state["settings"] | overrides)
+    if state.get("published"):
+        state["settings"] = {"DATASET.LABEL_SPACE": "cityscapes19"} | network
+    cfg = resolve(state["settings"] | overrides)
     if not cfg.DATASET.VALIDATION:
         raise UserError("no domain to judge on; name some with --val_dataset")
     with runtime(cfg) as here:

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import config
 from network.decoders import DECODERS, decoder_class
@@ -41,15 +41,29 @@ def parse_train(
     return _overrides(options, pairs), options.resume, options.init
 
 
-def parse_valid(arguments: Sequence[str] | None = None) -> tuple[str, str | None, dict[str, Any]]:
-    """Parse valid.py's command line; return (snapshot, output folder, setting overrides)."""
+class ValidOptions(NamedTuple):
+    """valid.py's command line: `network` names what a published checkpoint does not know."""
+
+    snapshot: str
+    out: str | None
+    network: dict[str, Any]
+    overrides: dict[str, Any]
+
+
+def parse_valid(arguments: Sequence[str] | None = None) -> ValidOptions:
+    """Parse valid.py's command line."""
     parser = _parser("Judge a checkpoint on any number of domains.")
     parser.add_argument("--snapshot", required=True, metavar="FILE", help="checkpoint to judge")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: its own)")
     _add_validation_flag(parser)
-    _add_network_flags(parser)
+    _add_network_flags(
+        parser.add_argument_group("only for checkpoints of the published code; others know")
+    )
     options, pairs = _split(parser, arguments)
-    return options.snapshot, options.out, _overrides(options, pairs)
+    overrides = _overrides(options, pairs)
+    keys = [FLAGS[flag] for flag in ("method", "trunk", "decoder")]
+    network = {key: overrides.pop(key) for key in keys if key in overrides}
+    return ValidOptions(options.snapshot, options.out, network, overrides)
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
@@ -68,7 +82,7 @@ def _add_validation_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_network_flags(parser: argparse.ArgumentParser) -> None:
+def _add_network_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--method", metavar="NAME", help=", ".join(METHODS))
     parser.add_argument("--trunk", metavar="NAME", help=", ".join(TRUNKS))
     parser.add_argument("--decoder", metavar="NAME", help=", ".join(DECODERS))

@@ -105,7 +105,8 @@ def test_a_file_of_another_network_names_keys_and_shapes(settings, tmp_path):
     method, _ = build_method(settings(TRUNK__NAME="resnet18", **options))
     state = {"method": convert(as_published(method)), "published": True}
     with pytest.raises(
-        UserError, match=r"missing: trunk.layer1.* decoder.aspp.features.0.0.weight \[16, 512, 1, 1\] instead of"
+        UserError,
+        match=r"missing: trunk.layer1.* decoder.aspp.features.0.0.weight \[16, 512, 1, 1\]",
     ):
         build_method(settings(TRUNK__NAME="resnet50", **options), state)
 

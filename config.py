@@ -177,11 +177,7 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
     arguments passed on to a recipe override it."""
     if len(pairs) % 2:
         raise UserError(f"settings are KEY VALUE pairs; {pairs[-1]!r} has no value")
-    keys = list(pairs[0::2])
-    for key in keys:
-        if key.startswith("-"):
-            raise UserError(f"unknown option {key}; see --help")
-    return dict(zip(keys, pairs[1::2], strict=True))
+    return dict(zip(pairs[0::2], pairs[1::2], strict=True))
 
 
 def _convert(key: str, value: Any, setting: Setting) -> Any:

@@ -96,60 +96,66 @@ def train(
         return results
 
     batches = iter(loader)
-    progress = tqdm(
-        total=cfg.TRAIN.MAX_ITER, initial=first_step, desc=folder.name, disable=not here.is_main
-    )
     sums: dict[str, torch.Tensor] = {}
     since = first_step
     results: dict[str, dict[str, Any]] = {}
-    for step in range(first_step, cfg.TRAIN.MAX_ITER):
-        method.train()
-        set_rates(optimizer, step, cfg)
-        here.seed_step(cfg.SEED, step)
-        for number, batch in enumerate(islice(batches, plan.passes), start=1):
-            batch = here.to_device(batch) | {"step": step}
-            with here.gradient_sync(wrapped, last_pass=number == plan.passes):
-                with here.autocast():
-                    losses = wrapped(batch)
-                (sum(losses.values()) / plan.passes).backward()
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0) + value.detach() / plan.passes
-        optimizer.step()
-        optimizer.zero_grad()
-        method.after_step(step)
-        progress.update()
+    with progress_bar(folder.name, cfg, first_step, here) as progress:
+        for step in range(first_step, cfg.TRAIN.MAX_ITER):
+            method.train()
+            set_rates(optimizer, step, cfg)
+            here.seed_step(cfg.SEED, step)
+            for number, batch in enumerate(islice(batches, plan.passes), start=1):
+                batch = here.to_device(batch) | {"step": step}
+                with here.gradient_sync(wrapped, last_pass=number == plan.passes):
+                    with here.autocast():
+                        losses = wrapped(batch)
+                    (sum(losses.values()) / plan.passes).backward()
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0) + value.detach() / plan.passes
+            optimizer.step()
+            optimizer.zero_grad()
+            method.after_step(step)
+            progress.update()
 
-        done = step + 1
-        last = done == cfg.TRAIN.MAX_ITER
-        if done % cfg.LOG.EVERY == 0 or last:
-            values = {f"loss/{name}": float(value) / (done - since) for name, value in sums.items()}
-            total = sum(values.values())
-            if not math.isfinite(total):
-                shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-                raise UserError(f"the loss is not finite before step {done} ({shown})")
-            rates = {f"rate/{g['name']}": g["lr"] for g in optimizer.param_groups}
-            log.scalars(done, values | {"loss/total": total} | rates)
-            progress.set_postfix(loss=f"{total:.3f}")
-            sums, since = {}, done
-        if cfg.LOG.PICTURES_EVERY and (done % cfg.LOG.PICTURES_EVERY == 0 or last):
-            method.eval()
-            image, label = batch["image"][:1], batch["label"][0]
-            with torch.no_grad(), here.autocast():
-                logits = method(image)[0]
-            log.picture(done, "training crop", prediction_picture(image[0], label, logits, space))
-        if here.is_main and (done % cfg.LOG.CHECKPOINT_EVERY == 0 or last):
-            save_checkpoint(folder / "last.pth", method, optimizer, cfg, done)
-        if last:
-            results = validate(done, max_images=0)
-        elif done % cfg.VALID.EVERY == 0:
-            validate(done, cfg.VALID.MAX_IMAGES)
-    progress.close()
+            done = step + 1
+            last = done == cfg.TRAIN.MAX_ITER
+            if done % cfg.LOG.EVERY == 0 or last:
+                values = {
+                    f"loss/{name}": float(value) / (done - since) for name, value in sums.items()
+                }
+                total = sum(values.values())
+                if not math.isfinite(total):
+                    shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+                    raise UserError(f"the loss is not finite before step {done} ({shown})")
+                rates = {f"rate/{g['name']}": g["lr"] for g in optimizer.param_groups}
+                log.scalars(done, values | {"loss/total": total} | rates)
+                progress.set_postfix(loss=f"{total:.3f}")
+                sums, since = {}, done
+            if cfg.LOG.PICTURES_EVERY and (done % cfg.LOG.PICTURES_EVERY == 0 or last):
+                method.eval()
+                image, label = batch["image"][:1], batch["label"][0]
+                with torch.no_grad(), here.autocast():
+                    logits = method(image)[0]
+                log.picture(
+                    done, "training crop", prediction_picture(image[0], label, logits, space)
+                )
+            if here.is_main and (done % cfg.LOG.CHECKPOINT_EVERY == 0 or last):
+                save_checkpoint(folder / "last.pth", method, optimizer, cfg, done)
+            if last:
+                results = validate(done, max_images=0)
+            elif done % cfg.VALID.EVERY == 0:
+                validate(done, cfg.VALID.MAX_IMAGES)
 
     if here.is_main and results:
         summary = gather(results, cfg, cfg.TRAIN.MAX_ITER)
         write(summary, folder)
         print(f"{table(summary)}\n\nwritten to {folder}")
     log.close()
+
+
+def progress_bar(name: str, cfg: EasyDict, first_step: int, here: Runtime) -> tqdm:
+    """A bar over optimizer steps, shown by the main process; closed by `with`, also on errors."""
+    return tqdm(desc=name, total=cfg.TRAIN.MAX_ITER, initial=first_step, disable=not here.is_main)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The reader that all datasets share: file list + label table → samples."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +10,7 @@ import torch
 from datasets.files import read_image, read_label
 from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening, lookup_table
 from utils.errors import UserError, unknown_name
+from utils.seeding import stable_seed
 
 
 class SegmentationDataset(torch.utils.data.Dataset):
@@ -115,13 +115,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
         if self.transform is not None:
             # Seeds the CPU generator alone: torch.manual_seed would reseed CUDA as well.
             with torch.random.fork_rng(devices=[]):
-                seed = sample_seed(self.seed, epoch, index, self.stream)
+                seed = stable_seed(self.seed, epoch, index, self.stream)
                 torch.default_generator.manual_seed(seed)
                 image, label = self.transform(image, label, centroid)
         return {"image": image, "label": label.long(), "index": index, "domain": self.domain}
-
-
-def sample_seed(seed: int, epoch: int, index: int, stream: str) -> int:
-    """Return the 63-bit seed of a sample's augmentation, the same on every machine."""
-    text = f"{seed}/{epoch}/{index}/{stream}"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from utils.errors import unknown_name
+
 VOID = 255
 """Train id of pixels that take part in no loss and no score."""
 
@@ -96,6 +98,13 @@ _COARSENINGS = {
         "sky": "sky",
     },
 }
+
+
+def label_space(name: str) -> LabelSpace:
+    """Return the label space registered as `name`; UserError with the known names otherwise."""
+    if name not in LABEL_SPACES:
+        raise unknown_name("label space", name, LABEL_SPACES)
+    return LABEL_SPACES[name]
 
 
 def lookup_table(mapping: dict[int, int]) -> np.ndarray:

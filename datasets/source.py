@@ -5,11 +5,11 @@ from easydict import EasyDict
 from datasets import build_dataset
 from datasets.centroids import load_or_compute
 from datasets.dataset import SegmentationDataset
-from datasets.label_spaces import LABEL_SPACES
+from datasets.label_spaces import label_space
 from datasets.sampling import ClassUniformSampler
 from transforms import TrainTransform
 from utils.distributed import Runtime
-from utils.errors import UserError, unknown_name
+from utils.errors import UserError
 
 
 def open_source(
@@ -25,11 +25,7 @@ def open_source(
             f"training takes one source dataset, not {len(cfg.DATASET.SOURCE)}: "
             f"{', '.join(cfg.DATASET.SOURCE) or 'none given'}; change --dataset"
         )
-    space = None
-    if cfg.DATASET.LABEL_SPACE:
-        if cfg.DATASET.LABEL_SPACE not in LABEL_SPACES:
-            raise unknown_name("label space", cfg.DATASET.LABEL_SPACE, LABEL_SPACES)
-        space = LABEL_SPACES[cfg.DATASET.LABEL_SPACE]
+    space = label_space(cfg.DATASET.LABEL_SPACE) if cfg.DATASET.LABEL_SPACE else None
     source = build_dataset(
         cfg.DATASET.SOURCE[0],
         "train",

@@ -12,6 +12,7 @@ from config import Setting
 from loss.cross_entropy import cross_entropy
 from network.region_statistics import downsample_labels
 from network.trunks import Trunk
+from utils.errors import UserError
 
 
 @dataclass
@@ -41,7 +42,16 @@ class ASPP(nn.Module):
         self.channels = outside * (len(branches) + 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, inside, h, w]` to `[B, channels, h, w]`; the pooled image comes first."""
+        """`[B, inside, h, w]` to `[B, channels, h, w]`; the pooled image comes first.
+
+        UserError for a training batch of one image: the batch norm of the pooled feature would have
+        a single value per channel (unless it is synchronised over GPUs).
+        """
+        if self.training and len(x) == 1 and type(self.img_conv[1]) is nn.BatchNorm2d:
+            raise UserError(
+                "DeepLabV3+ normalises pooled features over the batch and cannot train on one "
+                "image a pass; set TRAIN.BATCH_PER_PROCESS (and TRAIN.BATCH_SIZE) to 2 or more"
+            )
         pooled = self.img_conv(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
         return torch.cat([pooled, *(branch(x) for branch in self.features)], dim=1)
 

@@ -3,13 +3,27 @@
 #   sh scripts/camvid_real.sh DATA WEIGHTS [KEY VALUE …]
 # DATA holds camvid/ and idd_lite/, WEIGHTS is an ImageNet state dict of torchvision's mobilenet_v2.
 set -eu
-[ $# -ge 2 ] || { echo "usage: sh scripts/camvid_real.sh DATA WEIGHTS [KEY VALUE ...]" >&2; exit 2; }
+[ $# -ge 2 ] || { echo "usage: sh $0 DATA WEIGHTS [KEY VALUE ...]" >&2; exit 2; }
+cd "$(dirname "$0")/.."
+requirements=requirements.txt
+. scripts/environment.sh
 data=$1 weights=$2
 shift 2
-for method in baseline srha; do
-    "${PYTHON:-python}" train.py --dataset camvid --val_dataset camvid:test idd_lite \
+
+train() {
+    method=$1
+    shift
+    "$PYTHON" train.py --dataset camvid --val_dataset camvid:test idd_lite \
         --method "$method" --trunk mobilenet_v2 --exp "camvid_mobile_$method" \
         DATASET.ROOT "$data" TRUNK.WEIGHTS "$weights" TRANSFORM.CROP_SIZE 192,256 \
-        DECODER.CHANNELS 128 DECODER.AUX_CHANNELS 128 \
-        TRAIN.BATCH_SIZE 4 TRAIN.MAX_ITER 500 VALID.EVERY 500 LOG.EVERY 25 WORKERS 1 "$@"
-done
+        DECODER.CHANNELS 128 DECODER.AUX_CHANNELS 128 DATASET.CLASS_UNIFORM_TILE 256 \
+        TRAIN.BATCH_SIZE 4 TRAIN.MAX_ITER 500 LOG.EVERY 25 WORKERS 1 "$@"
+}
+
+share_cores 2
+train baseline "$@" &
+first=$!
+TQDM_POSITION=1 train srha "$@" || { kill "$first" 2>/dev/null; wait; exit 1; }
+wait "$first"
+"$PYTHON" -m utils.compare logs/camvid_mobile_baseline logs/camvid_mobile_srha \
+    --out logs/camvid_mobile.md --picture logs/camvid_mobile.png

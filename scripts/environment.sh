@@ -5,6 +5,12 @@
 # loading processes (measured on 2 busy cores: a training step is 5 to 10 times slower).
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 
+# Give each of $1 processes that run side by side its share of the cores.
+share_cores() {
+    cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+    export OMP_NUM_THREADS=$((cores > $1 ? cores / $1 : 1))
+}
+
 PYTHON=${PYTHON:-}
 for candidate in "$PYTHON" python3 python .venv/bin/python; do
     [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 || continue

@@ -90,6 +90,10 @@ def test_the_last_of_a_repeated_setting_counts():
     line = "--exp a --method srha SEED 1 --exp b SEED 2 --method baseline"
     overrides, _, _ = parse_train(line.split())
     assert overrides == {"SEED": "2", "EXPERIMENT": "b", "METHOD": "baseline"}
+    line = "--val_dataset a b SEED 1 --exp RUN LOG.EVERY -1 --val_dataset c --resume SEED 2"
+    overrides, resume, _ = parse_train(line.split())
+    expected = {"SEED": "2", "LOG.EVERY": "-1", "EXPERIMENT": "RUN", "DATASET.VALIDATION": ["c"]}
+    assert overrides == expected and resume
 
 
 def test_seeds_are_pinned_and_differ():

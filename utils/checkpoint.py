@@ -11,7 +11,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 import config
-from datasets.label_spaces import LABEL_SPACES, LabelSpace
+from datasets.label_spaces import LabelSpace, label_space
 from network.decoders import decoder_class
 from network.methods import Method, method_class
 from network.published import convert, is_published
@@ -75,7 +75,7 @@ def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Me
     With the `state` of a checkpoint its weights are loaded, and no pretrained ones are read. Our
     own have to fit strictly, a published file has to fill the inference network.
     """
-    space = LABEL_SPACES[cfg.DATASET.LABEL_SPACE]
+    space = label_space(cfg.DATASET.LABEL_SPACE)
     method = method_class(cfg.METHOD)(cfg, len(space), pretrained=state is None)
     if state is not None:
         load = load_network if state.get("published") else load_weights

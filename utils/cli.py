@@ -1,6 +1,8 @@
 """The command lines: RobustNet's familiar flags, and KEY VALUE pairs for every other setting."""
 
 import argparse
+import re
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +10,7 @@ import config
 from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
 from network.trunks import TRUNKS
+from utils.errors import UserError
 
 # Flags that stand for a setting.
 FLAGS = {
@@ -88,20 +91,31 @@ def _add_network_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--decoder", metavar="NAME", help=", ".join(DECODERS))
 
 
-def _split(parser: argparse.ArgumentParser, arguments: Sequence[str] | None):
-    """Parse flags and return them with the KEY VALUE pairs that follow a flag or stand alone.
+def _split(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
+    """Part a command line into flags, which argparse reads, and KEY VALUE pairs.
 
-    A list flag (`--dataset gtav synthia TRAIN.MAX_ITER 5`) ends where the first upper-case word
-    begins: names of datasets are lower case, keys upper case.
+    A key is a word in capitals that does not stand right behind a flag, so pairs may come anywhere,
+    also behind a flag that takes a list (`--dataset gtav TRAIN.MAX_ITER 5`).
     """
-    options, pairs = parser.parse_known_args(arguments)
-    for name in ("dataset", "val_dataset"):
-        words = getattr(options, name, None)
-        if words:
-            end = next((i for i, word in enumerate(words) if word.isupper() or "." in word), None)
-            if end is not None:
-                pairs = words[end:] + pairs
-                setattr(options, name, words[:end])
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    flags: list[str] = []
+    pairs: list[str] = []
+    while words:
+        word = words.pop(0)
+        after_flag = bool(flags) and flags[-1].startswith("--") and flags[-1] != "--resume"
+        if re.fullmatch(r"[A-Z][A-Z0-9_.]*", word) and not after_flag:
+            pairs += [word, *words[:1]]
+            words = words[1:]
+        else:
+            flags.append(word)
+    options, unknown = parser.parse_known_args(flags)
+    if unknown:
+        raise UserError(
+            f"unknown option {unknown[0]}; settings are KEY VALUE pairs with the key in capitals, "
+            "and --help lists the flags"
+        )
     return options, pairs
 
 

@@ -22,5 +22,7 @@ def run_script(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # A data loading process hands its error on with a traceback in front of the message.
+        message = str(error).rpartition(f"{UserError.__module__}.UserError: ")[2].strip()
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(2)

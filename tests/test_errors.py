@@ -1,0 +1,117 @@
+"""A user's mistake is answered by one line that names it, and exit code 2; never a traceback."""
+
+import re
+import shutil
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+import train
+import valid
+from utils.errors import run_script
+
+SMALL = (
+    "--trunk resnet_mini TRUNK.WEIGHTS objects DECODER.CHANNELS 16 DECODER.LOW_LEVEL_CHANNELS 8 "
+    "DECODER.AUX_CHANNELS 16 TRANSFORM.CROP_SIZE 64,96 TRAIN.BATCH_SIZE 2 TRAIN.MAX_ITER 1 "
+    "WORKERS 0 --dataset gtav --val_dataset gtav DATASET.CLASS_UNIFORM_FRACTION 0"
+).split()
+
+
+@pytest.fixture
+def answer(tmp_path, monkeypatch, capsys):
+    """Return `answer(main, *arguments)` → the one line on stderr of a script that must exit 2."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(main, *arguments):
+        line = [*SMALL, *arguments] if main is train.main else list(arguments)
+        monkeypatch.setattr(sys, "argv", ["script", *line])
+        with pytest.raises(SystemExit) as exit_:
+            run_script(main)
+        assert exit_.value.code == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+        assert len(lines) == 1
+        return lines[0]
+
+    return start
+
+
+@pytest.fixture
+def gtav(miniature, tmp_path):
+    """A copy of the miniature GTAV that a test may break: (arguments, root)."""
+    shutil.copytree(miniature / "GTAV", tmp_path / "broken" / "GTAV")
+    return ["DATASET.ROOT", str(tmp_path / "broken")], tmp_path / "broken" / "GTAV"
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["DATASET.ROOT", "nowhere"], "GTAV train: there is neither nowhere/GTAV/split.mat"),
+    (["--dataset", "gtax"], "unknown dataset 'gtax'; did you mean gtav?"),
+    (["--val_dataset", "gtav:trian"], "unknown split of GTAV 'trian'; did you mean train?"),
+    (["--method", "sraha"], "unknown method 'sraha'; did you mean srha?"),
+    (["--trunk", "resnet_50"], "unknown trunk 'resnet_50'; did you mean resnet50?"),
+    (["--decoder", "deeplabv3"], "unknown decoder 'deeplabv3'; did you mean deeplabv3plus?"),
+    (["DATASET.LABEL_SPACE", "city"], "unknown label space 'city'"),
+    (["TRAIN.MAXITER", "3"], "unknown setting TRAIN.MAXITER; did you mean TRAIN.MAX_ITER?"),
+    (["TRAIN.MAX_ITER", "soon"], "setting TRAIN.MAX_ITER is 'soon'; expected a whole number"),
+    (["TRUNK.OUTPUT_STRIDE", "12"], "TRUNK.OUTPUT_STRIDE is '12'; expected one of 8, 16, 32"),
+    (["TRUNK.WEIGHTS", "missing.pth"], "no weights file missing.pth"),
+    (["TRAIN.BATCH_SIZE", "1", "--method", "baseline"], "cannot train on one image a pass"),
+    (["--init", "missing.pth"], "no checkpoint missing.pth"),
+    (["--resume", "--exp", "never"], "no checkpoint logs/never/last.pth"),
+    (["--dataset", "gtav", "synthia"], "training takes one source dataset, not 2"),
+    (["DEVICE", "cuda"], "torch sees no GPU"),
+])  # fmt: skip
+def test_settings(answer, miniature, arguments, message):
+    if message.startswith("torch sees") and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    line = answer(train.main, "DATASET.ROOT", str(miniature), *arguments)
+    assert re.search(message.replace("?", r"\?"), line), line
+
+
+def test_an_unset_root(answer, monkeypatch):
+    monkeypatch.delenv("GTAV_DIR", raising=False)
+    line = answer(train.main)
+    assert "where is GTAV? Set DATASET.GTAV_DIR or the environment variable GTAV_DIR" in line
+
+
+def test_an_empty_split(answer, gtav):
+    arguments, root = gtav
+    for image in (root / "images").iterdir():
+        image.unlink()
+    line = answer(train.main, *arguments)
+    assert "GTAV train" in line and "images" in line
+
+
+def test_an_image_without_a_label(answer, gtav):
+    arguments, root = gtav
+    (root / "labels" / "00002.png").unlink()
+    line = answer(train.main, *arguments)
+    assert "have no label; the first is" in line and "00002.png" in line
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_a_truncated_png_is_named_from_every_process(answer, gtav, kind, workers):
+    arguments, root = gtav
+    for path in (root / kind).iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    line = answer(train.main, *arguments, "WORKERS", workers)
+    assert f"{kind}/0000" in line and "cannot" in line
+
+
+def test_a_label_of_another_size(answer, gtav):
+    arguments, root = gtav
+    for path in (root / "labels").iterdir():
+        with Image.open(path) as label:
+            smaller = label.crop((0, 0, 100, 90))
+        smaller.save(path)
+    line = answer(train.main, *arguments)
+    assert "image and label differ in size" in line and "382×210" in line and "100×90" in line
+
+
+def test_files_that_are_no_checkpoint(answer, tmp_path):
+    (tmp_path / "text.pth").write_text("not a checkpoint")
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pth")
+    assert "is damaged or no checkpoint" in answer(valid.main, "--snapshot", "text.pth")
+    assert "is no checkpoint of this project" in answer(valid.main, "--snapshot", "other.pth")

@@ -1,8 +1,14 @@
 """Settings: overrides are typed, mistakes are named."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 import config
+from datasets import DATASETS
+from network.decoders import DECODERS, decoder_class
+from network.methods import METHODS, method_class
 from utils.checkpoint import resolve
 from utils.cli import parse_train, parse_valid
 from utils.errors import UserError
@@ -100,3 +106,23 @@ def test_seeds_are_pinned_and_differ():
     assert stable_seed("step", 304, 0, 0) == 4822175667481583831
     assert len({stable_seed("step", 304, s, r) for s in range(100) for r in range(4)}) == 400
     assert all(0 <= stable_seed(s) < 2**63 for s in range(100))
+
+
+def test_every_setting_has_a_reader():
+    """A setting that no code asks for by name would be an option that does nothing."""
+    trees = [config.SETTINGS, *(method_class(m).settings for m in METHODS)]
+    trees += [decoder_class(d).settings for d in DECODERS]
+    root = Path(config.__file__).parent
+    files = [*root.glob("*.py"), *(root / "network").rglob("*.py"), *(root / "utils").rglob("*.py")]
+    files += [*(root / "datasets").rglob("*.py"), *(root / "transforms").rglob("*.py")]
+    code = "\n".join(path.read_text() for path in files)
+    roots = {dataset.root_setting for dataset in DATASETS.values()}
+    unread = []
+    for tree in trees:
+        for key, setting in config.walk(tree):
+            assert setting.meaning
+            name = key.split(".")[-1]
+            if not re.search(rf"\.{name}\b", code) and name not in roots:
+                unread.append(key)
+    assert not unread
+    assert sum(1 for tree in trees for _ in config.walk(tree)) > 60

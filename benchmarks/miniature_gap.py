@@ -5,7 +5,7 @@
 Learnable: the baseline trained on a domain's own training split does well there. Gap: the same
 network trained on GTAV does worse there. No short cut: a classifier of single pixels by their
 colour does poorly even on its own domain. Prints a Markdown table and writes it with machine and
-versions as JSON. About twelve minutes on two CPU cores; finished runs are not repeated.
+versions as JSON. About six minutes on two CPU cores; finished runs are not repeated.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import os
 import platform
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +29,9 @@ DOMAINS = ["gtav", "synthia", "cityscapes", "bdd100k", "mapillary"]
 # The network and schedule of scripts/demo.sh.
 RECIPE = (
     "--method baseline --trunk resnet_mini TRUNK.WEIGHTS objects DECODER.CHANNELS 64 "
-    "DECODER.LOW_LEVEL_CHANNELS 24 DECODER.AUX_CHANNELS 64 TRANSFORM.CROP_SIZE 160,256 "
-    "DATASET.CLASS_UNIFORM_TILE 128 TRAIN.BATCH_SIZE 4 TRAIN.MAX_ITER 700 VALID.EVERY 700 "
-    "TRAIN.LR_ENCODER 0.02 TRAIN.LR_DECODER 0.04 WORKERS 1"
+    "DECODER.LOW_LEVEL_CHANNELS 24 DECODER.AUX_CHANNELS 64 TRANSFORM.CROP_SIZE 128,224 "
+    "TRANSFORM.SCALE 0.75,1.5 TRANSFORM.BLUR_SIGMA 0.1,0.6 DATASET.CLASS_UNIFORM_TILE 128 "
+    "TRAIN.BATCH_SIZE 4 TRAIN.MAX_ITER 1000 TRAIN.LR_ENCODER 0.03 TRAIN.LR_DECODER 0.06 WORKERS 1"
 ).split()
 LEVELS = 16  # of each colour channel in the pixel classifier
 
@@ -41,7 +43,10 @@ def main() -> None:
     parser.add_argument("--logs", type=Path, default=Path("logs/miniature_gap"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    trained = {domain: train_on(domain, options.data, options.logs) for domain in DOMAINS}
+    # Two at a time, each on half of the cores, as in the demo.
+    with ThreadPoolExecutor(2) as pool:
+        work = pool.map(partial(train_on, data=options.data, logs=options.logs), DOMAINS)
+        trained = dict(zip(DOMAINS, work, strict=True))
     colours = {domain: colour_classifier(domain, options.data) for domain in DOMAINS}
     rows = []
     for domain in DOMAINS:
@@ -68,7 +73,12 @@ def train_on(source: str, data: str, logs: Path) -> dict[str, float]:
     if not results.is_file():
         command = [sys.executable, "train.py", "--dataset", source, "--val_dataset", *DOMAINS]
         command += ["--exp", source, *RECIPE, "LOG.DIR", str(logs), "DATASET.ROOT", data]
-        subprocess.run(command, check=True)
+        threads = str(max(1, (os.cpu_count() or 2) // 2))
+        environment = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
+        environment["TQDM_POSITION"] = str(DOMAINS.index(source) % 2)
+        logs.mkdir(parents=True, exist_ok=True)
+        with open(logs / f"{source}.txt", "w") as log:
+            subprocess.run(command, check=True, stdout=log, env=os.environ | environment)
     domains = json.loads(results.read_text())["domains"]
     return {domain: domains[domain]["means"]["mIoU"] for domain in DOMAINS}
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import config
+from datasets import DATASETS
 from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
 from network.trunks import TRUNKS
@@ -28,7 +29,7 @@ def parse_train(
 ) -> tuple[dict[str, Any], bool, str | None]:
     """Parse train.py's command line; return (setting overrides, whether to resume, --init)."""
     parser = _parser("Train a segmentation network on source domains.")
-    parser.add_argument("--dataset", nargs="+", metavar="NAME", help="source datasets")
+    parser.add_argument("--dataset", nargs="+", metavar="NAME", help=", ".join(DATASETS))
     _add_validation_flag(parser)
     _add_network_flags(parser)
     parser.add_argument("--exp", metavar="NAME", help="name of the experiment folder")
@@ -81,7 +82,10 @@ def _parser(description: str) -> argparse.ArgumentParser:
 
 def _add_validation_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--val_dataset", nargs="+", metavar="NAME[:SPLIT]", help="domains to judge (split val)"
+        "--val_dataset",
+        nargs="+",
+        metavar="NAME[:SPLIT]",
+        help="domains to judge; split val if none",
     )
 
 

@@ -79,15 +79,18 @@ def markdown(groups: dict[str, list[tuple[Path, dict[str, Any]]]]) -> str:
     for name, runs in groups.items():
         cells = [name]
         for domain in domains:
-            cells.append(spread([r["domains"][domain]["means"]["mIoU"] for _, r in runs]))
+            judged = [r["domains"][domain] for _, r in runs if domain in r["domains"]]
+            cells.append(spread([result["means"]["mIoU"] for result in judged]))
         cells.append(spread([r["mean_unseen"] for _, r in runs]))
         lines.append("| " + " | ".join([*cells, str(len(runs))]) + " |")
     return "\n".join(lines)
 
 
-def spread(values: list[float]) -> str:
-    """Show fractions in percent as mean ± sample standard deviation."""
-    percents = 100 * np.array(values, dtype=float)
+def spread(values: list[float | None]) -> str:
+    """Show fractions in percent as mean ± sample standard deviation; a dash if there are none."""
+    percents = 100 * np.array([value for value in values if value is not None])
+    if not len(percents):
+        return "-"
     deviation = f" ± {percents.std(ddof=1):.1f}" if len(percents) > 1 else ""
     return f"{percents.mean():.1f}{deviation}"
 

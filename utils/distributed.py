@@ -77,7 +77,10 @@ class Runtime:
         processes = f"{self.world_size} processes" if self.world_size > 1 else "1 process"
         if self.device.type == "cuda":
             return f"{processes} on {torch.cuda.get_device_name(self.device)}, {self.precision}"
-        return f"{processes} on CPU ({torch.get_num_threads()} threads), {self.precision}"
+        text = f"{processes} on CPU ({torch.get_num_threads()} threads), {self.precision}"
+        if self.world_size > 1:
+            text += ", batch norm not synchronised (it is on GPUs only)"
+        return text
 
     def wrap(self, method: nn.Module, sync_batch_norm: bool) -> nn.Module:
         """Move a method to the device; convert batch norms and wrap it in DDP where that applies.
@@ -114,7 +117,10 @@ def runtime(cfg: EasyDict):
     else:
         device = torch.device("cpu")
     if world_size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if device.type == "cuda":
+            dist.init_process_group("nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
     torch.manual_seed(cfg.SEED)
     try:
         rank = dist.get_rank() if world_size > 1 else 0

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from datasets.label_spaces import coarsening
 from transforms import denormalise
 from utils.checkpoint import build_method, load_checkpoint, resolve
 from utils.errors import UserError, run_script
@@ -99,22 +100,22 @@ def spread(values: list[float | None]) -> str:
 def draw(groups: dict[str, list[tuple[Path, dict[str, Any]]]], path: Path) -> None:
     """Draw image, label and each group's prediction (its first run) for each domain."""
     columns: dict[str, list[torch.Tensor]] = {}
-    samples: dict[str, Any] = {}
+    titles = {d: r["title"] for d, r in next(iter(groups.values()))[0][1]["domains"].items()}
     for runs in groups.values():
         state = load_checkpoint(runs[0][0] / "last.pth")
         cfg = resolve(state["settings"])
         method, space = build_method(cfg, state)
         method.eval()
-        for domain in runs[0][1]["domains"]:
-            if domain not in samples:
-                dataset = open_domain(domain, cfg, space)
-                samples[domain] = dataset[len(dataset) // 2]
-                picture = denormalise(samples[domain]["image"])
-                label = colourise(samples[domain]["label"], dataset.label_space)
-                columns[domain] = [picture, label]
-            prediction = method(samples[domain]["image"][None])[0].argmax(0)
-            columns[domain].append(colourise(prediction, space))
-    titles = {d: r["title"] for d, r in next(iter(groups.values()))[0][1]["domains"].items()}
+        for domain in titles:
+            dataset = open_domain(domain, cfg, space)
+            sample = dataset[len(dataset) // 2]
+            judged = dataset.label_space
+            if domain not in columns:
+                label = colourise(sample["label"], judged)
+                columns[domain] = [denormalise(sample["image"]), label]
+            prediction = method(sample["image"][None])[0].argmax(0)
+            to_judged = torch.from_numpy(coarsening(space, judged))
+            columns[domain].append(colourise(to_judged[prediction], judged))
     rows = [(titles[domain], pictures) for domain, pictures in columns.items()]
     page = sheet(rows, ["image", "label", *groups], cell=(320, 170))
     page.save(path)

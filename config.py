@@ -8,6 +8,7 @@ another type than the default's.
 
 import copy
 import difflib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,16 +18,20 @@ from utils.errors import UserError
 
 
 class Setting(NamedTuple):
-    """Default value (its type is the setting's type), meaning, and the accepted values if few."""
+    """Default value (its type is the setting's type), meaning, and what is accepted: a few values,
+    or numbers (of a list: each) from `minimum` to `maximum`."""
 
     default: Any
     meaning: str
     choices: tuple = ()
+    minimum: float = -math.inf
+    maximum: float = math.inf
 
 
 SETTINGS = {
     "METHOD": Setting("srha", "training method, a name of network/methods (flag --method)"),
     "EXPERIMENT": Setting("", "name of the experiment folder below LOG.DIR (flag --exp)"),
+    "INIT": Setting("", "checkpoint whose trunk and decoder training starts from (flag --init)"),
     "SEED": Setting(304, "seed of initialisation, sample order, augmentation and training steps"),
     "DEVICE": Setting(
         "auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda")
@@ -37,9 +42,9 @@ SETTINGS = {
         choices=("float32", "bfloat16"),
     ),
     "CHANNELS_LAST": Setting(True, "memory layout NHWC, faster on CPUs and on GPUs in bfloat16"),
-    "WORKERS": Setting(4, "data loading processes of each training process"),
+    "WORKERS": Setting(4, "data loading processes of each training process", minimum=0),
     "DATASET": {
-        "SOURCE": Setting(["gtav"], "training datasets, comma-separated (flag --dataset)"),
+        "SOURCE": Setting(["gtav"], "training dataset (flag --dataset)"),
         "VALIDATION": Setting(
             ["cityscapes", "bdd100k", "mapillary"],
             "datasets judged during training, NAME or NAME:SPLIT (flag --val_dataset)",
@@ -47,65 +52,95 @@ SETTINGS = {
         "LABEL_SPACE": Setting("", "classes that are trained; empty: those of the first source"),
         "ROOT": Setting("", "folder that holds one folder for each dataset under its usual name"),
         "GTAV_DIR": Setting(
-            "", "root of GTAV; empty: the environment variable GTAV_DIR, then ROOT/GTAV"
+            "", "root of GTAV; empty: ROOT/GTAV, then the environment variable GTAV_DIR"
         ),
-        "SYNTHIA_DIR": Setting("", "root of SYNTHIA-RAND-CITYSCAPES; then ROOT/SYNTHIA"),
-        "CITYSCAPES_DIR": Setting("", "root of Cityscapes; then ROOT/Cityscapes"),
-        "BDD_DIR": Setting("", "root of BDD100K; then ROOT/BDD100K"),
-        "MAPILLARY_DIR": Setting("", "root of Mapillary Vistas; then ROOT/Mapillary"),
-        "CAMVID_DIR": Setting("", "root of CamVid (SegNet release); then ROOT/camvid"),
-        "IDD_LITE_DIR": Setting("", "root of IDD-Lite; then ROOT/idd_lite"),
+        "SYNTHIA_DIR": Setting(
+            "", "root of SYNTHIA-RAND-CITYSCAPES; then ROOT/SYNTHIA, then $SYNTHIA_DIR"
+        ),
+        "CITYSCAPES_DIR": Setting(
+            "", "root of Cityscapes; then ROOT/Cityscapes, then $CITYSCAPES_DIR"
+        ),
+        "BDD_DIR": Setting("", "root of BDD100K; then ROOT/BDD100K, then $BDD_DIR"),
+        "MAPILLARY_DIR": Setting(
+            "", "root of Mapillary Vistas; then ROOT/Mapillary, then $MAPILLARY_DIR"
+        ),
+        "MAPILLARY_LABEL_MAP": Setting(
+            "robustnet",
+            "table from Mapillary's numbers to the 19 classes; openseg has more kinds of road, "
+            "pole and sign",
+            choices=("robustnet", "openseg"),
+        ),
+        "IDD_DIR": Setting("", "root of IDD (India Driving Dataset); then ROOT/IDD"),
+        "ACDC_DIR": Setting("", "root of ACDC, for acdc and each of its conditions; ROOT/ACDC"),
+        "CAMVID_DIR": Setting(
+            "", "root of CamVid (SegNet release); then ROOT/camvid, then $CAMVID_DIR"
+        ),
+        "IDD_LITE_DIR": Setting("", "root of IDD-Lite; then ROOT/idd_lite, then $IDD_LITE_DIR"),
         "CLASS_UNIFORM_FRACTION": Setting(
-            0.5, "share of an epoch's crops drawn around class centroids; 0 switches it off"
+            0.5,
+            "share of an epoch's crops drawn around class centroids; 0 switches it off",
+            minimum=0,
+            maximum=1,
         ),
-        "CLASS_UNIFORM_TILE": Setting(1024, "pixels; side of the label tiles that give centroids"),
+        "CLASS_UNIFORM_TILE": Setting(
+            1024, "pixels; side of the label tiles that give centroids", minimum=1
+        ),
         "CACHE_DIR": Setting("cache", "folder for class centroids, which are computed once"),
     },
     "TRANSFORM": {
-        "SCALE": Setting([0.5, 2.0], "range of the random scale"),
-        "CROP_SIZE": Setting([768, 768], "pixels, height and width of a training crop"),
-        "FLIP": Setting(0.5, "probability of a horizontal flip"),
-        "JITTER": Setting([0.4, 0.4, 0.4, 0.1], "brightness, contrast, saturation, hue"),
-        "JITTER_PROBABILITY": Setting(0.5, "probability of colour jitter"),
-        "BLUR_SIGMA": Setting([0.15, 1.3], "pixels, range of the Gaussian blur"),
-        "BLUR_PROBABILITY": Setting(1.0, "probability of blur (published: always)"),
+        "SCALE": Setting([0.5, 2.0], "range of the random scale", minimum=0.01),
+        "CROP_SIZE": Setting([768, 768], "pixels, height and width of a training crop", minimum=1),
+        "FLIP": Setting(0.5, "probability of a horizontal flip", minimum=0, maximum=1),
+        "JITTER": Setting([0.4, 0.4, 0.4, 0.1], "brightness, contrast, saturation, hue", minimum=0),
+        "JITTER_PROBABILITY": Setting(0.5, "probability of colour jitter", minimum=0, maximum=1),
+        "BLUR_SIGMA": Setting([0.15, 1.3], "pixels, range of the Gaussian blur", minimum=0.01),
+        "BLUR_PROBABILITY": Setting(
+            1.0, "probability of blur (published: always)", minimum=0, maximum=1
+        ),
     },
     "TRUNK": {
         "NAME": Setting("resnet50", "backbone, a name of network/trunks.py (flag --trunk)"),
         "OUTPUT_STRIDE": Setting(16, "stride of layer 4", choices=(8, 16, 32)),
         "WEIGHTS": Setting(
             "imagenet",
-            "imagenet (torchvision's IMAGENET1K_V1), none, or a path to a state dict",
+            "imagenet (torchvision's IMAGENET1K_V1), none, a path to a state dict, or objects (the "
+            "stand-in for resnet_mini)",
         ),
     },
     "DECODER": {
         "NAME": Setting("deeplabv3plus", "decoder, a name of network/decoders.py (flag --decoder)"),
     },
     "TRAIN": {
-        "MAX_ITER": Setting(60000, "optimizer steps"),
-        "BATCH_SIZE": Setting(8, "images in an optimizer step, over all processes"),
+        "MAX_ITER": Setting(60000, "optimizer steps", minimum=1),
+        "BATCH_SIZE": Setting(8, "images in an optimizer step, over all processes", minimum=1),
         "BATCH_PER_PROCESS": Setting(
-            4, "at most so many images in one forward pass; the rest of the batch is accumulated"
+            4,
+            "at most so many images in one forward pass; the rest of the batch is accumulated",
+            minimum=1,
         ),
-        "LR_ENCODER": Setting(0.005, "learning rate of the trunk"),
-        "LR_DECODER": Setting(0.01, "learning rate of everything else"),
+        "LR_ENCODER": Setting(0.005, "learning rate of the trunk", minimum=0),
+        "LR_DECODER": Setting(0.01, "learning rate of everything else", minimum=0),
         "MOMENTUM": Setting(0.9, "of SGD"),
         "WEIGHT_DECAY": Setting(5e-4, "of everything trained, norms and biases too (as published)"),
         "POLY_POWER": Setting(0.9, "both rates fall by (1 - step / MAX_ITER) ** POLY_POWER"),
         "SYNC_BATCH_NORM": Setting(True, "batch statistics over all GPUs"),
     },
     "VALID": {
-        "EVERY": Setting(5000, "steps between validations; the last step is always judged"),
-        "BATCH_SIZE": Setting(1, "images of equal size in one evaluation pass"),
-        "MAX_IMAGES": Setting(0, "judge only so many images of each domain while training; 0: all"),
+        "EVERY": Setting(
+            5000, "steps between validations, 0: none; the last step is always judged", minimum=0
+        ),
+        "BATCH_SIZE": Setting(1, "images of equal size in one evaluation pass", minimum=1),
+        "MAX_IMAGES": Setting(
+            0, "judge only so many images of each domain while training; 0: all", minimum=0
+        ),
     },
     "LOG": {
         "DIR": Setting("logs", "folder of the experiment folders"),
-        "EVERY": Setting(50, "steps between log entries"),
+        "EVERY": Setting(50, "steps between log entries", minimum=1),
         "PICTURES_EVERY": Setting(
-            2000, "steps between prediction pictures in TensorBoard; 0: none"
+            2000, "steps between prediction pictures in TensorBoard; 0: none", minimum=0
         ),
-        "CHECKPOINT_EVERY": Setting(1000, "steps between checkpoints"),
+        "CHECKPOINT_EVERY": Setting(1000, "steps between checkpoints", minimum=1),
     },
 }
 
@@ -190,9 +225,9 @@ def _convert(key: str, value: Any, setting: Setting) -> Any:
         if not isinstance(items, (list, tuple)):
             raise _wrong_type(key, value, "a comma-separated list")
         # A list of numbers has a fixed length and meaning by position; a list of names does not.
-        if default and not isinstance(default[0], str) and len(items) != len(default):
+        if len(default) > 1 and not isinstance(default[0], str) and len(items) != len(default):
             raise _wrong_type(key, value, f"{len(default)} comma-separated numbers")
-        element = Setting(default[0] if default else "", "")
+        element = setting._replace(default=default[0] if default else "")
         return [_convert(key, item, element) for item in items]
     if isinstance(default, bool):
         words = {"true": True, "on": True, "yes": True, "1": True}
@@ -210,6 +245,13 @@ def _convert(key: str, value: Any, setting: Setting) -> Any:
             raise _wrong_type(key, value, kind) from None
         if isinstance(default, int) and isinstance(value, float) and converted != value:
             raise _wrong_type(key, value, "a whole number")
+    if isinstance(converted, (int, float)) and not (
+        setting.minimum <= converted <= setting.maximum
+    ):
+        limit = f"at least {setting.minimum:g}"
+        if setting.maximum < math.inf:
+            limit = f"between {setting.minimum:g} and {setting.maximum:g}"
+        raise _wrong_type(key, value, limit)
     if setting.choices and converted not in setting.choices:
         raise _wrong_type(key, value, "one of " + ", ".join(map(str, setting.choices)))
     return converted
@@ -222,7 +264,7 @@ def _wrong_type(key: str, value: Any, expected: str) -> UserError:
 def describe(settings: dict) -> str:
     """Return the list of settings as text: key, default, meaning, choices."""
     lines = []
-    for key, (default, meaning, choices) in walk(settings):
+    for key, (default, meaning, choices, *_) in walk(settings):
         shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)
         options = f" [{' | '.join(map(str, choices))}]" if choices else ""
         lines.append(f"{key} = {shown}\n    {meaning}{options}")
@@ -231,5 +273,6 @@ def describe(settings: dict) -> str:
 
 if __name__ == "__main__":
     from utils.cli import print_settings
+    from utils.errors import run_script
 
-    print_settings()
+    run_script(print_settings)

@@ -7,6 +7,7 @@ Read from top to bottom: settings → data → method → loop. `python config.p
 """
 
 import math
+import os
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,39 +29,35 @@ from utils.cli import parse_train
 from utils.distributed import Runtime, runtime
 from utils.errors import UserError, run_script
 from utils.evaluation import evaluate, open_domain
-from utils.logging import ExperimentLog, experiment_folder
-from utils.optimization import build_optimizer, plan_batch, set_rates
+from utils.logging import ExperimentLog, experiment_folder, refuse_existing
+from utils.optimization import build_optimizer, plan_batch, restore_optimizer, set_rates
 from utils.pictures import prediction_picture
 from utils.results import gather, table, write
 
 
 def main() -> None:
     """Resolve the settings, from a checkpoint when resuming, and train."""
-    overrides, resume, init = parse_train()
+    overrides, resume = parse_train()
     cfg = resolve(overrides)
     folder = experiment_folder(cfg)
     state = None
     if resume:
         state = load_checkpoint(folder / "last.pth")
         cfg = resolve(state["settings"] | overrides)
+    elif int(os.environ.get("RANK", 0)) == 0:
+        refuse_existing(folder)
     cfg.EXPERIMENT = folder.name
     with runtime(cfg) as here:
-        train(cfg, folder, state, init, here)
+        train(cfg, folder, state, here)
 
 
-def train(
-    cfg: EasyDict, folder: Path, state: dict[str, Any] | None, init: str | None, here: Runtime
-) -> None:
-    """Train in this process to MAX_ITER.
-
-    From the `state` of a checkpoint that is continued; else from step 0, and from the network of
-    the checkpoint file `init` if one is named.
-    """
-    first_step = state["step"] if state else 0
+def train(cfg: EasyDict, folder: Path, state: dict[str, Any] | None, here: Runtime) -> None:
+    """Train in this process from step 0, or from the `state` of a checkpoint, to MAX_ITER."""
+    first_step, samples = (state["step"], state["samples"]) if state else (0, 0)
 
     # Data: the source, and the domains to judge.
     plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, here.world_size)
-    source, sampler = open_source(cfg, here, start=first_step * cfg.TRAIN.BATCH_SIZE)
+    source, sampler = open_source(cfg, here, start=samples)
     cfg.DATASET.LABEL_SPACE = source.label_space.name
     domains = {d: open_domain(d, cfg, source.label_space) for d in cfg.DATASET.VALIDATION}
     loader = DataLoader(
@@ -73,15 +70,15 @@ def train(
 
     # Method and optimizer.
     method, space = build_method(cfg, state)
-    if init and not state:
-        load_network(method, load_checkpoint(Path(init))["method"])
+    if cfg.INIT and not state:
+        load_network(method, load_checkpoint(Path(cfg.INIT))["method"])
     wrapped = here.wrap(method, cfg.TRAIN.SYNC_BATCH_NORM)
     method = getattr(wrapped, "module", wrapped)
     optimizer = build_optimizer(method, cfg)
     if state:
-        optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(optimizer, state["optimizer"])
 
-    log = ExperimentLog(folder, cfg, here.is_main, resume=state is not None)
+    log = ExperimentLog(folder, cfg, here.is_main)
     log.say(f"{cfg.METHOD} with {cfg.TRUNK.NAME} on {source.title} ({len(source)} images)")
     log.say(f"{here.describe()}; {plan.describe(here.world_size)}")
 
@@ -98,7 +95,6 @@ def train(
     batches = iter(loader)
     sums: dict[str, torch.Tensor] = {}
     since = first_step
-    results: dict[str, dict[str, Any]] = {}
     with progress_bar(folder.name, cfg, first_step, here) as progress:
         for step in range(first_step, cfg.TRAIN.MAX_ITER):
             method.train()
@@ -115,14 +111,17 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             method.after_step(step)
+            samples += cfg.TRAIN.BATCH_SIZE
             progress.update()
 
             done = step + 1
             last = done == cfg.TRAIN.MAX_ITER
             if done % cfg.LOG.EVERY == 0 or last:
-                values = {
-                    f"loss/{name}": float(value) / (done - since) for name, value in sums.items()
-                }
+                means = (
+                    here.sum(torch.stack(list(sums.values()))) / here.world_size / (done - since)
+                )
+                names = [f"loss/{name}" for name in sums]
+                values = dict(zip(names, means.tolist(), strict=True))
                 total = sum(values.values())
                 if not math.isfinite(total):
                     shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -140,12 +139,12 @@ def train(
                     done, "training crop", prediction_picture(image[0], label, logits, space)
                 )
             if here.is_main and (done % cfg.LOG.CHECKPOINT_EVERY == 0 or last):
-                save_checkpoint(folder / "last.pth", method, optimizer, cfg, done)
-            if last:
-                results = validate(done, max_images=0)
-            elif done % cfg.VALID.EVERY == 0:
+                save_checkpoint(folder / "last.pth", method, optimizer, cfg, done, samples)
+            if cfg.VALID.EVERY and done % cfg.VALID.EVERY == 0 and not last:
                 validate(done, cfg.VALID.MAX_IMAGES)
 
+    # Also for a run that was resumed after its last step, because its validation was cut off.
+    results = validate(cfg.TRAIN.MAX_ITER, max_images=0)
     if here.is_main and results:
         summary = gather(results, cfg, cfg.TRAIN.MAX_ITER)
         write(summary, folder)

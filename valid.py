@@ -3,7 +3,8 @@
     python valid.py --snapshot logs/my_run/last.pth --val_dataset cityscapes bdd100k mapillary
 
 Prints a table and writes results.txt, results.json and results.csv. A checkpoint of the published
-SRHA or RobustNet code does not know its network: name it with --method and --trunk.
+SRHA or RobustNet code does not know its network and source: name them with --method, --trunk and
+--dataset.
 """
 
 from pathlib import Path
@@ -22,7 +23,8 @@ def main() -> None:
     path = Path(snapshot)
     state = load_checkpoint(path)
     if state.get("published"):
-        state["settings"] = {"DATASET.LABEL_SPACE": "cityscapes19"} | network
+        unknown = {"DATASET.LABEL_SPACE": "cityscapes19", "DATASET.SOURCE": []}
+        state["settings"] = unknown | network
     cfg = resolve(state["settings"] | overrides)
     if not cfg.DATASET.VALIDATION:
         raise UserError("no domain to judge on; name some with --val_dataset")

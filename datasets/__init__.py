@@ -4,11 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from datasets.acdc import ACDC, ACDCFog, ACDCNight, ACDCRain, ACDCSnow
 from datasets.bdd100k import BDD100K
 from datasets.camvid import CamVid
 from datasets.cityscapes import Cityscapes
 from datasets.dataset import SegmentationDataset
 from datasets.gtav import GTAV
+from datasets.idd import IDD
 from datasets.idd_lite import IDDLite
 from datasets.mapillary import Mapillary
 from datasets.synthia import Synthia
@@ -16,7 +18,11 @@ from utils.errors import UserError, unknown_name
 
 DATASETS: dict[str, type[SegmentationDataset]] = {
     dataset.name: dataset
-    for dataset in (GTAV, Synthia, Cityscapes, BDD100K, Mapillary, CamVid, IDDLite)
+    for dataset in (
+        *(GTAV, Synthia, Cityscapes, BDD100K, Mapillary, IDD),
+        *(ACDC, ACDCFog, ACDCNight, ACDCRain, ACDCSnow),
+        *(CamVid, IDDLite),
+    )
 }
 
 
@@ -28,13 +34,14 @@ def dataset_class(name: str) -> type[SegmentationDataset]:
 
 
 def find_root(dataset: type[SegmentationDataset], cfg: Any) -> Path:
-    """Return a dataset's root: its setting, else the environment variable, else DATASET.ROOT."""
+    """Return a dataset's root: its setting, else DATASET.ROOT, else the environment variable."""
     key = dataset.root_setting
-    root = cfg.DATASET[key] or os.environ.get(key)
-    if root:
-        return Path(root)
+    if cfg.DATASET[key]:
+        return Path(cfg.DATASET[key])
     if cfg.DATASET.ROOT:
         return Path(cfg.DATASET.ROOT) / dataset.folder
+    if os.environ.get(key):
+        return Path(os.environ[key])
     raise UserError(
         f"where is {dataset.title}? Set DATASET.{key} or the environment variable {key} to its "
         f"root, or DATASET.ROOT to the folder that holds {dataset.folder}"
@@ -42,9 +49,9 @@ def find_root(dataset: type[SegmentationDataset], cfg: Any) -> Path:
 
 
 def build_dataset(name: str, split: str, cfg: Any, **options: Any) -> SegmentationDataset:
-    """Return a split of the dataset `name`; `options` go to the constructor."""
+    """Return a split of the dataset `name`; `options` go to the constructor, before settings."""
     dataset = dataset_class(name)
-    return dataset(find_root(dataset, cfg), split, **options)
+    return dataset(find_root(dataset, cfg), split, **(dataset.options(cfg) | options))
 
 
 def parse_domain(text: str) -> tuple[str, str]:

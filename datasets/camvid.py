@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from datasets.dataset import SegmentationDataset
-from datasets.files import by_key, first_folder, pair
+from datasets.files import Listing, by_key, first_folder
 
 
 class CamVid(SegmentationDataset):
@@ -14,6 +14,8 @@ class CamVid(SegmentationDataset):
     root_setting = "CAMVID_DIR"
     folder = "camvid"
     splits = ("train", "val", "test")
+    published_counts = {"train": 367, "val": 101, "test": 233}
+    file_numbers = frozenset(range(12))
     # 10, bicyclist, is rider and bicycle in one: a bicycle in the 19 classes, and void in the
     # groups, which tell living things from vehicles.
     label_maps = {
@@ -23,7 +25,7 @@ class CamVid(SegmentationDataset):
     class_means = {"mIoU": (0, 1, 2, 4, 5, 7, 8, 10, 11, 13, 18)}
 
     @classmethod
-    def files(cls, root: Path, split: str) -> list[tuple[Path, Path]]:
+    def listing(cls, root: Path, split: str) -> Listing:
         images = by_key(first_folder(root / split), "*", ".jpg", ".png")
         labels = by_key(first_folder(root / f"{split}annot"), "*", ".png")
-        return pair(images, labels)
+        return Listing(images, labels)

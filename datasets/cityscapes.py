@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from datasets.dataset import SegmentationDataset
-from datasets.files import by_key, first_folder, pair
+from datasets.files import Listing, by_key, first_folder
 from datasets.label_spaces import CITYSCAPES_IDS
 
 
@@ -14,16 +14,18 @@ class Cityscapes(SegmentationDataset):
     title = "Cityscapes"
     root_setting = "CITYSCAPES_DIR"
     folder = "Cityscapes"
+    published_counts = {"train": 2975, "val": 500}
+    file_numbers = frozenset(range(34))
     label_maps = {"cityscapes19": CITYSCAPES_IDS}
 
     @classmethod
-    def files(cls, root: Path, split: str) -> list[tuple[Path, Path]]:
+    def listing(cls, root: Path, split: str) -> Listing:
         images = first_folder(
             root / "leftImg8bit_trainvaltest" / "leftImg8bit" / split, root / "leftImg8bit" / split
         )
         labels = first_folder(
             root / "gtFine_trainvaltest" / "gtFine" / split, root / "gtFine" / split
         )
-        return pair(
+        return Listing(
             by_key(images, "*/*", "_leftImg8bit.png"), by_key(labels, "*/*", "_gtFine_labelIds.png")
         )

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from datasets.files import read_image, read_label
+from datasets.files import Listing, read_image, read_label
 from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening, lookup_table
 from utils.errors import UserError, unknown_name
 from utils.seeding import stable_seed
@@ -16,15 +16,19 @@ from utils.seeding import stable_seed
 class SegmentationDataset(torch.utils.data.Dataset):
     """Images and labels of one split of one dataset.
 
-    A dataset is a subclass that fills in the class attributes and `files`:
+    A dataset is a subclass that fills in the class attributes and `listing`:
     `name` is what users type, `title` what they read; `root_setting` the setting below DATASET and
     the environment variable that hold its root, `folder` its name below DATASET.ROOT; `label_space`
     the classes it is annotated in; `label_maps` a table for each label space that its files are
-    mapped to directly (number in the file → train id, all others void); `class_means` the named
-    means over classes of the native label space, if they are not just the mean of all of them.
+    mapped to directly (number in the file → train id, all others void), `default_label_map` their
+    name where there are `other_label_maps` to choose from; `class_means` the named means over
+    classes of the native label space, if they are not just the mean of all of them.
+    `published_counts` (images per split), `file_numbers` (those that label files may hold) and
+    `label_bits` (per channel of a label file) are what datasets/check.py expects of the release.
 
-    An instance has `image_paths` and `label_paths` (sorted, of equal length), `label_space` and
-    `means` ({name: train ids to average}, first the mIoU) of the label space that was asked for.
+    An instance has `image_paths` and `label_paths` (sorted, of equal length), `split_rule` (what
+    decided which images these are, in words), `label_map` (the name of its table), `label_space`
+    and `means` ({name: train ids to average}, first the mIoU) of the label space asked for.
     """
 
     name: ClassVar[str]
@@ -33,13 +37,23 @@ class SegmentationDataset(torch.utils.data.Dataset):
     folder: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     label_space: LabelSpace = CITYSCAPES19
-    label_maps: ClassVar[dict[str, dict[int, int]]]
+    label_maps: dict[str, dict[int, int]]
+    default_label_map: ClassVar[str] = "default"
+    other_label_maps: ClassVar[dict[str, dict[str, dict[int, int]]]] = {}
     class_means: ClassVar[dict[str, tuple[int, ...]]] = {}
+    published_counts: ClassVar[dict[str, int]] = {}
+    file_numbers: ClassVar[frozenset[int]] = frozenset(range(256))
+    label_bits: ClassVar[int] = 8
 
     @classmethod
-    def files(cls, root: Path, split: str) -> list[tuple[Path, Path]]:
-        """Return (image, label) paths, sorted; UserError says which path was looked for."""
+    def listing(cls, root: Path, split: str) -> Listing:
+        """Return images and labels of a split; UserError says which path was looked for."""
         raise NotImplementedError
+
+    @classmethod
+    def options(cls, cfg: Any) -> dict[str, Any]:
+        """Return the constructor's arguments that settings decide, beside the root."""
+        return {}
 
     def __init__(
         self,
@@ -50,18 +64,21 @@ class SegmentationDataset(torch.utils.data.Dataset):
         seed: int = 0,
         domain: int = 0,
         stream: str = "source",
+        label_map: str | None = None,
     ):
         """List the files of a split.
 
         `transform(image, label, centroid) → (image, label)` draws from torch's global generator,
-        which stands on (`seed`, epoch, index, `stream`) meanwhile. `domain` is handed through.
-        UserError for an unknown split, missing files, or a label space without a table.
+        which stands on (`seed`, position, index, `stream`) meanwhile. `domain` is handed through.
+        `label_map` chooses among a dataset's tables. UserError for an unknown split or label map,
+        missing files, or a label space without a table.
         """
         if split not in self.splits:
             raise unknown_name(f"split of {self.title}", split, self.splits)
         self.root, self.split = Path(root), split
         try:
-            pairs = self.files(self.root, split)
+            listing = self.listing(self.root, split)
+            pairs = listing.pairs()
         except UserError as error:
             raise UserError(
                 f"{self.title} {split}: {error} (its root is {root}; DATASET.{self.root_setting}, "
@@ -69,6 +86,12 @@ class SegmentationDataset(torch.utils.data.Dataset):
             ) from None
         self.image_paths = [image for image, _ in pairs]
         self.label_paths = [label for _, label in pairs]
+        self.split_rule = listing.rule
+        self.label_map = label_map or self.default_label_map
+        known_maps = {self.default_label_map: self.label_maps, **self.other_label_maps}
+        if self.label_map not in known_maps:
+            raise unknown_name(f"label map of {self.title}", self.label_map, known_maps)
+        self.label_maps = known_maps[self.label_map]
         native, self.label_space = self.label_space, label_space or self.label_space
         self.label_table = self._label_table(native)
         self.means = {"mIoU": tuple(range(len(self.label_space)))}
@@ -96,13 +119,13 @@ class SegmentationDataset(torch.utils.data.Dataset):
         return [path.relative_to(self.root).as_posix() for path in self.image_paths]
 
     def __getitem__(self, key: int | tuple[int, int, tuple[float, float] | None]) -> dict[str, Any]:
-        """Read a sample; `key` is an index, or (epoch, index, centroid (x, y) or None).
+        """Read a sample; `key` is an index, or (position, index, centroid (x, y) or None).
 
         Returns `image` (the transform's, float32 [3, H, W]; without one uint8), `label` (int64
         [H, W] of train ids), `index` and `domain`. UserError for an unreadable file and for an
         image and label of different size.
         """
-        epoch, index, centroid = key if isinstance(key, tuple) else (0, key, None)
+        position, index, centroid = key if isinstance(key, tuple) else (0, key, None)
         image = read_image(self.image_paths[index])
         numbers = read_label(self.label_paths[index])
         label = torch.from_numpy(self.label_table.take(numbers.numpy()))
@@ -115,7 +138,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
         if self.transform is not None:
             # Seeds the CPU generator alone: torch.manual_seed would reseed CUDA as well.
             with torch.random.fork_rng(devices=[]):
-                seed = stable_seed(self.seed, epoch, index, self.stream)
+                seed = stable_seed(self.seed, position, index, self.stream)
                 torch.default_generator.manual_seed(seed)
                 image, label = self.transform(image, label, centroid)
         return {"image": image, "label": label.long(), "index": index, "domain": self.domain}

@@ -1,6 +1,7 @@
 """Finding and decoding the files of a dataset, with errors that name the path."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,7 +10,38 @@ from torchvision.io import ImageReadMode, decode_image, read_file
 
 from utils.errors import UserError
 
-PALETTE = 3  # colour type in the header of a PNG
+GREY, PALETTE = 0, 3  # colour types in the header of a PNG
+
+FOLDERS = "the folders of the release"
+
+
+class Listing(NamedTuple):
+    """The files of a split: {key: path}, and an image and its label have one key.
+
+    `rule` says in words what decided which images are in the split; `absent` are images that a list
+    names and that are not there.
+    """
+
+    images: dict[str, Path]
+    labels: dict[str, Path]
+    rule: str = FOLDERS
+    absent: tuple[str, ...] = ()
+
+    def pairs(self) -> list[tuple[Path, Path]]:
+        """Return (image, label) of each key, sorted; UserError for a missing image or label."""
+        if self.absent:
+            raise UserError(
+                f"{len(self.absent)} images of {self.rule} are not there; the first is "
+                f"{self.absent[0]}"
+            )
+        missing = sorted(key for key in self.images if key not in self.labels)
+        if missing:
+            near = next(iter(self.labels.values())).parent if self.labels else "an empty folder"
+            raise UserError(
+                f"{len(missing)} of {len(self.images)} images have no label; the first is "
+                f"{self.images[missing[0]]} (labels are looked for as in {near})"
+            )
+        return [(self.images[key], self.labels[key]) for key in sorted(self.images)]
 
 
 def first_folder(*candidates: Path) -> Path:
@@ -36,18 +68,6 @@ def by_key(folder: Path, pattern: str, *endings: str) -> dict[str, Path]:
     return found
 
 
-def pair(images: dict[str, Path], labels: dict[str, Path]) -> list[tuple[Path, Path]]:
-    """Return (image, label) of each key of `images`, sorted; UserError for a missing label."""
-    missing = sorted(key for key in images if key not in labels)
-    if missing:
-        folder = next(iter(labels.values())).parent
-        raise UserError(
-            f"{len(missing)} of {len(images)} images have no label; the first is "
-            f"{images[missing[0]]} (labels are looked for as in {folder})"
-        )
-    return [(images[key], labels[key]) for key in sorted(images)]
-
-
 def read_image(path: Path) -> torch.Tensor:
     """Return a JPEG or PNG as uint8 [3, H, W] RGB; UserError names a file that cannot be read."""
     try:
@@ -60,20 +80,31 @@ def read_label(path: Path) -> torch.Tensor:
     """Return the numbers that a label PNG holds, before any mapping, as uint8 [H, W].
 
     Palette files give their indices, 16-bit colour files (SYNTHIA) their first channel. UserError
-    for a file that cannot be read, and for one that holds colours.
+    for a file that cannot be read, one that holds colours, and one with numbers above 255.
     """
     try:
         data = read_file(str(path))
+        bits, colour = (int(data[24]), int(data[25])) if len(data) > 25 else (8, GREY)
         # torchvision fills labels of less than 8 bits per pixel with uninitialised memory.
-        if len(data) > 25 and data[24] < 8 and data[25] == PALETTE:
+        if bits < 8 and colour == PALETTE:
             with Image.open(path) as file:
                 return torch.from_numpy(np.array(file))
         label = decode_image(data, ImageReadMode.UNCHANGED)
-    except (RuntimeError, OSError) as error:
+    # PIL reports damage inside a PNG as a SyntaxError or ValueError.
+    except (RuntimeError, OSError, SyntaxError, ValueError) as error:
         raise _unreadable(path, error) from None
     if label.shape[0] > 1 and label.dtype != torch.uint16:
         raise UserError(f"label {path} holds colours; expected one class number per pixel")
-    return label[0].to(torch.uint8)
+    label = label[0]
+    if label.dtype == torch.uint16:
+        if int(label.int().max()) > 255:
+            raise UserError(
+                f"label {path} holds the number {int(label.int().max())}; classes are below 256"
+            )
+    elif bits < 8:
+        # Decoders stretch grey levels of few bits over 0 to 255.
+        label = label // (255 // (2**bits - 1))
+    return label.to(torch.uint8)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

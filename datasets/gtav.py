@@ -5,8 +5,9 @@ from pathlib import Path
 from scipy.io import loadmat
 
 from datasets.dataset import SegmentationDataset
-from datasets.files import by_key, first_folder, pair
+from datasets.files import Listing, by_key, first_folder
 from datasets.label_spaces import CITYSCAPES_IDS
+from datasets.lists import choose, find_list, read_list
 from utils.errors import UserError
 
 # Training images whose label is a single colour; RobustNet's lists, and 15188 from SRHA's.
@@ -17,52 +18,60 @@ SINGLE_COLOUR = {
 
 
 class GTAV(SegmentationDataset):
-    """`images/NNNNN.png` with the official split.mat, or `images/{train,valid,test}/NNNNN.png`."""
+    """`images/NNNNN.png` with the official split.mat, or `images/{train,valid,test}/NNNNN.png`.
+
+    List files (datasets/lists.py) go before both. Without them, the single-colour images are left
+    out of the training split.
+    """
 
     name = "gtav"
     title = "GTAV"
     root_setting = "GTAV_DIR"
     folder = "GTAV"
     splits = ("train", "val", "test")
+    published_counts = {"train": 12403 - len(SINGLE_COLOUR), "val": 6382, "test": 6181}
+    file_numbers = frozenset(range(35))
     # Licence plates and pole groups are painted as cars and poles, and the published code maps
     # colours.
     label_maps = {"cityscapes19": CITYSCAPES_IDS | {34: 13, 18: 5}}
 
     @classmethod
-    def files(cls, root: Path, split: str) -> list[tuple[Path, Path]]:
+    def listing(cls, root: Path, split: str) -> Listing:
+        list_file = find_list(root, cls.name, split)
+        if list_file is not None:
+            rule = f"the list file {list_file.name}"
+            return choose(read_list(list_file), root / "images", root / "labels", rule)
         candidates = (root / "split.mat", root / "read_mapping" / "split.mat")
         split_file = next((path for path in candidates if path.is_file()), None)
-        if split_file is None:
-            part = {"val": "valid"}.get(split, split)
-            if not (root / "images" / part).is_dir():
-                raise UserError(
-                    f"there is neither {candidates[0]} (in read_mapping.zip of the official "
-                    f"download) nor a folder {root / 'images' / part}"
-                )
-            images = by_key(root / "images" / part, "*", ".png")
-            labels = by_key(first_folder(root / "labels" / part), "*", ".png")
+        part = {"val": "valid"}.get(split, split)
+        if split_file is not None:
+            names = _numbers(split_file, split)
+            found = choose(names, root / "images", root / "labels", "split.mat")
+        elif (root / "images" / part).is_dir():
+            found = Listing(
+                by_key(root / "images" / part, "*", ".png"),
+                by_key(first_folder(root / "labels" / part), "*", ".png"),
+            )
         else:
-            every = {path.stem: path for path in _all_png(root / "images")}
-            labels = {path.stem: path for path in _all_png(root / "labels")}
-            # 1-based numbers, as the files are named.
-            numbers = loadmat(split_file)[f"{split}Ids"].ravel()
-            keys = [f"{int(number):05d}" for number in numbers]
-            missing = [key for key in keys if key not in every]
-            if missing:
-                raise UserError(
-                    f"{len(missing)} images of {split_file} are not in {root / 'images'}; "
-                    f"the first is {missing[0]}.png"
-                )
-            images = {key: every[key] for key in keys}
+            raise UserError(
+                f"there is neither {candidates[0]} (in read_mapping.zip of the official "
+                f"download) nor a folder {root / 'images' / part}"
+            )
         if split == "train":
-            images = {key: path for key, path in images.items() if key not in SINGLE_COLOUR}
-        return pair(images, labels)
+            for files in (found.images, found.labels):
+                for name in SINGLE_COLOUR & files.keys():
+                    del files[name]
+        return found
 
 
-def _all_png(folder: Path) -> list[Path]:
-    """Return the PNG files in `folder` and in its folders."""
-    first_folder(folder)
-    found = [*folder.glob("*.png"), *folder.glob("*/*.png")]
-    if not found:
-        raise UserError(f"no files *.png in {folder}")
-    return found
+def _numbers(split_file: Path, split: str) -> list[str]:
+    """Return the names of a split's images; UserError for a file that is not GTAV's split.mat."""
+    try:
+        numbers = loadmat(split_file)[f"{split}Ids"].ravel()
+        # 1-based numbers, as the files are named.
+        return [f"{int(number):05d}" for number in numbers]
+    # A damaged file makes scipy raise whatever its parser stumbled over.
+    except Exception as error:
+        raise UserError(
+            f"cannot read {split_file} as the split.mat of GTAV's read_mapping.zip: {error}"
+        ) from None

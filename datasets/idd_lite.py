@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from datasets.dataset import SegmentationDataset
-from datasets.files import by_key, first_folder, pair
+from datasets.files import Listing, by_key, first_folder
 from datasets.label_spaces import IDD_LITE7, identity
 
 
@@ -15,10 +15,12 @@ class IDDLite(SegmentationDataset):
     root_setting = "IDD_LITE_DIR"
     folder = "idd_lite"
     label_space = IDD_LITE7
+    published_counts = {"train": 1403, "val": 204}
+    file_numbers = frozenset({*range(7), 255})
     label_maps = {"idd_lite7": identity(IDD_LITE7)}
 
     @classmethod
-    def files(cls, root: Path, split: str) -> list[tuple[Path, Path]]:
+    def listing(cls, root: Path, split: str) -> Listing:
         images = by_key(first_folder(root / "leftImg8bit" / split), "*/*", "_image.jpg")
         labels = by_key(first_folder(root / "gtFine" / split), "*/*", "_label.png")
-        return pair(images, labels)
+        return Listing(images, labels)

@@ -1,18 +1,24 @@
-"""Mapillary Vistas v1.2 (Neuhold et al., ICCV 2017): photographs of all sizes, world-wide."""
+"""Mapillary Vistas (Neuhold et al., ICCV 2017), v1.2: photographs of all sizes, world-wide."""
 
 from pathlib import Path
+from typing import Any
 
 from datasets.dataset import SegmentationDataset
-from datasets.files import by_key, first_folder, pair
+from datasets.files import Listing, by_key, first_folder
 
 
 class Mapillary(SegmentationDataset):
-    """`{training,validation}/images/X.jpg` and `…/labels/X.png` (palette indices 0–65)."""
+    """`{training,validation}/images/X.jpg` and `…/labels/X.png` (palette indices 0–65).
+
+    The v2.0 release has the same labels in `…/v1.2/labels`; its own in `…/v2.0` have other numbers.
+    """
 
     name = "mapillary"
     title = "Mapillary"
     root_setting = "MAPILLARY_DIR"
     folder = "Mapillary"
+    published_counts = {"train": 18000, "val": 2000}
+    file_numbers = frozenset(range(66))
     # The table of RobustNet's published code.
     label_maps = {
         "cityscapes19": {
@@ -21,11 +27,27 @@ class Mapillary(SegmentationDataset):
             **{61: 14, 54: 15, 58: 16, 57: 17, 52: 18},
         }
     }
+    default_label_map = "robustnet"
+    # The table of the published evaluations with an open vocabulary: bike lanes, crossings, parking
+    # and the like are road, and the backs and frames of signs are signs.
+    other_label_maps = {
+        "openseg": {
+            "cityscapes19": {
+                **{7: 0, 8: 0, 10: 0, 13: 0, 14: 0, 23: 0, 24: 0, 2: 1, 9: 1, 11: 1, 15: 1},
+                **{17: 2, 6: 3, 3: 4, 44: 5, 45: 5, 47: 5, 48: 6, 46: 7, 49: 7, 50: 7},
+                **{30: 8, 29: 9, 27: 10, 19: 11, 20: 12, 21: 12, 22: 12, 55: 13},
+                **{61: 14, 54: 15, 58: 16, 57: 17, 52: 18},
+            }
+        }
+    }
 
     @classmethod
-    def files(cls, root: Path, split: str) -> list[tuple[Path, Path]]:
+    def listing(cls, root: Path, split: str) -> Listing:
         part = root / {"train": "training", "val": "validation"}[split]
-        return pair(
-            by_key(first_folder(part / "images"), "*", ".jpg"),
-            by_key(first_folder(part / "labels"), "*", ".png"),
-        )
+        images = by_key(first_folder(part / "images"), "*", ".jpg")
+        labels = first_folder(part / "labels", part / "v1.2" / "labels")
+        return Listing(images, by_key(labels, "*", ".png"))
+
+    @classmethod
+    def options(cls, cfg: Any) -> dict[str, Any]:
+        return {"label_map": cfg.DATASET.MAPILLARY_LABEL_MAP}

@@ -11,7 +11,10 @@ Key = tuple[int, int, tuple[float, float] | None]
 
 
 class ClassUniformSampler(Sampler[Key]):
-    """Endless keys (epoch, index, centroid (x, y) or None) for the training data.
+    """Endless keys (position, index, centroid (x, y) or None) for the training data.
+
+    The position of an entry in the endless sequence is what its augmentation is drawn from, so that
+    an image that comes several times in an epoch looks different each time.
 
     An epoch has N entries for N images: `int(N · fraction / K)` for each of the K classes, drawn
     from that class's centroids, and for the rest random images without replacement (Zhu et al.,
@@ -36,9 +39,9 @@ class ClassUniformSampler(Sampler[Key]):
         self.seed, self.rank, self.world_size, self.start = seed, rank, world_size, start
 
     def epoch(self, epoch: int) -> list[Key]:
-        """Return all entries of an epoch in order."""
+        """Return all keys of an epoch in order."""
         generator = np.random.default_rng((self.seed, epoch))
-        entries: list[Key] = []
+        entries: list[tuple[int, tuple[float, float] | None]] = []
         if self.fraction > 0:
             share = int(self.length * self.fraction / len(self.centroids))
             for indices, xs, ys in self.centroids:
@@ -46,19 +49,20 @@ class ClassUniformSampler(Sampler[Key]):
                     continue
                 # Each centroid once before any comes again.
                 chosen = np.resize(generator.permutation(len(indices)), share)
-                entries += [(epoch, int(indices[i]), (float(xs[i]), float(ys[i]))) for i in chosen]
+                entries += [(int(indices[i]), (float(xs[i]), float(ys[i]))) for i in chosen]
         rest = generator.permutation(self.length)[: self.length - len(entries)]
-        entries += [(epoch, int(index), None) for index in rest]
-        return [entries[i] for i in generator.permutation(self.length)]
+        entries += [(int(index), None) for index in rest]
+        order = enumerate(generator.permutation(self.length), start=epoch * self.length)
+        return [(position, *entries[i]) for position, i in order]
 
     def __iter__(self) -> Iterator[Key]:
         position = self.start + self.rank
-        current, entries = -1, []
+        current, keys = -1, []
         while True:
             epoch, slot = divmod(position, self.length)
             if epoch != current:
-                current, entries = epoch, self.epoch(epoch)
-            yield entries[slot]
+                current, keys = epoch, self.epoch(epoch)
+            yield keys[slot]
             position += self.world_size
 
 

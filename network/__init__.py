@@ -1,1 +1,1 @@
-"""What is learned: trunks, decoders and methods. `build_method` puts them together."""
+"""What is learned: trunks, decoders, and the methods that put them together."""

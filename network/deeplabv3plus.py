@@ -50,7 +50,8 @@ class ASPP(nn.Module):
         if self.training and len(x) == 1 and type(self.img_conv[1]) is nn.BatchNorm2d:
             raise UserError(
                 "DeepLabV3+ normalises pooled features over the batch and cannot train on one "
-                "image a pass; set TRAIN.BATCH_PER_PROCESS (and TRAIN.BATCH_SIZE) to 2 or more"
+                "image a pass; choose TRAIN.BATCH_SIZE and TRAIN.BATCH_PER_PROCESS so that the "
+                "share of a process splits into passes of 2 or more (an even share does)"
             )
         pooled = self.img_conv(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
         return torch.cat([pooled, *(branch(x) for branch in self.features)], dim=1)

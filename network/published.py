@@ -12,13 +12,13 @@ PARTS |= {part: f"decoder.{part}" for part in ("aspp", "bot_fine", "bot_aspp", "
 CLASSIFIER = ("final2.0.", "decoder.classifier.")
 
 
-def is_published(state: Any) -> bool:
+def is_published(state: Mapping[str, Any]) -> bool:
     """Whether a loaded file holds the weights of the published code."""
     keys = _weights(state)
     return {"layer0", "aspp", "final2"} <= {key.split(".")[0] for key in keys}
 
 
-def convert(state: Any) -> dict[str, Tensor]:
+def convert(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Rename the weights of a published file to ours; keys without a counterpart stay."""
     converted = {}
     for key, value in _weights(state).items():
@@ -31,9 +31,9 @@ def convert(state: Any) -> dict[str, Tensor]:
     return converted
 
 
-def _weights(state: Any) -> Mapping[str, Tensor]:
+def _weights(state: Mapping[str, Any]) -> Mapping[str, Tensor]:
     """Unwrap `state_dict` and DDP's `module.`; empty if the file holds no weights by name."""
-    weights = state.get("state_dict", state) if isinstance(state, dict) else {}
+    weights = state.get("state_dict", state)
     if not isinstance(weights, Mapping):
         return {}
     return {str(key).removeprefix("module."): value for key, value in weights.items()}

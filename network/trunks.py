@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from utils.errors import UserError, unknown_name
+from utils.files import read_weights
 
 OBJECT_WEIGHTS = Path(__file__).parent / "weights" / "resnet_mini_objects.pth"
 
@@ -27,11 +28,6 @@ class Trunk(nn.Module):
             self.add_module(f"layer{i}", layer)
         self.channels = channels
         self.strides = strides
-
-    @property
-    def layers(self) -> list[nn.Module]:
-        """Layers 0 to 4 in order."""
-        return [getattr(self, f"layer{i}") for i in range(5)]
 
     def forward(
         self,
@@ -193,7 +189,8 @@ def _load_weights(model: nn.Module, name: str, weights: str) -> None:
             raise UserError(f"the objects weights are made for resnet_mini, not for {name}")
         if not path.is_file():
             raise UserError(f"no weights file {path}; give imagenet, none, or the path of one")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_weights(path)
+        state = state.get("state_dict", state)
     own = model.state_dict()
     head = {key for key in own if key.startswith(("fc.", "classifier."))}
     missing = sorted(own.keys() - head - state.keys())

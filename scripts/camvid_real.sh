@@ -4,11 +4,12 @@
 # DATA holds camvid/ and idd_lite/, WEIGHTS is an ImageNet state dict of torchvision's mobilenet_v2.
 set -eu
 [ $# -ge 2 ] || { echo "usage: sh $0 DATA WEIGHTS [KEY VALUE ...]" >&2; exit 2; }
+data=$(cd "$1" && pwd)
+weights=$(cd "$(dirname "$2")" && pwd)/$(basename "$2")
+shift 2
 cd "$(dirname "$0")/.."
 requirements=requirements.txt
 . scripts/environment.sh
-data=$1 weights=$2
-shift 2
 
 train() {
     method=$1
@@ -23,7 +24,9 @@ train() {
 share_cores 2
 train baseline "$@" &
 first=$!
-TQDM_POSITION=1 train srha "$@" || { kill "$first" 2>/dev/null; wait; exit 1; }
-wait "$first"
+failed=0
+TQDM_POSITION=1 train srha "$@" || failed=1
+wait "$first" || failed=1
+[ "$failed" = 0 ] || exit 1
 "$PYTHON" -m utils.compare logs/camvid_mobile_baseline logs/camvid_mobile_srha \
     --out logs/camvid_mobile.md --picture logs/camvid_mobile.png

@@ -1,8 +1,10 @@
 # Sourced by the recipes. `run SCRIPT arguments …` starts SCRIPT of the project on every visible GPU
 # (GPUS=n takes n of them), on the CPU where there is none; the effective batch stays the recipe's.
 # DRY_RUN=1 tries a recipe in seconds: a small crop, batch 2, 2 iterations, random weights, CPU, and
-# a few drawn images of each domain (in MINIATURE, by default data/miniature_dry).
+# a few drawn images of each domain (in MINIATURE, by default data/miniature_dry); its logs go to
+# logs/dry_run, and an earlier dry run of the same recipe is replaced.
 set -eu
+from=$PWD
 cd "$(dirname "$0")/.."
 requirements=requirements.txt
 . scripts/environment.sh
@@ -10,10 +12,13 @@ requirements=requirements.txt
 run() {
     if [ "${DRY_RUN:-0}" = 1 ]; then
         miniature=${MINIATURE:-data/miniature_dry}
-        [ -d "$miniature" ] || "$PYTHON" -m datasets.miniature --out "$miniature" --train 6 --val 2
+        "$PYTHON" -m datasets.miniature --out "$miniature" --train 6 --val 3
         set -- "$@" DATASET.ROOT "$miniature" DEVICE cpu WORKERS 0
         if [ "$1" = train.py ]; then
-            set -- "$@" TRAIN.MAX_ITER 2 TRAIN.BATCH_SIZE 2 TRANSFORM.CROP_SIZE 64,64 \
+            logs=logs/dry_run/$(basename "$0" .sh)
+            rm -rf "$logs"
+            shift
+            set -- train.py LOG.DIR "$logs" "$@" TRAIN.MAX_ITER 2 TRAIN.BATCH_SIZE 2 TRANSFORM.CROP_SIZE 64,64 \
                 TRUNK.WEIGHTS none
         fi
         exec "$PYTHON" "$@"
@@ -25,9 +30,15 @@ run() {
     exec "$PYTHON" "$@"
 }
 
-# A checkpoint to judge is the first argument of the valid_* scripts.
+# A checkpoint to judge is the first argument of the valid_* scripts, as seen from where they are
+# called.
 need_checkpoint() {
-    [ $# -ge 1 ] && return 0
-    echo "usage: sh $0 CHECKPOINT [--method baseline] [KEY VALUE ...]" >&2
-    exit 2
+    if [ $# -lt 1 ]; then
+        echo "usage: sh $0 CHECKPOINT [--method baseline] [KEY VALUE ...]" >&2
+        exit 2
+    fi
+    case $1 in
+        /*) checkpoint=$1 ;;
+        *) checkpoint=$from/$1 ;;
+    esac
 }

@@ -3,6 +3,6 @@
 # Of the latter SRHA is assumed; a baseline needs --method baseline.
 . "$(dirname "$0")/recipe.sh"
 need_checkpoint "$@"
-checkpoint=$1
 shift
-run valid.py --snapshot "$checkpoint" --method srha --trunk resnet50 --val_dataset bdd100k synthia gtav "$@"
+run valid.py --snapshot "$checkpoint" --dataset cityscapes --method srha --trunk resnet50 \
+    --val_dataset bdd100k synthia gtav "$@"

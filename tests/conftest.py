@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from datasets import DATASETS
 from datasets.miniature.write import write_domains
 from utils.checkpoint import resolve
 
@@ -19,9 +20,11 @@ SMALL = {
 
 
 @pytest.fixture(autouse=True)
-def seeded():
-    """Start every test from the same torch seed."""
+def same_start(monkeypatch):
+    """Start every test from the same torch seed, and without the user's own dataset roots."""
     torch.manual_seed(0)
+    for dataset in DATASETS.values():
+        monkeypatch.delenv(dataset.root_setting, raising=False)
 
 
 @pytest.fixture

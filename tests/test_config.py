@@ -1,6 +1,6 @@
 """Settings: overrides are typed, mistakes are named."""
 
-import re
+import ast
 from pathlib import Path
 
 import pytest
@@ -67,8 +67,8 @@ def test_flattened_settings_resolve_to_themselves():
 
 def test_flags_and_pairs():
     line = "--dataset gtav TRAIN.MAX_ITER 5 --val_dataset bdd100k camvid:test --exp x SEED 3"
-    overrides, resume, init = parse_train(line.split())
-    assert not resume and init is None
+    overrides, resume = parse_train(line.split())
+    assert not resume
     assert overrides == {
         "DATASET.SOURCE": ["gtav"],
         "DATASET.VALIDATION": ["bdd100k", "camvid:test"],
@@ -78,6 +78,8 @@ def test_flags_and_pairs():
     }
     options = parse_valid(["--snapshot", "a.pth", "--trunk", "resnet18", "WORKERS", "0"])
     assert options == ("a.pth", None, {"TRUNK.NAME": "resnet18"}, {"WORKERS": "0"})
+    overrides, _ = parse_train(["--exp=x", "TRAIN.MAX_ITER", "5"])
+    assert overrides == {"EXPERIMENT": "x", "TRAIN.MAX_ITER": "5"}
 
 
 @pytest.mark.parametrize(
@@ -94,10 +96,10 @@ def test_command_line_mistakes(line, message):
 
 def test_the_last_of_a_repeated_setting_counts():
     line = "--exp a --method srha SEED 1 --exp b SEED 2 --method baseline"
-    overrides, _, _ = parse_train(line.split())
+    overrides, _ = parse_train(line.split())
     assert overrides == {"SEED": "2", "EXPERIMENT": "b", "METHOD": "baseline"}
     line = "--val_dataset a b SEED 1 --exp RUN LOG.EVERY -1 --val_dataset c --resume SEED 2"
-    overrides, resume, _ = parse_train(line.split())
+    overrides, resume = parse_train(line.split())
     expected = {"SEED": "2", "LOG.EVERY": "-1", "EXPERIMENT": "RUN", "DATASET.VALIDATION": ["c"]}
     assert overrides == expected and resume
 
@@ -108,21 +110,46 @@ def test_seeds_are_pinned_and_differ():
     assert all(0 <= stable_seed(s) < 2**63 for s in range(100))
 
 
+def attributes(path):
+    """The pairs (a, b) of all expressions `….a.b` and `a.b` in a file; text does not count."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            owner = node.value
+            yield getattr(owner, "attr", getattr(owner, "id", "")), node.attr
+
+
 def test_every_setting_has_a_reader():
     """A setting that no code asks for by name would be an option that does nothing."""
     trees = [config.SETTINGS, *(method_class(m).settings for m in METHODS)]
     trees += [decoder_class(d).settings for d in DECODERS]
     root = Path(config.__file__).parent
-    files = [*root.glob("*.py"), *(root / "network").rglob("*.py"), *(root / "utils").rglob("*.py")]
-    files += [*(root / "datasets").rglob("*.py"), *(root / "transforms").rglob("*.py")]
-    code = "\n".join(path.read_text() for path in files)
+    files = [root / "train.py", root / "valid.py"]
+    for folder in ("network", "utils", "datasets", "transforms"):
+        files += (root / folder).rglob("*.py")
+    read = {pair for path in files for pair in attributes(path)}
     roots = {dataset.root_setting for dataset in DATASETS.values()}
     unread = []
     for tree in trees:
         for key, setting in config.walk(tree):
             assert setting.meaning
-            name = key.split(".")[-1]
-            if not re.search(rf"\.{name}\b", code) and name not in roots:
+            section, _, name = ("cfg." + key).rpartition(".")
+            # A section may be bound to a local name first.
+            owners = {section.split(".")[-1], "options", "settings"}
+            if name not in roots and not any((owner, name) in read for owner in owners):
                 unread.append(key)
     assert not unread
     assert sum(1 for tree in trees for _ in config.walk(tree)) > 60
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("LOG.EVERY", "0", "LOG.EVERY is '0'; expected at least 1"),
+        ("WORKERS", "-1", "expected at least 0"),
+        ("TRANSFORM.FLIP", "1.5", "expected between 0 and 1"),
+        ("TRANSFORM.CROP_SIZE", "0,64", "expected at least 1"),
+    ],
+)
+def test_values_out_of_range_are_refused(key, value, message):
+    with pytest.raises(UserError, match=message):
+        config.load({key: value})

@@ -56,6 +56,8 @@ def gtav(miniature, tmp_path):
     (["TRAIN.MAX_ITER", "soon"], "setting TRAIN.MAX_ITER is 'soon'; expected a whole number"),
     (["TRUNK.OUTPUT_STRIDE", "12"], "TRUNK.OUTPUT_STRIDE is '12'; expected one of 8, 16, 32"),
     (["TRUNK.WEIGHTS", "missing.pth"], "no weights file missing.pth"),
+    (["TRANSFORM.SCALE", "2,0.5"], "TRANSFORM.SCALE runs from low to high"),
+    (["TRANSFORM.JITTER", "0.4,0.4,0.4,0.9"], "hue 0.9; it goes from 0 to 0.5"),
     (["TRAIN.BATCH_SIZE", "1", "--method", "baseline"], "cannot train on one image a pass"),
     (["--init", "missing.pth"], "no checkpoint missing.pth"),
     (["--resume", "--exp", "never"], "no checkpoint logs/never/last.pth"),
@@ -110,8 +112,13 @@ def test_a_label_of_another_size(answer, gtav):
     assert "image and label differ in size" in line and "382×210" in line and "100×90" in line
 
 
-def test_files_that_are_no_checkpoint(answer, tmp_path):
+def test_files_that_are_no_checkpoint(answer, miniature, tmp_path):
     (tmp_path / "text.pth").write_text("not a checkpoint")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pth")
-    assert "is damaged or no checkpoint" in answer(valid.main, "--snapshot", "text.pth")
+    assert "text.pth is damaged" in answer(valid.main, "--snapshot", "text.pth")
+    assert "text.pth is damaged" in answer(
+        train.main, "DATASET.ROOT", str(miniature), "TRUNK.WEIGHTS", "text.pth"
+    )
+    torch.save([1, 2], tmp_path / "list.pth")
+    assert "holds no weights by name" in answer(valid.main, "--snapshot", "list.pth")
     assert "is no checkpoint of this project" in answer(valid.main, "--snapshot", "other.pth")

@@ -102,11 +102,35 @@ def test_a_resumed_run_ends_with_the_same_weights(run, tmp_path, monkeypatch):
     assert folders[0]["domains"] == folders[1]["domains"]
 
 
+def test_a_run_cut_off_in_its_last_validation_is_judged_on_resuming(run, tmp_path, monkeypatch):
+    options = ["--val_dataset", "gtav", "TRAIN.MAX_ITER", 2, "--exp", "cut"]
+
+    def stop(*arguments):
+        raise Interrupted
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(train, "evaluate", stop)
+        run(train.main, *options)
+    assert not (tmp_path / "logs/cut/results.json").exists()
+    run(train.main, *options, "--resume")
+    assert json.loads((tmp_path / "logs/cut/results.json").read_text())["step"] == 2
+
+
+def test_resuming_takes_changed_rates(run, tmp_path):
+    options = ["--val_dataset", "gtav", "--exp", "rates"]
+    run(train.main, *options, "TRAIN.MAX_ITER", 1)
+    run(train.main, *options, "TRAIN.MAX_ITER", 2, "TRAIN.LR_DECODER", 0.3, "--resume")
+    state = torch.load(tmp_path / "logs/rates/last.pth", weights_only=True)
+    rates = {g["name"]: g["initial_lr"] for g in state["optimizer"]["param_groups"]}
+    assert rates == {"trunk": 0.005, "decoder": 0.3}
+    assert state["samples"] == 8
+
+
 def test_an_experiment_is_never_overwritten(run, tmp_path):
     folder = tmp_path / "logs" / "mine"
     folder.mkdir(parents=True)
     (folder / "notes.txt").write_text("keep")
-    with pytest.raises(UserError, match="mine exists; continue it with --resume or choose another"):
+    with pytest.raises(UserError, match="mine exists; it holds no checkpoint to continue from"):
         run(train.main, "--exp", "mine")
     assert (folder / "notes.txt").read_text() == "keep"
 

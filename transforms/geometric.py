@@ -13,6 +13,7 @@ import torchvision.transforms.v2.functional as F
 from torchvision.transforms import InterpolationMode
 
 from datasets.label_spaces import VOID
+from utils.errors import UserError
 
 Centroid = tuple[float, float] | None
 Sample = tuple[torch.Tensor, torch.Tensor, Centroid]
@@ -27,6 +28,8 @@ class RandomScale:
     """Resize by a factor drawn uniformly: bicubic with antialiasing; labels take the nearest."""
 
     def __init__(self, factors: Sequence[float]):
+        if factors[0] > factors[1]:
+            raise UserError(f"TRANSFORM.SCALE runs from low to high, not {list(factors)}")
         self.low, self.high = factors
 
     def __call__(self, image: torch.Tensor, label: torch.Tensor, centroid: Centroid) -> Sample:

@@ -7,10 +7,16 @@ import torch.nn.functional as F
 from torchvision.transforms import v2
 
 from transforms.geometric import uniform
+from utils.errors import UserError
 
 
 def random_jitter(strengths: Sequence[float], probability: float) -> v2.Transform:
-    """Return colour jitter of [3, H, W] (brightness, contrast, saturation, hue in random order)."""
+    """Return colour jitter of [3, H, W] (brightness, contrast, saturation, hue in random order).
+
+    UserError for a hue beyond half of the colour circle.
+    """
+    if strengths[3] > 0.5:
+        raise UserError(f"TRANSFORM.JITTER has hue {strengths[3]}; it goes from 0 to 0.5")
     return v2.RandomApply([v2.ColorJitter(*strengths)], p=probability)
 
 
@@ -40,6 +46,8 @@ class RandomBlur:
     """Gaussian blur of a float [3, H, W] with random deviation (pixels), with a probability."""
 
     def __init__(self, sigmas: Sequence[float], probability: float):
+        if sigmas[0] > sigmas[1]:
+            raise UserError(f"TRANSFORM.BLUR_SIGMA runs from low to high, not {list(sigmas)}")
         self.low, self.high = sigmas
         self.probability = probability
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,23 @@ from network.decoders import decoder_class
 from network.methods import Method, method_class
 from network.published import convert, is_published
 from utils.errors import UserError
+from utils.files import read_weights
 
 
 def save_checkpoint(
-    path: Path, method: nn.Module, optimizer: torch.optim.Optimizer, cfg: EasyDict, step: int
+    path: Path,
+    method: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    cfg: EasyDict,
+    step: int,
+    samples: int,
 ) -> None:
-    """Write method, optimizer, settings and step to `path` through a temporary file."""
+    """Write method, optimizer, settings, steps done and source samples drawn to `path`, through a
+    temporary file."""
     state = {
         "settings": config.flatten(cfg),
         "step": step,
+        "samples": samples,
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
@@ -44,14 +51,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"no checkpoint {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"{path} is damaged or no checkpoint ({reason})") from error
+    state = dict(read_weights(path))
     if is_published(state):
         return {"settings": {}, "step": 0, "method": convert(state), "published": True}
-    if not isinstance(state, dict) or not {"settings", "method"} <= state.keys():
+    if not {"settings", "method"} <= state.keys():
         raise UserError(
             f"{path} is no checkpoint of this project, and not of the published SRHA or RobustNet "
             "code: it holds neither settings nor their key names"

@@ -21,13 +21,12 @@ FLAGS = {
     "trunk": "TRUNK.NAME",
     "decoder": "DECODER.NAME",
     "exp": "EXPERIMENT",
+    "init": "INIT",
 }
 
 
-def parse_train(
-    arguments: Sequence[str] | None = None,
-) -> tuple[dict[str, Any], bool, str | None]:
-    """Parse train.py's command line; return (setting overrides, whether to resume, --init)."""
+def parse_train(arguments: Sequence[str] | None = None) -> tuple[dict[str, Any], bool]:
+    """Parse train.py's command line; return (setting overrides, whether to resume)."""
     parser = _parser("Train a segmentation network on source domains.")
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help=", ".join(DATASETS))
     _add_validation_flag(parser)
@@ -42,7 +41,7 @@ def parse_train(
         "--resume", action="store_true", help="continue the experiment from its last.pth"
     )
     options, pairs = _split(parser, arguments)
-    return _overrides(options, pairs), options.resume, options.init
+    return _overrides(options, pairs), options.resume
 
 
 class ValidOptions(NamedTuple):
@@ -60,12 +59,12 @@ def parse_valid(arguments: Sequence[str] | None = None) -> ValidOptions:
     parser.add_argument("--snapshot", required=True, metavar="FILE", help="checkpoint to judge")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: its own)")
     _add_validation_flag(parser)
-    _add_network_flags(
-        parser.add_argument_group("only for checkpoints of the published code; others know")
-    )
+    published = parser.add_argument_group("only for checkpoints of the published code; others know")
+    published.add_argument("--dataset", nargs="+", metavar="NAME", help="what it was trained on")
+    _add_network_flags(published)
     options, pairs = _split(parser, arguments)
     overrides = _overrides(options, pairs)
-    keys = [FLAGS[flag] for flag in ("method", "trunk", "decoder")]
+    keys = [FLAGS[flag] for flag in ("dataset", "method", "trunk", "decoder")]
     network = {key: overrides.pop(key) for key in keys if key in overrides}
     return ValidOptions(options.snapshot, options.out, network, overrides)
 
@@ -108,7 +107,8 @@ def _split(
     pairs: list[str] = []
     while words:
         word = words.pop(0)
-        after_flag = bool(flags) and flags[-1].startswith("--") and flags[-1] != "--resume"
+        last = flags[-1] if flags else ""
+        after_flag = last.startswith("--") and "=" not in last and last != "--resume"
         if re.fullmatch(r"[A-Z][A-Z0-9_.]*", word) and not after_flag:
             pairs += [word, *words[:1]]
             words = words[1:]

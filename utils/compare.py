@@ -8,6 +8,7 @@ folder (its results.json is read; the picture needs its last.pth as well).
 
 import argparse
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from utils.errors import UserError, run_script
 from utils.evaluation import open_domain
 from utils.pictures import colourise, sheet
 
-# Settings in which two runs may differ and still be repetitions of one another.
-NUISANCE = {"SEED", "EXPERIMENT", "DEVICE", "WORKERS"}
+# Settings in which two runs may differ and still be repetitions of one another: where things are,
+# how often something is written, what is judged.
+NUISANCE = re.compile(
+    r"SEED|EXPERIMENT|DEVICE|WORKERS|LOG\..*|VALID\..*|DATASET\.(ROOT|VALIDATION|.*_DIR)"
+)
 
 
 def main() -> None:
@@ -55,7 +59,7 @@ def group_runs(folders: list[Path]) -> dict[str, list[tuple[Path, dict[str, Any]
         if not path.is_file():
             raise UserError(f"no {path}: {folder} is no finished run")
         results = json.loads(path.read_text())
-        key = {k: v for k, v in results["settings"].items() if k not in NUISANCE}
+        key = {k: v for k, v in results["settings"].items() if not NUISANCE.fullmatch(k)}
         by_settings[json.dumps(key, sort_keys=True)].append((folder, results))
     settings = [json.loads(key) for key in by_settings]
     groups = {}
@@ -68,22 +72,26 @@ def group_runs(folders: list[Path]) -> dict[str, list[tuple[Path, dict[str, Any]
 
 
 def markdown(groups: dict[str, list[tuple[Path, dict[str, Any]]]]) -> str:
-    """Return the table: a row per group, mIoU in percent per domain and over unseen ones."""
-    first = next(iter(groups.values()))[0][1]
-    domains = list(first["domains"])
-    titles = []
-    for domain in domains:
-        seen = "" if domain in first["unseen"] else " (source)"
-        titles.append(first["domains"][domain]["title"] + seen)
-    header = ["mIoU, %", *titles, "mean of unseen", "seeds"]
+    """Return the table: a row per group, mIoU in percent per domain and over unseen ones.
+
+    The mean is over the domains that every run was judged on and none was trained on.
+    """
+    results = [run for runs in groups.values() for _, run in runs]
+    titles = {d: result["title"] for run in results for d, result in run["domains"].items()}
+    unseen = [d for d in titles if all(d in run["unseen"] for run in results)]
+    seen = [d for d in titles if all(d not in run["unseen"] for run in results)]
+    header = [title + (" (source)" if d in seen else "") for d, title in titles.items()]
+    header = ["mIoU, %", *header, "mean of unseen", "seeds"]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for name, runs in groups.items():
-        cells = [name]
-        for domain in domains:
-            judged = [r["domains"][domain] for _, r in runs if domain in r["domains"]]
-            cells.append(spread([result["means"]["mIoU"] for result in judged]))
-        cells.append(spread([r["mean_unseen"] for _, r in runs]))
-        lines.append("| " + " | ".join([*cells, str(len(runs))]) + " |")
+        scores = {
+            d: [r["domains"][d]["means"]["mIoU"] for _, r in runs if d in r["domains"]]
+            for d in titles
+        }
+        cells = [spread(values) for values in scores.values()]
+        by_run = list(zip(*(scores[d] for d in unseen), strict=True))
+        means = [sum(row) / len(row) for row in by_run if None not in row]
+        lines.append("| " + " | ".join([name, *cells, spread(means), str(len(runs))]) + " |")
     return "\n".join(lines)
 
 

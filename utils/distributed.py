@@ -6,6 +6,7 @@ CPU, one GPU, and `torchrun` on many take the same path; NCCL between GPUs, gloo
 import os
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -15,6 +16,10 @@ from torch import nn
 
 from utils.errors import UserError
 from utils.seeding import stable_seed
+
+# How long processes wait for one another: class centroids of a large dataset take the main process
+# more than the ten minutes that are the default.
+PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -118,13 +123,13 @@ def runtime(cfg: EasyDict):
         device = torch.device("cpu")
     if world_size > 1:
         if device.type == "cuda":
-            dist.init_process_group("nccl", device_id=device)
+            dist.init_process_group("nccl", device_id=device, timeout=PATIENCE)
         else:
-            dist.init_process_group("gloo")
+            dist.init_process_group("gloo", timeout=PATIENCE)
     torch.manual_seed(cfg.SEED)
-    try:
-        rank = dist.get_rank() if world_size > 1 else 0
-        yield Runtime(device, rank, world_size, cfg.PRECISION, cfg.CHANNELS_LAST)
-    finally:
-        if world_size > 1:
-            dist.destroy_process_group()
+    rank = dist.get_rank() if world_size > 1 else 0
+    yield Runtime(device, rank, world_size, cfg.PRECISION, cfg.CHANNELS_LAST)
+    # Not on errors: with NCCL a process that fails alone would wait here for the others, and its
+    # message would never be seen.
+    if world_size > 1:
+        dist.destroy_process_group()

@@ -1,6 +1,7 @@
 """Errors that a user can mend: one clear line and an exit code, never a traceback."""
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -24,5 +25,6 @@ def run_script(main: Callable[[], None]) -> None:
     except UserError as error:
         # A data loading process hands its error on with a traceback in front of the message.
         message = str(error).rpartition(f"{UserError.__module__}.UserError: ")[2].strip()
-        print(f"error: {message}", file=sys.stderr)
+        process = f" in process {os.environ['RANK']}" if "RANK" in os.environ else ""
+        print(f"error{process}: {message}", file=sys.stderr)
         sys.exit(2)

@@ -55,16 +55,18 @@ def evaluate(
         sampler=SequentialShard(len(images), runtime.rank, runtime.world_size),
         num_workers=min(cfg.WORKERS, len(images)),
         collate_fn=list,
+        pin_memory=runtime.device.type == "cuda",
     )
     table = torch.from_numpy(coarsening(space, dataset.label_space)).long().to(runtime.device)
     confusion = ConfusionMatrix(len(dataset.label_space), runtime.device)
     sizes: set[str] = set()
     for samples in tqdm(loader, desc=dataset.title, leave=False, disable=not runtime.is_main):
         for group in _by_size(samples):
-            pixels = torch.stack([sample["image"] for sample in group]).to(runtime.device)
-            labels = torch.stack([sample["label"] for sample in group]).to(runtime.device)
+            stacked = {key: torch.stack([s[key] for s in group]) for key in ("image", "label")}
+            batch = runtime.to_device(stacked)
+            labels = batch["label"]
             with runtime.autocast():
-                prediction = method(pixels).argmax(1)
+                prediction = method(batch["image"]).argmax(1)
             confusion.update(table[prediction], labels)
             sizes.add("{}x{}".format(*reversed(labels.shape[-2:])))
     counts = runtime.sum(confusion.counts).cpu().numpy()

@@ -19,19 +19,24 @@ def experiment_folder(cfg: EasyDict) -> Path:
     return Path(cfg.LOG.DIR) / name
 
 
+def refuse_existing(folder: Path) -> None:
+    """Raise UserError if an experiment folder holds anything, telling how to go on."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    way = "continue it with --resume or choose another name with --exp"
+    if not (folder / "last.pth").exists():
+        way = "it holds no checkpoint to continue from; remove it or choose another name with --exp"
+    raise UserError(f"the experiment folder {folder} exists; {way}")
+
+
 class ExperimentLog:
     """Writes what a run measures. Only the main process writes; in others it does nothing."""
 
-    def __init__(self, folder: Path, cfg: EasyDict, is_main: bool, resume: bool):
+    def __init__(self, folder: Path, cfg: EasyDict, is_main: bool):
         self.folder = folder
         self.is_main = is_main
         if not is_main:
             return
-        if folder.exists() and any(folder.iterdir()) and not resume:
-            raise UserError(
-                f"the experiment folder {folder} exists; continue it with --resume or choose "
-                "another name with --exp"
-            )
         folder.mkdir(parents=True, exist_ok=True)
         settings = json.dumps(config.flatten(cfg), indent=1)
         (folder / "settings.json").write_text(settings + "\n")

@@ -60,6 +60,15 @@ def build_optimizer(method: Method, cfg: EasyDict) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, momentum=cfg.TRAIN.MOMENTUM, weight_decay=cfg.TRAIN.WEIGHT_DECAY)
 
 
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Load a checkpoint's momentum into an optimizer that keeps the rates it was built with, so
+    that rates changed on resuming count."""
+    own = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)
+
+
 def set_rates(optimizer: torch.optim.Optimizer, step: int, cfg: EasyDict) -> None:
     """Polynomial decay of all rates: `initial · (1 − step / MAX_ITER) ** POLY_POWER`."""
     factor = (1 - step / cfg.TRAIN.MAX_ITER) ** cfg.TRAIN.POLY_POWER

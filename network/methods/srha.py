@@ -30,7 +30,9 @@ class SRHA(Method):
         ),
         "SRM": {
             "ENABLED": Setting(True, "train on a second stream with rearranged regional styles"),
-            "CONCENTRATION": Setting(2**-6, "α of the Dirichlet weights that mix styles"),
+            "CONCENTRATION": Setting(
+                2**-6, "α of the Dirichlet weights that mix styles", minimum=1e-4
+            ),
             "SCOPE": Setting("image", "where styles are borrowed from", choices=("image", "batch")),
             "VOID_IS_REGION": Setting(True, "void is a region, in SRM and in regional alignment"),
         },
@@ -78,7 +80,7 @@ class SRHA(Method):
                 cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights if pretrained else "none"
             )
             # The neutral layer 0 is the student's own while that is frozen at the same weights.
-            if not self.stem_frozen or weights != cfg.TRUNK.WEIGHTS:
+            if not self.stem_frozen or weights != cfg.TRUNK.WEIGHTS or cfg.INIT:
                 self.teacher_stem = teacher.layer0.requires_grad_(False)
             self.teacher = _Teacher(
                 teacher, self.alignment.last_layer, cfg.TEACHER.BATCH_STATISTICS

@@ -6,7 +6,16 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
-from trees import camvid_tree, layout_tree, write_grey, write_image, write_palette, write_split_mat
+from trees import (
+    camvid_tree,
+    layout_tree,
+    write_16bit,
+    write_grey,
+    write_image,
+    write_palette,
+    write_png,
+    write_split_mat,
+)
 
 import config
 from datasets import DATASETS, build_dataset, parse_domain
@@ -59,7 +68,7 @@ def test_files_are_sorted(camvid):
     assert CamVid(camvid, "train").relative_list() == [f"train/f00{i}.jpg" for i in range(4)]
 
 
-def test_augmentation_is_a_function_of_seed_epoch_index_stream(camvid):
+def test_augmentation_is_a_function_of_seed_position_index_stream(camvid):
     def sample(key, **options):
         return CamVid(camvid, "train", transform=small_crops(), **options)[key]["image"]
 
@@ -97,6 +106,19 @@ def test_palette_indices_of_any_depth(tmp_path, bits):
     label = LABEL % 2**bits
     write_palette(tmp_path / "label.png", label, bits)
     assert read_label(tmp_path / "label.png").tolist() == label.tolist()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_levels_of_few_bits_are_numbers(tmp_path, bits):
+    label = LABEL % 2**bits
+    write_png(tmp_path / "label.png", label, bits)
+    assert read_label(tmp_path / "label.png").tolist() == label.tolist()
+
+
+def test_numbers_above_255_are_refused(tmp_path):
+    write_16bit(tmp_path / "label.png", LABEL + 3)
+    with pytest.raises(UserError, match="label.png holds the number 258; classes are below 256"):
+        read_label(tmp_path / "label.png")
 
 
 def test_label_of_colours_is_refused(tmp_path):
@@ -176,7 +198,7 @@ def test_gtav_splits_are_image_numbers(tmp_path):
 
 def test_gtav_image_of_split_file_is_missing(tmp_path):
     gtav_tree(tmp_path, [1, 2, 3], train=[2, 4])
-    with pytest.raises(UserError, match="1 images of .*split.mat are not in .*; .* is 00004.png"):
+    with pytest.raises(UserError, match="1 images of .*split.mat are not there; .*/00004.png"):
         GTAV(tmp_path, "train")
 
 
@@ -186,16 +208,19 @@ def test_gtav_without_split_file_and_folders(tmp_path):
         GTAV(tmp_path, "val")
 
 
-def test_root_setting_comes_before_variable_before_root(camvid, monkeypatch, no_variables):
+def test_a_root_is_the_setting_then_the_common_root_then_the_variable(
+    camvid, monkeypatch, no_variables
+):
     def build(overrides):
         return build_dataset("camvid", "train", config.load(overrides))
 
     root = {"DATASET.ROOT": str(camvid.parent)}
-    assert len(build(root)) == 4
     monkeypatch.setenv("CAMVID_DIR", "/nowhere")
+    assert len(build(root)) == 4
     with pytest.raises(UserError, match="/nowhere/train"):
-        build(root)
-    assert build({**root, "DATASET.CAMVID_DIR": str(camvid)}).root == camvid
+        build({})
+    elsewhere = {"DATASET.ROOT": "/elsewhere", "DATASET.CAMVID_DIR": str(camvid)}
+    assert build(elsewhere).root == camvid
 
 
 def test_no_root_at_all(no_variables):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from trees import every_layout, layout_tree
 
-from datasets import DATASETS
+import config
+from datasets import DATASETS, build_dataset
 from datasets.label_spaces import (
     CITYSCAPES19,
     IDD_LITE7,
@@ -30,6 +31,8 @@ NUMBERS = {
         *([19], [20], [12], [11]),
     ],
     "bdd100k": [[number] for number in range(19)],
+    "idd": [[number] for number in range(19)],
+    "acdc_night": [[number] for number in range(19)],
     "mapillary": [
         *([13, 24, 41], [2, 15], [17], [6], [3], [45, 47], [48], [50], [30], [29], [27], [19]),
         *([20, 21, 22], [55], [61], [54], [58], [57], [52]),
@@ -79,6 +82,29 @@ def test_file_numbers_become_train_ids(tmp_path, layout):
     sample = dataset[0]
     assert sample["image"].shape == (3, 16, 16)
     assert sample["label"].flatten().tolist() == expected_table(name).tolist()
+
+
+def test_other_label_map_of_mapillary(tmp_path):
+    layout_tree(tmp_path, "mapillary_val", ALL_NUMBERS)
+    dataset = DATASETS["mapillary"](tmp_path, "val", label_map="openseg")
+    expected = expected_table("mapillary")
+    expected[[7, 8, 10, 14, 23]] = 0
+    expected[[9, 11]] = 1
+    expected[44] = 5
+    expected[[46, 49]] = 7
+    expected[41] = 255
+    assert dataset[0]["label"].flatten().tolist() == expected.tolist()
+    assert dataset.label_map == "openseg"
+    cfg = config.load(
+        {"DATASET.MAPILLARY_DIR": str(tmp_path), "DATASET.MAPILLARY_LABEL_MAP": "openseg"}
+    )
+    chosen = build_dataset("mapillary", "val", cfg)
+    assert chosen.label_table.tolist() == expected.tolist()
+    given = build_dataset("mapillary", "val", cfg, label_map="robustnet")
+    assert given.label_table.tolist() == expected_table("mapillary").tolist()
+    assert given.label_map == DATASETS["mapillary"](tmp_path, "val").label_map == "robustnet"
+    with pytest.raises(UserError, match="unknown label map of Mapillary 'opensge'.* mean openseg"):
+        DATASETS["mapillary"](tmp_path, "val", label_map="opensge")
 
 
 @pytest.mark.parametrize("layout", ["cityscapes", "synthia", "mapillary_val"])

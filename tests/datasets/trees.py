@@ -39,11 +39,26 @@ def write_16bit(path: Path, label: np.ndarray) -> None:
     pixels = np.zeros((height, width, 3), dtype=">u2")
     pixels[..., 0] = label
     pixels[..., 1] = 777  # the instance
-    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    _write_chunks(path, (width, height, 16, 2), pixels)
+
+
+def write_png(path: Path, label: np.ndarray, bits: int) -> None:
+    """Write numbers [H, W] as a grey PNG of 1 to 8 bits per pixel, unstretched."""
+    height, width = label.shape
+    levels = (label[..., None] >> np.arange(bits)[::-1]) & 1
+    _write_chunks(path, (width, height, bits, 0), np.packbits(levels.reshape(height, -1), axis=1))
+
+
+def _write_chunks(path: Path, header: tuple[int, int, int, int], rows: np.ndarray) -> None:
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", *header, 0, 0, 0)),
+        (b"IDAT", zlib.compress(data)),
+        (b"IEND", b""),
+    )
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
-        for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        for kind, data in parts:
             file.write(struct.pack(">I", len(data)) + kind + data)
             file.write(struct.pack(">I", zlib.crc32(kind + data)))
 
@@ -69,6 +84,15 @@ _OLD_CITYSCAPES = (
     "gtFine_trainvaltest/gtFine/val/bonn/bonn_000001_000019_gtFine_labelIds.png",
 )
 _NEW_CITYSCAPES = tuple(path.split("/", 1)[1] for path in _OLD_CITYSCAPES)
+_IDD = (
+    "leftImg8bit/val/119/902541_leftImg8bit.png",
+    "gtFine/val/119/902541_gtFine_labelcsTrainIds.png",
+)
+_ACDC = (
+    "rgb_anon/night/train/GOPR0351/GOPR0351_frame_000159_rgb_anon.png",
+    "gt/night/train/GOPR0351/GOPR0351_frame_000159_gt_labelTrainIds.png",
+)
+_ACDC_ZIPS = ("rgb_anon_trainvaltest", "gt_trainval")
 LAYOUTS = {
     "gtav_folders": ("gtav", "val", "images/valid/00007.png", "labels/valid/00007.png"),
     "gtav_split_mat": ("gtav", "val", "images/00007.png", "labels/00007.png"),
@@ -80,6 +104,20 @@ LAYOUTS = {
     "bdd_new": ("bdd100k", "val", "images/10k/val/b.jpg", "labels/sem_seg/masks/val/b.png"),
     "mapillary_train": ("mapillary", "train", "training/images/x_Y.jpg", "training/labels/x_Y.png"),
     "mapillary_val": ("mapillary", "val", "validation/images/x.jpg", "validation/labels/x.png"),
+    "mapillary_v2": (
+        *("mapillary", "train"),
+        *("training/images/x_Y.jpg", "training/v1.2/labels/x_Y.png"),
+    ),
+    "gtav_list": ("gtav", "val", "images/part/00007.png", "labels/part/00007.png"),
+    "synthia_flat": ("synthia", "val", "RGB/0000001.png", "GT/LABELS/0000001.png"),
+    "synthia_list": ("synthia", "train", "RGB/0000001.png", "GT/LABELS/0000001.png"),
+    "idd": ("idd", "val", *_IDD),
+    "idd_segmentation": ("idd", "val", *(f"IDD_Segmentation/{path}" for path in _IDD)),
+    "acdc_night": ("acdc_night", "train", *_ACDC),
+    "acdc_zips": (
+        *("acdc_night", "train"),
+        *(f"{zip_}/{path}" for zip_, path in zip(_ACDC_ZIPS, _ACDC, strict=True)),
+    ),
     "camvid": ("camvid", "test", "test/f_1.jpg", "testannot/f_1.png"),
     "camvid_png": ("camvid", "train", "train/f_1.png", "trainannot/f_1.png"),
     "idd_lite": (
@@ -100,6 +138,15 @@ def layout_tree(root: Path, layout: str, label: np.ndarray) -> tuple[str, str, P
     WRITERS.get(name, write_grey)(root / path, label)
     if layout == "gtav_split_mat":
         write_split_mat(root / "split.mat", train=[1], val=[7], test=[2])
+    if layout == "gtav_list":
+        (root / "val.txt").write_text("# chosen by hand\n\nimages/part/00007.png labels/x.png\n")
+    if layout == "synthia_list":
+        (root / "split_data").mkdir()
+        (root / "split_data" / "synthia_split_train.txt").write_text("0000001.png\n")
+    if layout == "synthia_flat":
+        # Of two images one is for validation; the order of hashes says it is 0000001.
+        write_image(root / "RGB" / "0000002.png")
+        write_16bit(root / "GT" / "LABELS" / "0000002.png", label)
     return name, split, root / image, root / path
 
 

@@ -22,7 +22,8 @@ def train_step(method, batch):
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_a_step_reaches_every_trainable_parameter(settings, batch, name, trunk):
     method, _ = build_method(settings(METHOD=name, TRUNK__NAME=trunk, **SPACE))
-    losses = train_step(method, batch)
+    odd = {"image": torch.randn(2, 3, 97, 131), "label": torch.randint(0, 19, (2, 97, 131))}
+    losses = train_step(method, batch | odd)
     assert all(torch.isfinite(v) and v.ndim == 0 for v in losses.values())
     trainable = {n: p for n, p in method.named_parameters() if p.requires_grad}
     forgotten = [n for n, p in trainable.items() if p.grad is None]
@@ -33,7 +34,7 @@ def test_a_step_reaches_every_trainable_parameter(settings, batch, name, trunk):
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("trunk", ["resnet_mini", "mobilenet_v2", "shufflenet_v2_x0_5"])
+@pytest.mark.parametrize("trunk", TRUNKS)
 def test_odd_sizes_and_saving(settings, name, trunk):
     cfg = settings(METHOD=name, TRUNK__NAME=trunk, **SPACE)
     method, _ = build_method(cfg)

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from network.rearrangement import eliminate_style
-from utils.checkpoint import build_method
+from utils.checkpoint import build_method, load_network
 from utils.optimization import build_optimizer
 
 
@@ -116,6 +116,15 @@ def test_a_trained_layer_0_gets_gradients_and_the_teacher_keeps_its_own(build, b
     assert method.trunk.layer0[0].weight.grad.abs().sum() > 0
     assert method.teacher_stem[0].weight.grad is None
     assert any(k.startswith("teacher_stem.") for k in method.state_dict())
+
+
+def test_a_network_that_training_starts_from_does_not_replace_the_neutral_layer_0(build):
+    method = build(INIT="checkpoint.pth", TRUNK__WEIGHTS="objects")
+    neutral = method.teacher_stem[0].weight.clone()
+    other = build(METHOD="baseline", TRUNK__WEIGHTS="none")
+    load_network(method, other.state_dict())
+    assert torch.equal(method.trunk.layer0[0].weight, other.trunk.layer0[0].weight)
+    assert torch.equal(method.teacher_stem[0].weight, neutral)
 
 
 def test_the_teacher_computes_nothing_beyond_the_last_aligned_layer(build, batch):

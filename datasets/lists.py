@@ -1,0 +1,70 @@
+"""Splits of trees without folders for them: list files, and a rule where there is none.
+
+A list file lies in the root of a dataset or in its folder `split_data`, and is called
+`{split}.txt` or, as in RobustNet's repository, `{dataset}_split_{split}.txt`. It has one image per
+line: a name with or without folders and ending (`images/00007.png`, `00007`); what follows after a
+space or comma, empty lines and lines that begin with # are skipped. A list goes before every other
+rule and is taken as it stands.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from datasets.files import Listing, first_folder
+from utils.errors import UserError
+
+
+def find_list(root: Path, dataset: str, split: str) -> Path | None:
+    """Return the list file of a split, or None where there is none."""
+    names = (f"{split}.txt", f"{dataset}_split_{split}.txt")
+    candidates = [folder / name for folder in (root, root / "split_data") for name in names]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def read_list(path: Path) -> list[str]:
+    """Return the image names of a list file without folders and endings; UserError if none."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the list file {path}: {error}") from None
+    words = [line.replace(",", " ").split()[0] for line in lines if line.strip(" ,\t")]
+    names = [PurePosixPath(word.replace("\\", "/")).stem for word in words if word[0] != "#"]
+    if not names:
+        raise UserError(f"the list file {path} names no image")
+    repeated = len(names) - len(set(names))
+    if repeated:
+        raise UserError(f"the list file {path} names {repeated} images more than once")
+    return names
+
+
+def all_png(folder: Path) -> dict[str, Path]:
+    """Return {name without ending: path} of the PNG files in `folder` and in its folders."""
+    first_folder(folder)
+    found = {path.stem: path for path in (*folder.glob("*.png"), *folder.glob("*/*.png"))}
+    if not found:
+        raise UserError(f"no files *.png in {folder}")
+    return found
+
+
+def choose(names: Iterable[str], images: Path, labels: Path, rule: str) -> Listing:
+    """Return the listing of the images called `names` below the folders `images` and `labels`."""
+    names = list(names)
+    every_image, every_label = all_png(images), all_png(labels)
+    return Listing(
+        {name: every_image[name] for name in names if name in every_image},
+        {name: every_label[name] for name in names if name in every_label},
+        rule,
+        tuple(f"{images / name}.png" for name in names if name not in every_image),
+    )
+
+
+def seeded_part(names: Iterable[str], train: int, val: int, split: str, seed: int) -> list[str]:
+    """Return the names of one of two parts whose sizes are in the proportion `train` : `val`.
+
+    The rule depends on the names alone: they are put in the order of the SHA-256 of
+    "{seed}/{name}", and the first ⌊n · val / (train + val) + ½⌋ are the validation part.
+    """
+    order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    cut = int(len(order) * val / (train + val) + 0.5)
+    return sorted(order[:cut] if split == "val" else order[cut:])

@@ -126,6 +126,20 @@ SETTINGS = {
         "SYNC_BATCH_NORM": Setting(True, "batch statistics over all GPUs"),
     },
     "VALID": {
+        "PROTOCOL": Setting(
+            "robustnet",
+            "sizes at which datasets are judged, see transforms/protocols.py (flag --protocol)",
+            choices=("robustnet", "native", "openseg"),
+        ),
+        "SCALES": Setting(
+            [1.0], "average predictions over these scales (flag --scales)", minimum=0.01
+        ),
+        "FLIP": Setting(False, "average with the prediction of the mirrored image (flag --flip)"),
+        "SLIDING": Setting(
+            [0, 0],
+            "crop and stride in pixels of sliding windows, 0: whole images (flag --sliding)",
+            minimum=0,
+        ),
         "EVERY": Setting(
             5000, "steps between validations, 0: none; the last step is always judged", minimum=0
         ),

@@ -26,12 +26,13 @@ from datasets import build_dataset
 from utils.metrics import ConfusionMatrix, mean_iou, measures
 
 DOMAINS = ["gtav", "synthia", "cityscapes", "bdd100k", "mapillary"]
-# The network of scripts/demo.sh with three times its schedule: a domain has 120 to 240 images.
+# The network of scripts/demo.sh with twice its schedule: a domain has 120 to 240 images.
 RECIPE = (
     "--method baseline --trunk resnet_mini TRUNK.WEIGHTS objects DECODER.CHANNELS 64 "
     "DECODER.LOW_LEVEL_CHANNELS 24 DECODER.AUX_CHANNELS 64 TRANSFORM.CROP_SIZE 128,224 "
     "TRANSFORM.SCALE 0.75,1.5 TRANSFORM.BLUR_SIGMA 0.1,0.6 DATASET.CLASS_UNIFORM_TILE 128 "
-    "TRAIN.BATCH_SIZE 4 TRAIN.MAX_ITER 3000 TRAIN.LR_ENCODER 0.03 TRAIN.LR_DECODER 0.06 WORKERS 1"
+    "TRAIN.BATCH_SIZE 4 TRAIN.MAX_ITER 2000 TRAIN.LR_ENCODER 0.03 TRAIN.LR_DECODER 0.06 "
+    "VALID.PROTOCOL native WORKERS 1"
 ).split()
 LEVELS = 16  # of each colour channel in the pixel classifier
 

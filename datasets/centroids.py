@@ -1,10 +1,14 @@
 """Where the classes are: per label tile and class, the centre of mass of its pixels."""
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import sys
+import zipfile
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +19,7 @@ from tqdm import tqdm
 
 from datasets.dataset import SegmentationDataset
 from datasets.files import read_label
+from utils.errors import UserError
 
 
 class ClassCentroids(NamedTuple):
@@ -54,25 +59,71 @@ def load_or_compute(
 ) -> list[ClassCentroids]:
     """Return the centroids of each class, from the cache or by reading all labels once.
 
-    `workers` processes read (0: this one does). The cache is a file of `cache_dir` that is replaced
-    in one step; its name is a hash of dataset, split, label table, tile, and of names and sizes of
-    the label files below the root (not of what is in them), so it moves with the data.
-    Of several training processes let one call this before the others. UserError for an unreadable
-    label.
+    `workers` processes read (0: this one does). The cache is a file of `cache_dir`; its name is a
+    hash of dataset, split, label table, tile, and of names and sizes of the label files below the
+    root (not of what is in them), so it moves with the data. Of several processes that need the
+    same one, one computes it while the others wait; it appears in one step, and a damaged one is
+    computed again. UserError for an unreadable label or a folder that cannot be written to.
     """
     key = _cache_key(dataset, tile, num_classes)
     cache = Path(cache_dir) / f"centroids_{dataset.name}_{dataset.split}_{key}.npz"
-    if cache.is_file():
-        with np.load(cache) as stored:
-            rows = stored["rows"]
-    else:
-        rows = _compute(dataset, tile, num_classes, workers)
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_suffix(f".{os.getpid()}.npz")
-        np.savez(temporary, rows=rows)
-        os.replace(temporary, cache)
+    rows = _read(cache)
+    if rows is None:
+        try:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            with _only_one(cache.with_suffix(".lock"), dataset.title):
+                rows = _read(cache)
+                if rows is None:
+                    rows = _compute(dataset, tile, num_classes, workers)
+                    _write(cache, rows)
+        except OSError as error:
+            raise UserError(
+                f"cannot write class centroids to {cache.parent}: {error} (DATASET.CACHE_DIR "
+                "chooses another folder)"
+            ) from None
     by_class = [rows[rows[:, 1] == train_id] for train_id in range(num_classes)]
     return [ClassCentroids(r[:, 0].astype(np.int64), r[:, 2], r[:, 3]) for r in by_class]
+
+
+def _read(cache: Path) -> np.ndarray | None:
+    """Return the rows of a cache file, or None if there is none or it is damaged."""
+    try:
+        with np.load(cache) as stored:
+            rows = stored["rows"]
+    # What numpy raises for a file that is cut off or is something else.
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return rows if rows.ndim == 2 and rows.shape[1] == 4 else None
+
+
+def _write(cache: Path, rows: np.ndarray) -> None:
+    temporary = cache.with_suffix(f".{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, rows=rows)
+        os.replace(temporary, cache)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _only_one(lock: Path, title: str) -> Iterator[None]:
+    """Hold a lock file: other processes wait here. The system lets go of it when a process dies."""
+    while True:
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for the class centroids of {title} ({lock})", file=sys.stderr)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # Who held it before has removed the file, and a third one may hold a new one.
+            if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
 
 
 def _compute(dataset: SegmentationDataset, tile: int, num_classes: int, workers: int) -> np.ndarray:
@@ -97,10 +148,13 @@ def _join(results: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _cache_key(dataset: SegmentationDataset, tile: int, num_classes: int) -> str:
-    files = [
-        (path.relative_to(dataset.root).as_posix(), path.stat().st_size)
-        for path in dataset.label_paths
-    ]
+    try:
+        files = [
+            (path.relative_to(dataset.root).as_posix(), path.stat().st_size)
+            for path in dataset.label_paths
+        ]
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
     table = dataset.label_table.tolist()
     parts = [dataset.name, dataset.split, dataset.label_space.name, table, tile, num_classes, files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_image, read_file
 
+from datasets.soundness import find_damage
 from utils.errors import UserError
 
 GREY, PALETTE = 0, 3  # colour types in the header of a PNG
@@ -71,7 +72,7 @@ def by_key(folder: Path, pattern: str, *endings: str) -> dict[str, Path]:
 def read_image(path: Path) -> torch.Tensor:
     """Return a JPEG or PNG as uint8 [3, H, W] RGB; UserError names a file that cannot be read."""
     try:
-        return decode_image(str(path), ImageReadMode.RGB)
+        return decode_image(_read_sound(path), ImageReadMode.RGB)
     except RuntimeError as error:
         raise _unreadable(path, error) from None
 
@@ -83,7 +84,7 @@ def read_label(path: Path) -> torch.Tensor:
     for a file that cannot be read, one that holds colours, and one with numbers above 255.
     """
     try:
-        data = read_file(str(path))
+        data = _read_sound(path)
         bits, colour = (int(data[24]), int(data[25])) if len(data) > 25 else (8, GREY)
         # torchvision fills labels of less than 8 bits per pixel with uninitialised memory.
         if bits < 8 and colour == PALETTE:
@@ -105,6 +106,15 @@ def read_label(path: Path) -> torch.Tensor:
         # Decoders stretch grey levels of few bits over 0 to 255.
         label = label // (255 // (2**bits - 1))
     return label.to(torch.uint8)
+
+
+def _read_sound(path: Path) -> torch.Tensor:
+    """Return the bytes of a file, uint8 [n], that can be given to a decoder."""
+    data = read_file(str(path))
+    damage = find_damage(data.numpy())
+    if damage is not None:
+        raise UserError(f"cannot read {path}: {damage}")
+    return data
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

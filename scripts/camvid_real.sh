@@ -18,7 +18,7 @@ train() {
         --method "$method" --trunk mobilenet_v2 --exp "camvid_mobile_$method" \
         DATASET.ROOT "$data" TRUNK.WEIGHTS "$weights" TRANSFORM.CROP_SIZE 192,256 \
         DECODER.CHANNELS 128 DECODER.AUX_CHANNELS 128 DATASET.CLASS_UNIFORM_TILE 256 \
-        TRAIN.BATCH_SIZE 4 TRAIN.MAX_ITER 500 LOG.EVERY 25 WORKERS 1 "$@"
+        TRAIN.BATCH_SIZE 4 TRAIN.MAX_ITER 500 LOG.EVERY 25 WORKERS 1 VALID.PROTOCOL native "$@"
 }
 
 share_cores 2

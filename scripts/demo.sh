@@ -21,8 +21,9 @@ train() {
         --trunk resnet_mini --exp "$run" $resume LOG.DIR "$out" DATASET.ROOT "$data" WORKERS 1 \
         TRUNK.WEIGHTS objects DECODER.CHANNELS 64 DECODER.LOW_LEVEL_CHANNELS 24 \
         DECODER.AUX_CHANNELS 64 TRANSFORM.CROP_SIZE 128,224 TRANSFORM.SCALE 0.75,1.5 \
-        TRANSFORM.BLUR_SIGMA 0.1,0.6 DATASET.CLASS_UNIFORM_TILE 128 TRAIN.BATCH_SIZE 4 \
-        TRAIN.MAX_ITER 1000 TRAIN.LR_ENCODER 0.03 TRAIN.LR_DECODER 0.06 LOG.EVERY 25 LOG.CHECKPOINT_EVERY 200 "$@" \
+        TRANSFORM.BLUR_SIGMA 0.1,0.6 DATASET.CLASS_UNIFORM_TILE 128 VALID.PROTOCOL native \
+        TRAIN.BATCH_SIZE 4 TRAIN.MAX_ITER 1000 TRAIN.LR_ENCODER 0.03 TRAIN.LR_DECODER 0.06 \
+        LOG.EVERY 25 LOG.CHECKPOINT_EVERY 200 "$@" \
         >"$out/$run.txt"
 }
 
@@ -48,5 +49,5 @@ TQDM_POSITION=1 seed 305 "$@" || failed=1
 wait "$first" || failed=1
 [ "$failed" = 0 ] || exit 1
 printf '\n\nTrained on GTAV alone. Domains are drawn; neutral weights come from drawn objects.\n\n'
-"$PYTHON" -m utils.compare "$out"/baseline_seed* "$out"/srha_seed* \
+"$PYTHON" -m utils.compare "$out"/baseline_seed*/ "$out"/srha_seed*/ \
     --out "$out/table.md" --picture "$out/predictions.png"

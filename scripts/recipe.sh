@@ -13,7 +13,7 @@ run() {
     if [ "${DRY_RUN:-0}" = 1 ]; then
         miniature=${MINIATURE:-data/miniature_dry}
         "$PYTHON" -m datasets.miniature --out "$miniature" --train 6 --val 3
-        set -- "$@" DATASET.ROOT "$miniature" DEVICE cpu WORKERS 0
+        set -- "$@" DATASET.ROOT "$miniature" DEVICE cpu WORKERS 0 VALID.PROTOCOL native
         if [ "$1" = train.py ]; then
             logs=logs/dry_run/$(basename "$0" .sh)
             rm -rf "$logs"

@@ -15,7 +15,8 @@ from utils.errors import run_script
 SMALL = (
     "--trunk resnet_mini TRUNK.WEIGHTS objects DECODER.CHANNELS 16 DECODER.LOW_LEVEL_CHANNELS 8 "
     "DECODER.AUX_CHANNELS 16 TRANSFORM.CROP_SIZE 64,96 TRAIN.BATCH_SIZE 2 TRAIN.MAX_ITER 1 "
-    "WORKERS 0 --dataset gtav --val_dataset gtav DATASET.CLASS_UNIFORM_FRACTION 0"
+    "WORKERS 0 VALID.PROTOCOL native --dataset gtav --val_dataset gtav "
+    "DATASET.CLASS_UNIFORM_FRACTION 0"
 ).split()
 
 

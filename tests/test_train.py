@@ -16,7 +16,8 @@ from utils.errors import UserError
 ROOT = Path(__file__).parent.parent
 NETWORK = (
     "--trunk resnet_mini TRUNK.WEIGHTS objects DECODER.CHANNELS 16 DECODER.LOW_LEVEL_CHANNELS 8 "
-    "DECODER.AUX_CHANNELS 16 TRANSFORM.CROP_SIZE 64,96 TRAIN.BATCH_SIZE 4 WORKERS 0"
+    "DECODER.AUX_CHANNELS 16 TRANSFORM.CROP_SIZE 64,96 TRAIN.BATCH_SIZE 4 WORKERS 0 "
+    "VALID.PROTOCOL native"
 ).split()
 
 
@@ -62,6 +63,16 @@ def test_train_validate_compare(run, tmp_path, capsys):
     again = json.loads((folder / "valid" / "results.json").read_text())
     assert again["domains"]["cityscapes"] == results["domains"]["cityscapes"]
     assert again["checkpoint_sha256"]
+
+    assert again["protocol"] == "native"
+
+    run(valid.main, "--snapshot", folder / "last.pth", "--val_dataset", "bdd100k", "--flip",
+        "--scales", 0.5, 1.0, "--sliding", 128, 96, "--out", "augmented")  # fmt: skip
+    augmented = json.loads((tmp_path / "augmented" / "results.json").read_text())
+    assert augmented["protocol"] == "native, windows of 128 with stride 96, scales 0.5 1, flip"
+    pixels = [sum(map(sum, r["domains"]["bdd100k"]["confusion"])) for r in (augmented, results)]
+    assert pixels[0] == pixels[1]
+    assert augmented["domains"]["bdd100k"]["iou"] != results["domains"]["bdd100k"]["iou"]
 
     capsys.readouterr()
     picture = tmp_path / "predictions.png"

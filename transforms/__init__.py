@@ -1,7 +1,8 @@
 """What is done to image and label before a network sees them."""
 
 from transforms.normalisation import IMAGENET_MEAN, IMAGENET_STD, denormalise, normalise
-from transforms.recipe import EvalTransform, TrainTransform
+from transforms.protocols import EvalTransform
+from transforms.recipe import TrainTransform
 
 __all__ = [
     "IMAGENET_MEAN",

@@ -1,4 +1,4 @@
-"""What is done to a sample before training (in the published order) and before evaluation."""
+"""What is done to a sample before training, in the published order."""
 
 from typing import Any
 
@@ -37,13 +37,4 @@ class TrainTransform:
         image = self.jitter(image)
         # Blurred as float: rounding to 8 bits in between would only lose precision.
         image = self.blur(F.to_dtype(image, torch.float32, scale=True))
-        return normalise(image), label.long()
-
-
-class EvalTransform:
-    """Normalise only; called like TrainTransform."""
-
-    def __call__(
-        self, image: torch.Tensor, label: torch.Tensor, centroid: Centroid = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
         return normalise(image), label.long()

@@ -11,6 +11,7 @@ from datasets import DATASETS
 from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
 from network.trunks import TRUNKS
+from transforms.protocols import PROTOCOLS
 from utils.errors import UserError
 
 # Flags that stand for a setting.
@@ -22,6 +23,10 @@ FLAGS = {
     "decoder": "DECODER.NAME",
     "exp": "EXPERIMENT",
     "init": "INIT",
+    "protocol": "VALID.PROTOCOL",
+    "scales": "VALID.SCALES",
+    "flip": "VALID.FLIP",
+    "sliding": "VALID.SLIDING",
 }
 
 
@@ -59,6 +64,10 @@ def parse_valid(arguments: Sequence[str] | None = None) -> ValidOptions:
     parser.add_argument("--snapshot", required=True, metavar="FILE", help="checkpoint to judge")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: its own)")
     _add_validation_flag(parser)
+    parser.add_argument("--protocol", metavar="NAME", help=", ".join(PROTOCOLS))
+    parser.add_argument("--scales", nargs="+", metavar="S", help="such as 0.5 1.0 2.0")
+    parser.add_argument("--flip", action="store_const", const="true", help="and the mirror image")
+    parser.add_argument("--sliding", nargs=2, metavar=("CROP", "STRIDE"), help="windows, pixels")
     published = parser.add_argument_group("only for checkpoints of the published code; others know")
     published.add_argument("--dataset", nargs="+", metavar="NAME", help="what it was trained on")
     _add_network_flags(published)
@@ -108,7 +117,9 @@ def _split(
     while words:
         word = words.pop(0)
         last = flags[-1] if flags else ""
-        after_flag = last.startswith("--") and "=" not in last and last != "--resume"
+        after_flag = (
+            last.startswith("--") and "=" not in last and last not in ("--resume", "--flip")
+        )
         if re.fullmatch(r"[A-Z][A-Z0-9_.]*", word) and not after_flag:
             pairs += [word, *words[:1]]
             words = words[1:]

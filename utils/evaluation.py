@@ -15,7 +15,10 @@ from datasets.label_spaces import LabelSpace, coarsening
 from datasets.sampling import SequentialShard
 from network.methods import Method
 from transforms import EvalTransform
+from transforms.protocols import SLIDING
 from utils.distributed import Runtime
+from utils.errors import UserError
+from utils.inference import predict
 from utils.metrics import ConfusionMatrix, mean_iou, measures
 
 
@@ -28,7 +31,34 @@ def open_domain(domain: str, cfg: EasyDict, space: LabelSpace) -> SegmentationDa
     name, split = parse_domain(domain)
     native = dataset_class(name).label_space
     judged = space if coarsening(space, native) is None else native
-    return build_dataset(name, split, cfg, label_space=judged, transform=EvalTransform())
+    options: dict[str, Any] = {"transform": EvalTransform(cfg.VALID.PROTOCOL, name)}
+    if cfg.VALID.PROTOCOL == "openseg" and name == "mapillary":
+        options["label_map"] = "openseg"
+    return build_dataset(name, split, cfg, label_space=judged, **options)
+
+
+def sliding_windows(cfg: EasyDict) -> tuple[int, int]:
+    """Return (crop, stride) of VALID.SLIDING, or those that the protocol implies; 0 for none."""
+    crop, stride = cfg.VALID.SLIDING
+    if crop and not 0 < stride <= crop:
+        raise UserError(
+            f"VALID.SLIDING is {crop} {stride}: windows of {crop} pixels need a stride between 1 "
+            f"and {crop}, or pixels between them would be left out"
+        )
+    return (crop, stride) if crop else SLIDING.get(cfg.VALID.PROTOCOL, (0, 0))
+
+
+def describe_protocol(cfg: EasyDict) -> str:
+    """Say in words how predictions are made and judged, for every result."""
+    parts = [cfg.VALID.PROTOCOL]
+    crop, stride = sliding_windows(cfg)
+    if crop:
+        parts.append(f"windows of {crop} with stride {stride}")
+    if list(cfg.VALID.SCALES) != [1.0]:
+        parts.append("scales " + " ".join(f"{scale:g}" for scale in cfg.VALID.SCALES))
+    if cfg.VALID.FLIP:
+        parts.append("flip")
+    return ", ".join(parts)
 
 
 @torch.no_grad()
@@ -40,10 +70,11 @@ def evaluate(
     runtime: Runtime,
     max_images: int = 0,
 ) -> dict[str, Any]:
-    """Judge a method (the bare module) on a dataset at native size; return plain values.
+    """Judge a method (the bare module) on a dataset of `open_domain`; return plain values.
 
-    Every image is judged once, whatever the number of processes. `space` is the label space of the
-    predictions; `max_images` > 0 takes that many images, evenly spread over the dataset.
+    Scales, flip and windows are those of cfg.VALID. Every image is judged once, whatever the number
+    of processes. `space` is the label space of the predictions; `max_images` > 0 takes that many
+    images, evenly spread over the dataset.
     """
     method.eval()
     images: Any = dataset
@@ -58,6 +89,7 @@ def evaluate(
         pin_memory=runtime.device.type == "cuda",
     )
     table = torch.from_numpy(coarsening(space, dataset.label_space)).long().to(runtime.device)
+    scales, windows = list(cfg.VALID.SCALES), sliding_windows(cfg)
     confusion = ConfusionMatrix(len(dataset.label_space), runtime.device)
     sizes: set[str] = set()
     for samples in tqdm(loader, desc=dataset.title, leave=False, disable=not runtime.is_main):
@@ -66,7 +98,9 @@ def evaluate(
             batch = runtime.to_device(stacked)
             labels = batch["label"]
             with runtime.autocast():
-                prediction = method(batch["image"]).argmax(1)
+                prediction = predict(
+                    method, batch["image"], labels.shape[1:], scales, cfg.VALID.FLIP, windows
+                )
             confusion.update(table[prediction], labels)
             sizes.add("{}x{}".format(*reversed(labels.shape[-2:])))
     counts = runtime.sum(confusion.counts).cpu().numpy()

@@ -13,6 +13,7 @@ from easydict import EasyDict
 
 import config
 from datasets import parse_domain
+from utils.evaluation import describe_protocol
 
 
 def gather(domains: dict[str, dict[str, Any]], cfg: EasyDict, step: int) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def gather(domains: dict[str, dict[str, Any]], cfg: EasyDict, step: int) -> dict
         "experiment": cfg.EXPERIMENT,
         "method": cfg.METHOD,
         "step": step,
-        "protocol": "native",
+        "protocol": describe_protocol(cfg),
         "unseen": unseen,
         "mean_unseen": float(np.mean(scores)) if scores else None,
         "domains": domains,

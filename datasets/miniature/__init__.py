@@ -9,7 +9,8 @@ import zlib
 import numpy as np
 
 from .canvas import Scene
-from .domains import DOMAINS, Domain
+from .domain import Domain
+from .domains import DOMAINS, STANDARD
 from .looks import Look, Region, render
 from .materials import CLASSES, COLOURS
 from .plan import Street
@@ -19,6 +20,7 @@ __all__ = [
     "CLASSES",
     "COLOURS",
     "DOMAINS",
+    "STANDARD",
     "Domain",
     "Look",
     "Region",
@@ -42,7 +44,7 @@ def draw_both(domain: str, split: str, index: int, seed: int = 0) -> tuple[np.nd
     """The image uint8 [H, W, 3] and the `Scene` of one sample.  Raises KeyError for no domain."""
     made = DOMAINS[domain]
     scene = draw_scene(made.street, generator(domain, split, index, seed, 0), index)
-    return render(scene, made.look, generator(domain, split, index, seed, 1)), scene
+    return render(scene, made.condition(index)[1], generator(domain, split, index, seed, 1)), scene
 
 
 def draw(domain: str, split: str, index: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

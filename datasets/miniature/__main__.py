@@ -5,7 +5,8 @@ import difflib
 import sys
 import time
 
-from .domains import DOMAINS
+from .domains import DOMAINS, STANDARD
+from .layouts import LAYOUTS
 from .sheet import contact_sheet
 from .write import MiniatureError, write_domains
 
@@ -13,8 +14,12 @@ from .write import MiniatureError, write_domains
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m datasets.miniature", description=__doc__)
     parser.add_argument("--out", metavar="DIR", help="folder that gets one folder per domain")
-    parser.add_argument("--domains", nargs="+", metavar="NAME", default=list(DOMAINS),
-                        help=f"some of: {' '.join(DOMAINS)} (default: all)")  # fmt: skip
+    parser.add_argument("--domains", nargs="+", metavar="NAME", default=list(STANDARD),
+                        help=f"some of: {' '.join(DOMAINS)}, or all "
+                        f"(default: {' '.join(STANDARD)})")  # fmt: skip
+    parser.add_argument("--layout", choices=LAYOUTS, default="default",
+                        help="file tree of today's official downloads, or that of the published "
+                        "code (default: the more common one of each domain)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, help="processes (default: one per CPU)")
     parser.add_argument("--train", type=int, metavar="N", help="training images per domain")
@@ -26,6 +31,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def _known(names: list[str]) -> list[str]:
     by_lower = {name.lower(): name for name in DOMAINS}
     known = []
+    if "all" in (name.lower() for name in names):
+        return list(DOMAINS)
     for name in names:
         if name.lower() not in by_lower:
             close = difflib.get_close_matches(name.lower(), by_lower, 1, 0.3)
@@ -49,7 +56,13 @@ def main(argv: list[str] | None = None) -> int:
         if args.out:
             start = time.monotonic()
             written = write_domains(
-                args.out, domains, args.seed, args.workers, args.train, args.val
+                args.out,
+                domains,
+                args.seed,
+                args.workers,
+                args.train,
+                args.val,
+                layout=args.layout,
             )
             for name, (folder, new) in written.items():
                 print(f"{name:<12}{folder}{'' if new else '   (already there)'}")

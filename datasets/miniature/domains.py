@@ -1,7 +1,7 @@
-"""The five domains, as data: one `Street` and one `Look` each, and what their files are."""
+"""The domains, as data: `Street`s and `Look`s; IDD and ACDC stand in `adverse_domains`."""
 
-from dataclasses import dataclass
-
+from .adverse_domains import ACDC, IDD
+from .domain import Domain
 from .looks import Look, Region
 from .materials import (
     BICYCLE,
@@ -27,16 +27,6 @@ from .materials import (
 from .plan import Street
 
 M = Material
-
-
-@dataclass(frozen=True)
-class Domain:
-    """A domain's streets and look, and how many images it has."""
-
-    street: Street
-    look: Look
-    train: int
-    val: int
 
 
 _THINGS = (PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE)
@@ -374,4 +364,8 @@ DOMAINS = {
     "Cityscapes": CITYSCAPES,
     "BDD100K": BDD100K,
     "Mapillary": MAPILLARY,
+    "IDD": IDD,
+    "ACDC": ACDC,
 }
+# The published benchmark, which is written where no domains are asked for.
+STANDARD = ("GTAV", "SYNTHIA", "Cityscapes", "BDD100K", "Mapillary")

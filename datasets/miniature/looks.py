@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.label_spaces import VOID
 
-from . import light
+from . import conditions, light
 from .canvas import FAR, Scene
 from .materials import Material
 from .textures import TEXTURES, Noise, Pixels
@@ -100,6 +100,7 @@ SECOND: dict[Material, Colours] = {
     M.FENCE: ((2, 90, 0.35, 0.3), (2, 220, 0.05, 0.35), (1, 40, 0.25, 0.5)),
     M.GRASS: ((1, 38, 0.35, 0.5),),
 }
+NONE = (0.0, 0.0)
 GLOWS = {M.LENS_ON: 1.0, M.HEAD_LAMP: 1.0, M.TAIL_LAMP: 0.7}
 
 
@@ -124,11 +125,14 @@ class Look:
     colours      materials with colours of this look's own
     spread       standard deviation of saturation and value from surface to surface
     drift        how far the classes move, each by itself, from image to image
-    weather      weights of `WEATHERS`: sun, overcast, dusk and night
+    weather      weights of `WEATHERS`: sun, overcast, dusk, night, fog, dark night
     elevation    of the sun, degrees
     clouds       share of the sky
     haze         metres of visibility
     exposure, warmth, tint, saturation, contrast, vignette, veil, blur, noise   of the camera
+    wet, rain    how much roads mirror, and rain in the air and on the lens, 0 to 1
+    snow, flakes   share of the ground under snow, and snow in the air, 0 to 1
+    bloom        how far light spreads around lamps at night, 0 to 1
     """
 
     regions: dict[int, Region] = field(default_factory=dict)
@@ -148,6 +152,11 @@ class Look:
     veil: tuple[float, float] = (0.0, 0.0)
     blur: tuple[float, float] = (0.5, 0.6)
     noise: tuple[float, float] = (0.004, 0.008)
+    wet: tuple[float, float] = NONE
+    rain: tuple[float, float] = NONE
+    snow: tuple[float, float] = NONE
+    flakes: tuple[float, float] = NONE
+    bloom: tuple[float, float] = NONE
 
 
 @dataclass(frozen=True)
@@ -157,7 +166,7 @@ class Weather:
     elevation   of the sun, degrees, where the weather rather than the look decides it
     clouds      share of the sky, likewise
     haze, noise multiply the look's; `sky` the brightness of the sky
-    lamps       whether lamps light the street
+    lamps       whether lamps light the street, `lamplight` how much and in which colour
     """
 
     sun: float
@@ -169,6 +178,7 @@ class Weather:
     noise: float = 1.0
     sky: float = 1.0
     lamps: bool = False
+    lamplight: tuple[float, float, float] = (0.4, 0.4, 0.4)
 
 
 WEATHERS = (
@@ -185,6 +195,18 @@ WEATHERS = (
         noise=1.6,
         sky=0.2,
         lamps=True,
+    ),
+    Weather(0.0, (1, 1, 1), (0.86, 0.87, 0.88), elevation=(60, 60), clouds=0.0),
+    Weather(
+        0.0,
+        (1, 1, 1),
+        (0.13, 0.14, 0.2),
+        elevation=(60, 60),
+        clouds=0.0,
+        noise=2.0,
+        sky=0.1,
+        lamps=True,
+        lamplight=(0.52, 0.43, 0.3),
     ),
 )
 
@@ -211,9 +233,8 @@ def _shoot(look: Look, rng: np.random.Generator) -> _Shot:
     def pick(name):
         return float(rng.uniform(*getattr(look, name)))
 
-    weather = WEATHERS[
-        rng.choice(len(WEATHERS), p=np.array(look.weather, float) / sum(look.weather))
-    ]
+    weights = np.array(look.weather, float) / sum(look.weather)
+    weather = WEATHERS[rng.choice(len(weights), p=weights)]
     elevation = math.radians(rng.uniform(*(weather.elevation or look.elevation)))
     azimuth = rng.uniform(-math.pi, math.pi)
     warmth, tint, clouds = pick("warmth"), pick("tint"), pick("clouds")
@@ -290,7 +311,19 @@ def render(scene: Scene, look: Look, rng: np.random.Generator) -> np.ndarray:
     sky = first[scene.materials == M.SKY][0]
     horizon = (0.35 * sky + 0.65 * (sky.mean() * 0.6 + 0.38)).astype(np.float32)
     colour = _texture(scene, noise, first, second, region[:, 3], horizon, shot)
+    # What a look leaves out takes no random numbers.
+    if look.snow != NONE:
+        conditions.settle_snow(scene, colour, noise, rng.uniform(*look.snow))
     colour = _illuminate(scene, colour, shot, horizon, rng)
+    if look.bloom != NONE:
+        glow = np.isin(scene.materials, list(GLOWS))[scene.slot]
+        conditions.spread_light(colour, glow, rng.uniform(*look.bloom))
+    if look.wet != NONE:
+        conditions.wet_ground(scene, colour, noise, rng.uniform(*look.wet))
+    if look.rain != NONE:
+        conditions.rain(colour, rng.uniform(*look.rain), rng)
+    if look.flakes != NONE:
+        conditions.flakes(colour, rng.uniform(*look.flakes), rng)
     return light.develop(colour, shot, rng)
 
 
@@ -348,11 +381,12 @@ def _illuminate(scene, colour, shot, horizon, rng) -> np.ndarray:
     for kind, strength in GLOWS.items():
         glow[kind] = strength * (1.0 if weather.lamps else 0.35)
     glow = glow[scene.materials[scene.slot]]
-    lamps = np.clip(1.3 - scene.depth / 40, 0.0, 1.0) * 0.4 if weather.lamps else 0.0
+    reach = np.clip(1.3 - scene.depth / 40, 0.0, 1.0) if weather.lamps else 0.0
     thin = np.exp(-scene.depth / np.float32(shot.haze))
     out = np.empty_like(colour)
     for i in range(3):
-        lit = (weather.ambient[i] + direct * np.float32(weather.sunlight[i])) * shade + lamps
+        lit = (weather.ambient[i] + direct * np.float32(weather.sunlight[i])) * shade
+        lit = lit + reach * weather.lamplight[i]
         lit = np.where(is_sky, np.float32(weather.sky), np.maximum(lit, glow))
         value = colour[..., i] * lit
         air = horizon[i] * np.float32(weather.sky)

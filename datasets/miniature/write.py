@@ -1,11 +1,10 @@
 """Writes domains to disk in the layouts, encodings and file types of the real releases."""
 
-import hashlib
 import io
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,9 +13,9 @@ from PIL import Image
 from scipy.io import savemat
 from tqdm import tqdm
 
-from . import draw_both, encode, generator
-from .canvas import Scene
-from .domains import DOMAINS
+from . import draw_both, generator
+from .domains import DOMAINS, STANDARD
+from .layouts import LAYOUTS, Place, place
 
 VERSION = 1
 STAMP = "miniature.json"
@@ -26,86 +25,10 @@ class MiniatureError(ValueError):
     """A request that cannot be carried out; the message is one line for the user."""
 
 
-# One function per layout: where sample `index` of a split lies, and how its label is saved.
-# `counts` are the numbers of (train, val) images.
-
-
-def _gtav(root: Path, split: str, index: int, counts: tuple[int, int]):
-    number = index + 1 + (0 if split == "train" else counts[0])
-
-    def save(path: Path, scene: Scene) -> None:
-        encode.save_palette(path, encode.gtav_indices(scene), encode.CITYSCAPES_IDS)
-
-    return root / f"images/{number:05d}.png", root / f"labels/{number:05d}.png", save
-
-
-def _synthia(root: Path, split: str, index: int, counts: tuple[int, int]):
-    name = f"{index + (0 if split == 'train' else counts[0]):07d}.png"
-
-    def save(path: Path, scene: Scene) -> None:
-        encode.save_png16(path, encode.synthia_indices(scene))
-
-    return root / "RGB" / split / name, root / "GT/LABELS" / split / name, save
-
-
-CITIES = {
-    "train": ("aachen", "bochum", "bremen", "cologne", "hamburg", "jena", "stuttgart", "ulm"),
-    "val": ("frankfurt", "lindau", "munster"),
-}
-
-
-def _cityscapes(root: Path, split: str, index: int, counts: tuple[int, int]):
-    cities = CITIES[split]
-    city = cities[index % len(cities)]
-    name = f"{split}/{city}/{city}_{index // len(cities):06d}_000019"
-
-    def save(path: Path, scene: Scene) -> None:
-        Image.fromarray(encode.cityscapes_indices(scene)).save(path)
-
-    image = root / "leftImg8bit" / f"{name}_leftImg8bit.png"
-    return image, root / "gtFine" / f"{name}_gtFine_labelIds.png", save
-
-
-def _bdd100k(root: Path, split: str, index: int, counts: tuple[int, int]):
-    digest = hashlib.sha256(f"bdd100k {split} {index}".encode()).hexdigest()
-    name = f"{digest[:8]}-{digest[8:16]}"
-
-    def save(path: Path, scene: Scene) -> None:
-        Image.fromarray(scene.label).save(path)
-
-    image = root / f"images/10k/{split}/{name}.jpg"
-    return image, root / f"labels/sem_seg/masks/{split}/{name}.png", save
-
-
-def _mapillary(root: Path, split: str, index: int, counts: tuple[int, int]):
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
-    digest = hashlib.sha256(f"mapillary {split} {index}".encode()).digest()
-    name = "".join(letters[byte % (62 if i == 0 else 64)] for i, byte in enumerate(digest[:22]))
-    folder = root / {"train": "training", "val": "validation"}[split]
-
-    def save(path: Path, scene: Scene) -> None:
-        encode.save_palette(path, encode.mapillary_indices(scene), encode.MAPILLARY_IDS)
-
-    return folder / f"images/{name}.jpg", folder / f"labels/{name}.png", save
-
-
-LAYOUTS: dict[str, Callable] = {
-    "GTAV": _gtav,
-    "SYNTHIA": _synthia,
-    "Cityscapes": _cityscapes,
-    "BDD100K": _bdd100k,
-    "Mapillary": _mapillary,
-}
-
-
-def sample_paths(domain: str, root: Path, split: str, index: int, counts: tuple[int, int]):
-    """Image path and label path of one sample below the folder `root` of its domain."""
-    return LAYOUTS[domain](Path(root), split, index, counts)[:2]
-
-
 def _write_sample(job: tuple) -> None:
-    domain, root, split, index, counts, seed = job
-    image_path, label_path, save_label = LAYOUTS[domain](root, split, index, counts)
+    domain, root, where, seed = job
+    image_path, label_path, save_label = place(domain, root, where)
+    split, index = where.split, where.index
     pixels, scene = draw_both(domain, split, index, seed)
     image = Image.fromarray(pixels)
     if image_path.suffix == ".jpg":
@@ -118,21 +41,25 @@ def _write_sample(job: tuple) -> None:
 
 def write_domains(
     out: str | os.PathLike,
-    domains: Sequence[str] = tuple(DOMAINS),
+    domains: Sequence[str] = STANDARD,
     seed: int = 0,
     workers: int | None = None,
     train: int | None = None,
     val: int | None = None,
     progress: bool = True,
+    layout: str = "default",
 ) -> dict[str, tuple[Path, bool]]:
     """Write domains below the folder `out`, each in a folder of its name.
 
     `workers` processes (default: one per CPU) share the work, which does not change the files.
-    `train` and `val` override the numbers of images.  Returns per domain its folder, and whether
-    it was written now rather than found complete.  Raises `MiniatureError` for unknown domains
-    and for folders with other contents, before anything is written.
+    `train` and `val` override the numbers of images.  `layout` is one of `LAYOUTS`.  Returns
+    per domain its folder, and whether it was written now rather than found complete.  Raises
+    `MiniatureError` for unknown domains and layouts and for folders with other contents, before
+    anything is written.
     """
     out = Path(out)
+    if layout not in LAYOUTS:
+        raise MiniatureError(f"unknown layout '{layout}'; there are: {', '.join(LAYOUTS)}")
     jobs, stamps, result = [], {}, {}
     for name in domains:
         if name not in DOMAINS:
@@ -142,21 +69,24 @@ def write_domains(
         if min(counts) < 1:
             raise MiniatureError(f"a domain needs at least one image per split, not {counts}")
         stamp = {"domain": name, "version": VERSION, "seed": seed, "images": list(counts)}
+        if layout != "default":
+            stamp["layout"] = layout
         root = out / name
         result[name] = (root, not _complete(root, stamp))
         if result[name][1]:
             stamps[name] = stamp
             for split, count in zip(("train", "val"), counts, strict=True):
-                jobs += [(name, root, split, i, counts, seed) for i in range(count)]
+                places = (Place(split, i, counts, layout) for i in range(count))
+                jobs += [(name, root, where, seed) for where in places]
     for name, stamp in stamps.items():
         out.joinpath(name).mkdir(parents=True, exist_ok=True)
         _write_stamp(out / name, stamp, complete=False)
-    for name, root, split, index, counts, _ in jobs:
-        for path in sample_paths(name, root, split, index, counts):
+    for name, root, where, _ in jobs:
+        for path in place(name, root, where)[:2]:
             path.parent.mkdir(parents=True, exist_ok=True)
     _run(jobs, workers or os.cpu_count() or 1, progress)
     for name, stamp in stamps.items():
-        if name == "GTAV":
+        if name == "GTAV" and layout != "published":
             _write_split(out / name, *stamp["images"])
         _write_stamp(out / name, stamp, complete=True)
     return result
@@ -195,9 +125,9 @@ def _complete(root: Path, stamp: dict) -> bool:
     complete = found.pop("complete", False)
     if found != stamp:
         differing = ", ".join(
-            f"{key} {found.get(key)} instead of {stamp[key]}"
-            for key in stamp
-            if found.get(key) != stamp[key]
+            f"{key} {found.get(key)} instead of {stamp.get(key)}"
+            for key in {**found, **stamp}
+            if found.get(key) != stamp.get(key)
         )
         raise MiniatureError(f"{root} was written with {differing}; delete it or choose another")
     return complete

@@ -1,12 +1,18 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.ndimage import center_of_mass
-from trees import camvid_tree, write_grey
+from trees import camvid_tree, write_grey, write_image, write_palette
 
 import datasets.centroids
 from datasets.camvid import CamVid
 from datasets.centroids import load_or_compute, tile_centroids
 from datasets.label_spaces import IDD_LITE7
+from datasets.mapillary import Mapillary
 from utils.errors import UserError
 
 
@@ -92,9 +98,105 @@ def test_cache_is_computed_anew_when_the_input_changes(camvid, tmp_path, count_c
     assert 0 not in classes[0].indices and 0 in classes[10].indices
 
 
+def test_label_that_vanished_is_named(camvid, tmp_path):
+    camvid.label_paths[2].unlink()
+    with pytest.raises(UserError, match="cannot read .*f002.png: No such file"):
+        load_or_compute(camvid, 8, tmp_path / "cache", 19, 0)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_unreadable_label_leaves_no_cache(camvid, tmp_path, workers):
     camvid.label_paths[3].write_bytes(b"no PNG")
     with pytest.raises(UserError, match="cannot read .*f003.png"):
         load_or_compute(camvid, 8, tmp_path / "cache", 19, workers)
-    assert not (tmp_path / "cache").exists()
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_cache_of_another_label_map_or_list(tmp_path, count_computations):
+    for name, number in (("a", 14), ("b", 13), ("c", 48)):
+        write_image(tmp_path / "training/images" / f"{name}.jpg", 8, 8)
+        write_palette(tmp_path / "training/labels" / f"{name}.png", np.full((8, 8), number))
+    found = {}
+    for label_map in ("robustnet", "openseg", "robustnet"):
+        dataset = Mapillary(tmp_path, "train", label_map=label_map)
+        classes = load_or_compute(dataset, 8, tmp_path / "cache", 19, 0)
+        found[label_map] = classes[0].indices.tolist()
+    # 14 is a kind of road in one of the two.
+    assert found == {"robustnet": [1], "openseg": [0, 1]} and len(count_computations) == 2
+    (tmp_path / "training/images/a.jpg").unlink()
+    classes = load_or_compute(Mapillary(tmp_path, "train"), 8, tmp_path / "cache", 19, 0)
+    assert classes[0].indices.tolist() == [0] and len(count_computations) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"something else" * 99])
+def test_damaged_cache_is_computed_again(camvid, tmp_path, count_computations, content):
+    first = load_or_compute(camvid, 8, tmp_path / "cache", 19, 0)
+    (cache,) = (tmp_path / "cache").iterdir()
+    for damage in (content, cache.read_bytes()[: cache.stat().st_size // 2]):
+        cache.write_bytes(damage)
+        again = load_or_compute(camvid, 8, tmp_path / "cache", 19, 0)
+        assert all(np.array_equal(a.x, b.x) for a, b in zip(first, again, strict=True))
+    assert len(count_computations) == 3
+    load_or_compute(camvid, 8, tmp_path / "cache", 19, 0)
+    assert len(count_computations) == 3
+
+
+def test_cache_that_cannot_be_written(camvid, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write class centroids to .*DATASET.CACHE_DIR"):
+        load_or_compute(camvid, 8, tmp_path / "file" / "cache", 19, 0)
+
+
+# Starts when told to, announces that it computes, and takes a second over it.
+PROCESS = """
+import os, sys, time
+from pathlib import Path
+import datasets.centroids as centroids
+from datasets.camvid import CamVid
+compute = centroids._compute
+def slow(*args):
+    open(sys.argv[3], "a").write("computed\\n")
+    time.sleep(1)
+    return compute(*args)
+centroids._compute = slow
+Path(f"{sys.argv[3]}.ready.{os.getpid()}").touch()
+while not Path(f"{sys.argv[3]}.go").exists():
+    time.sleep(0.01)
+classes = centroids.load_or_compute(CamVid(sys.argv[1], "train"), 8, sys.argv[2], 19, 0)
+print(sum(float(c.x.sum()) for c in classes))
+"""
+
+
+def start_process(camvid, tmp_path):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROCESS, camvid.root, tmp_path / "cache", tmp_path / "log"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+def test_of_two_processes_one_computes_and_both_read_the_whole(camvid, tmp_path):
+    processes = [start_process(camvid, tmp_path) for _ in range(2)]
+    while len(list(tmp_path.glob("log.ready.*"))) < 2 and processes[0].poll() is None:
+        time.sleep(0.01)
+    (tmp_path / "log.go").touch()
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0] != ""
+    assert (tmp_path / "log").read_text() == "computed\n"
+    assert "waiting for the class centroids of CamVid" in outputs[0][1] + outputs[1][1]
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".npz"]
+
+
+def test_process_that_died_does_not_hold_up_others(camvid, tmp_path):
+    (tmp_path / "log.go").touch()
+    process = start_process(camvid, tmp_path)
+    while not (tmp_path / "log").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
+    assert len(load_or_compute(camvid, 8, tmp_path / "cache", 19, 0)) == 19
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".npz"]

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.io import loadmat
 from torchvision.io import ImageReadMode, decode_image, read_file
 
-from datasets.miniature import CLASSES, DOMAINS, draw, draw_scene, generator, render
+from datasets.miniature import CLASSES, DOMAINS, STANDARD, draw, draw_scene, generator, render
 from datasets.miniature.__main__ import main
 from datasets.miniature.objects import OBJECT_CLASSES, draw_object
 from datasets.miniature.write import MiniatureError, write_domains
@@ -43,6 +43,8 @@ SIZES = {
     "Cityscapes": {(384, 192)},
     "BDD100K": {(320, 180)},
     "Mapillary": {(400, 300), (480, 270), (240, 320)},
+    "IDD": {(336, 194)},
+    "ACDC": {(384, 216)},
 }
 
 
@@ -280,6 +282,76 @@ def test_the_sheet_shows_every_domain(tmp_path):
     assert main(["--sheet", str(sheet), "--domains", "gtav", "bdd100k"]) == 0
     with Image.open(sheet) as picture:
         assert picture.height > 4 * 150 and picture.width > 4 * 250
+
+
+def test_full_sizes_are_those_of_the_benchmark():
+    counts = {name: (domain.train, domain.val) for name, domain in DOMAINS.items()}
+    assert counts == {
+        name: (240, 40) if name in ("GTAV", "SYNTHIA") else (120, 40) for name in SIZES
+    }
+
+
+def test_conditions_are_equally_many_and_feature_every_class():
+    seen = [[DOMAINS["ACDC"].condition(i)[0] for i in range(n)] for n in (120, 40)]
+    assert [{names.count(name) for name in names} for names in seen] == [{30}, {10}]
+    assert len(set(zip(seen[0], (i % 4 for i in range(120)), strict=True))) == 16
+
+
+def test_conditions_look_different():
+    """Night is dark, snow whitens the ground, fog takes contrast from what is far."""
+    scene = draw_scene(DOMAINS["ACDC"].street, np.random.default_rng(3))
+    looks = dict(DOMAINS["ACDC"].conditions)
+    images = {
+        name: np.mean([render(scene, look, np.random.default_rng(i)) for i in range(4)], axis=0)
+        for name, look in looks.items()
+    }
+    means = {name: image.mean() for name, image in images.items()}
+    assert means["night"] < 0.5 * min(means[name] for name in ("fog", "rain", "snow"))
+    ground = np.isin(scene.label, (1, 9)) & (scene.face == 0)
+    assert images["snow"][ground].mean() > images["rain"][ground].mean() + 30
+    far = (scene.depth > 30) & (scene.depth < 900)
+    assert images["fog"][far].std() < 0.7 * images["rain"][far].std()
+
+
+def test_the_standard_domains_are_what_they_were():
+    """Figures in docs/ were measured on these very pictures: new looks must not move old ones."""
+    pinned = {
+        "GTAV": [(119.0, "147b1007"), (128.44, "318735f8"), (127.25, "2240a7be")],
+        "SYNTHIA": [(65.39, "536c9bc5"), (107.14, "8c5e5905"), (52.78, "5b6a721f")],
+        "Cityscapes": [(69.48, "511b4624"), (84.85, "98cd7643"), (86.99, "0e708899")],
+        "BDD100K": [(97.84, "f8cc40fe"), (141.68, "5148f6cd"), (118.81, "c37f5667")],
+        "Mapillary": [(85.4, "4954a056"), (95.82, "32d81dbf"), (99.8, "9ead4872")],
+    }
+    assert set(pinned) == set(STANDARD)
+    for name, expected in pinned.items():
+        for index, (mean, digest) in zip((0, 5, 11), expected, strict=True):
+            image, label = draw(name, "train", index)
+            assert image.mean() == pytest.approx(mean, abs=0.02)
+            assert hashlib.sha256(label.tobytes()).hexdigest().startswith(digest)
+
+
+def test_domains_that_are_not_asked_for(tmp_path):
+    write_domains(tmp_path, workers=1, train=1, val=1, progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(STANDARD)
+    stamps = [json.loads((tmp_path / name / "miniature.json").read_text()) for name in STANDARD]
+    assert all("layout" not in stamp for stamp in stamps)
+
+
+def test_layouts_are_not_mixed_in_a_folder(tmp_path):
+    settings = {"domains": ["BDD100K"], "workers": 1, "train": 1, "val": 1, "progress": False}
+    write_domains(tmp_path, **settings)
+    with pytest.raises(MiniatureError, match="layout None instead of published"):
+        write_domains(tmp_path, **settings, layout="published")
+    with pytest.raises(MiniatureError, match="unknown layout 'x'"):
+        write_domains(tmp_path, **settings, layout="x")
+
+
+def test_command_line_writes_all_domains_in_a_layout(tmp_path):
+    arguments = ["--out", str(tmp_path), "--train", "1", "--val", "1", "--workers", "1"]
+    assert main([*arguments, "--domains", "all", "--layout", "published"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(DOMAINS)
+    assert len(list((tmp_path / "GTAV/images/valid").iterdir())) == 1
+    assert not (tmp_path / "GTAV/split.mat").exists()
 
 
 def test_streams_and_domains_have_random_numbers_of_their_own():

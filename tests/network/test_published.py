@@ -118,7 +118,17 @@ def test_scripts_take_a_published_file(settings, miniature, tmp_path, monkeypatc
     torch.save(as_published(method), "published.pth")
     network = ["--method", "srha", "--trunk", "resnet_mini", "TRUNK.WEIGHTS", "objects"]
     network += ["DECODER.CHANNELS", "16", "DECODER.LOW_LEVEL_CHANNELS", "8", "DECODER.AUX_CHANNELS"]
-    network += ["16", "DATASET.ROOT", str(miniature), "WORKERS", "0", "--val_dataset", "bdd100k"]
+    network += [
+        "16",
+        "DATASET.ROOT",
+        str(miniature),
+        "WORKERS",
+        "0",
+        "VALID.PROTOCOL",
+        "native",
+        "--val_dataset",
+        "bdd100k",
+    ]
     monkeypatch.setattr("sys.argv", ["valid.py", "--snapshot", "published.pth", *network])
     valid.main()
     assert "bdd100k" in capsys.readouterr().out

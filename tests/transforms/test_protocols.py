@@ -1,0 +1,75 @@
+"""At which size each protocol judges which dataset, portrait images included."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets import build_dataset
+from transforms import EvalTransform, denormalise
+from utils.evaluation import open_domain
+
+
+def sample(height, width):
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    label = torch.randint(0, 19, (height // 10 + 1, width // 10 + 1), dtype=torch.uint8)
+    label = label.repeat_interleave(10, 0).repeat_interleave(10, 1)[:height, :width]
+    return image, label
+
+
+@pytest.mark.parametrize("dataset", ["gtav", "mapillary", "cityscapes"])
+def test_native_changes_nothing(dataset):
+    image, label = sample(30, 40)
+    judged, judged_label = EvalTransform("native", dataset)(image, label)
+    assert torch.equal(denormalise(judged), image)
+    assert torch.equal(judged_label, label.long())
+
+
+def test_robustnet_resizes_gtav_alone():
+    image, label = sample(526, 957)
+    judged, judged_label = EvalTransform("robustnet", "gtav")(image, label)
+    assert judged.shape == (3, 1052, 1914)
+    doubled = label.repeat_interleave(2, 0).repeat_interleave(2, 1).long()
+    assert torch.equal(judged_label, doubled)
+    kept, _ = EvalTransform("robustnet", "gtav")(*sample(1052, 1914))
+    assert kept.shape == (3, 1052, 1914)
+    judged, judged_label = EvalTransform("robustnet", "bdd100k")(image, label)
+    assert judged.shape == (3, 526, 957) and judged_label.shape == (526, 957)
+
+
+@pytest.mark.parametrize("height, width", [(300, 400), (320, 240), (768, 1024), (1536, 1536)])
+def test_robustnet_cuts_or_pads_mapillary_around_its_centre(height, width):
+    """Against Pillow: resize to a height of 1536, then paste into the middle of a void square."""
+    image, label = sample(height, width)
+    judged, judged_label = EvalTransform("robustnet", "mapillary")(image, label)
+    assert judged.shape == (3, 1536, 1536)
+    scaled = (round(width * 1536 / height), 1536)
+    expected = Image.new("L", (1536, 1536), 255)
+    small = Image.fromarray(label.numpy()).resize(scaled, Image.Resampling.NEAREST)
+    expected.paste(small, ((1536 - scaled[0]) // 2, 0))
+    differing = (judged_label.numpy() != np.array(expected)).mean()
+    assert differing < 1e-3
+    black = denormalise(judged)[:, judged_label == 255]
+    assert black.numel() == 3 * 1536 * max(0, 1536 - scaled[0])
+    assert (black == 0).all()
+    pasted = Image.new("RGB", (1536, 1536))
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    pasted.paste(picture.resize(scaled, Image.Resampling.BICUBIC), ((1536 - scaled[0]) // 2, 0))
+    gap = np.abs(denormalise(judged).permute(1, 2, 0).numpy().astype(int) - np.array(pasted))
+    assert gap.mean() < 0.5
+
+
+def test_openseg_judges_small_images_on_their_own_labels():
+    image, label = sample(300, 400)
+    for dataset, size in (("cityscapes", (300, 400)), ("mapillary", (150, 200))):
+        judged, judged_label = EvalTransform("openseg", dataset)(image, label)
+        assert judged.shape == (3, 512, 1024) and judged_label.shape == size
+
+
+def test_openseg_reads_mapillary_through_its_own_label_map(settings, miniature):
+    cfg = settings(VALID__PROTOCOL="openseg", DATASET__ROOT=str(miniature))
+    space = build_dataset("mapillary", "val", cfg).label_space
+    assert open_domain("mapillary", cfg, space).label_map == "openseg"
+    assert open_domain("cityscapes", cfg, space).label_map == "default"
+    native = settings(DATASET__ROOT=str(miniature))
+    assert open_domain("mapillary", native, space).label_map == "robustnet"

@@ -66,10 +66,11 @@ def in_process(rank, world_size, rendezvous, work, arguments, out):
     dist.destroy_process_group()
 
 
-def in_two_processes(tmp_path, work, *arguments):
-    """Run `work(*arguments, rank, 2)` in two gloo processes; return what rank 0 returned."""
+def in_processes(world_size, tmp_path, work, *arguments):
+    """Run `work(*arguments, rank, world_size)` in gloo processes; return what rank 0 returned."""
     out = tmp_path / "out.pt"
-    mp.spawn(in_process, (2, tmp_path / "rendezvous", work, arguments, out), nprocs=2)
+    options = (world_size, tmp_path / "rendezvous", work, arguments, out)
+    mp.spawn(in_process, options, nprocs=world_size)
     return torch.load(out, weights_only=True)
 
 
@@ -81,26 +82,27 @@ def test_losses_and_gradients_are_those_of_one_process(settings, tmp_path, name)
         overrides["TEACHER__BATCH_STATISTICS"] = False
     cfg = settings(**overrides)
     losses, gradients = losses_and_gradients(cfg, 0, 1)
-    shared_losses, shared_gradients = in_two_processes(tmp_path, losses_and_gradients, cfg)
+    shared_losses, shared_gradients = in_processes(2, tmp_path, losses_and_gradients, cfg)
     torch.testing.assert_close(shared_losses, losses, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(shared_gradients, gradients, rtol=1e-4, atol=1e-6)
     assert len(gradients) > 20
 
 
-class FiveImages(SegmentationDataset):
-    """Random images of several sizes; five do not divide over two processes."""
+class SevenImages(SegmentationDataset):
+    """Random images of several sizes; seven do not divide over two or three processes."""
 
-    title = "five"
+    title = "seven"
+    split_rule = label_map = "none"
     label_maps = {}
 
     def __init__(self):
         self.means = {"mIoU": tuple(range(19))}
 
     def __len__(self):
-        return 5
+        return 7
 
     def relative_list(self):
-        return [str(i) for i in range(5)]
+        return [str(i) for i in range(7)]
 
     def __getitem__(self, index):
         generator = torch.Generator().manual_seed(index)
@@ -115,13 +117,15 @@ def judge(cfg, rank, world_size):
     torch.manual_seed(0)
     method, space = build_method(cfg)
     here = Runtime(torch.device("cpu"), rank, world_size, "float32")
-    return evaluate(method, FiveImages(), space, cfg, here)["confusion"]
+    return evaluate(method, SevenImages(), space, cfg, here)["confusion"]
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_every_image_is_judged_once_whatever_the_processes(settings, tmp_path, batch_size):
+@pytest.mark.parametrize("world_size, batch_size", [(2, 1), (3, 2)])
+def test_every_image_is_judged_once_whatever_the_processes(
+    settings, tmp_path, world_size, batch_size
+):
     cfg = settings(DATASET__LABEL_SPACE="cityscapes19", WORKERS=0, VALID__BATCH_SIZE=batch_size)
     alone = judge(cfg, 0, 1)
-    assert sum(map(sum, alone)) == sum(FiveImages()[i]["label"].numel() for i in range(5))
-    assert in_two_processes(tmp_path, judge, cfg) == alone
-    assert list(SequentialShard(5, 0, 2)) == [0, 2, 4]
+    assert sum(map(sum, alone)) == sum(SevenImages()[i]["label"].numel() for i in range(7))
+    assert in_processes(world_size, tmp_path, judge, cfg) == alone
+    assert list(SequentialShard(7, 0, 3)) == [0, 3, 6]

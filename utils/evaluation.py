@@ -137,6 +137,8 @@ def summarise(counts: Any, dataset: SegmentationDataset) -> dict[str, Any]:
         **per_class,
         "confusion": counts.tolist(),
         "label_space": dataset.label_space.name,
+        "label_map": dataset.label_map,
+        "split_rule": dataset.split_rule,
         "list_sha256": hashlib.sha256(names.encode()).hexdigest()[:16],
     }
 

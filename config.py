@@ -31,7 +31,10 @@ class Setting(NamedTuple):
 SETTINGS = {
     "METHOD": Setting("srha", "training method, a name of network/methods (flag --method)"),
     "EXPERIMENT": Setting("", "name of the experiment folder below LOG.DIR (flag --exp)"),
-    "INIT": Setting("", "checkpoint whose trunk and decoder training starts from (flag --init)"),
+    "INIT": Setting("", "checkpoint whose weights training starts from (flag --init)"),
+    "INIT_PARTS": Setting(
+        ["trunk", "decoder"], "parts of the method that INIT fills: trunk, decoder, teacher …"
+    ),
     "SEED": Setting(304, "seed of initialisation, sample order, augmentation and training steps"),
     "DEVICE": Setting(
         "auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda")
@@ -97,10 +100,21 @@ SETTINGS = {
         "BLUR_PROBABILITY": Setting(
             1.0, "probability of blur (published: always)", minimum=0, maximum=1
         ),
+        "PHOTOMETRIC_ON": Setting(
+            "auto",
+            "who applies jitter and blur: the data loading workers, or the device that trains "
+            "(auto: the device where it is a GPU)",
+            choices=("auto", "worker", "device"),
+        ),
     },
     "TRUNK": {
         "NAME": Setting("resnet50", "backbone, a name of network/trunks.py (flag --trunk)"),
         "OUTPUT_STRIDE": Setting(16, "stride of layer 4", choices=(8, 16, 32)),
+        "RECOMPUTE": Setting(
+            [False, False, False, False],
+            "layers 1-4 whose activations are computed again in the backward pass, which saves "
+            "memory and costs one forward pass of them",
+        ),
         "WEIGHTS": Setting(
             "imagenet",
             "imagenet (torchvision's IMAGENET1K_V1), none, a path to a state dict, or objects (the "
@@ -140,8 +154,19 @@ SETTINGS = {
             "crop and stride in pixels of sliding windows, 0: whole images (flag --sliding)",
             minimum=0,
         ),
+        "MAX_PIXELS": Setting(
+            16_000_000,
+            "an image of which the network would see more pixels at once is an error, because its "
+            "memory grows with them; 0: any size",
+            minimum=0,
+        ),
         "EVERY": Setting(
             5000, "steps between validations, 0: none; the last step is always judged", minimum=0
+        ),
+        "BEST_ON": Setting(
+            "",
+            "judged domain whose mIoU chooses best.pth; empty: the source's validation split. An "
+            "unseen domain makes the choice an oracle",
         ),
         "BATCH_SIZE": Setting(1, "images of equal size in one evaluation pass", minimum=1),
         "MAX_IMAGES": Setting(

@@ -11,7 +11,6 @@ versions as JSON. About fifteen minutes on two CPU cores; finished runs are not 
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 
 import config
+from benchmarks.reporting import save
 from datasets import build_dataset
 from utils.metrics import ConfusionMatrix, mean_iou, measures
 
@@ -56,16 +56,8 @@ def main() -> None:
     header = ["mIoU, %", "trained on it", "trained on GTAV", "colour alone, trained on it"]
     lines = [header, ["---"] * 4, *rows]
     print("\n".join("| " + " | ".join(line) + " |" for line in lines))
-    options.out.mkdir(parents=True, exist_ok=True)
-    summary = {
-        "command": "python -m benchmarks.miniature_gap",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "recipe": " ".join(RECIPE),
-        "trained_on": trained,
-        "colour_classifier": colours,
-    }
-    (options.out / "miniature_gap.json").write_text(json.dumps(summary, indent=1) + "\n")
+    figures = {"recipe": " ".join(RECIPE), "trained_on": trained, "colour_classifier": colours}
+    save(options.out, "miniature_gap", figures)
 
 
 def train_on(source: str, data: str, logs: Path) -> dict[str, float]:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from datasets.dataset import SegmentationDataset
 from datasets.files import read_label
 from utils.errors import UserError
+from utils.interruption import end_with_parent
 
 
 class ClassCentroids(NamedTuple):
@@ -38,15 +39,22 @@ def tile_centroids(label: np.ndarray, tile: int, num_classes: int) -> np.ndarray
     whole label, 0 being the centre of the first.
     """
     height, width = label.shape
-    columns = -(-width // tile)
-    tiles = (np.arange(height) // tile)[:, None] * columns + np.arange(width) // tile
-    cells = (tiles * 256 + label).ravel()
-    counts = np.bincount(cells)
-    x = np.bincount(cells, np.tile(np.arange(width, dtype=float), height))
-    y = np.bincount(cells, np.repeat(np.arange(height, dtype=float), width))
+    # Runs of one class within a row and tile: some ten thousand, where there are millions of
+    # pixels. The sum of x over a run is its length times its middle.
+    begins = np.empty(label.shape, dtype=bool)
+    np.not_equal(label[:, 1:], label[:, :-1], out=begins[:, 1:])
+    begins[:, ::tile] = True
+    first = np.flatnonzero(begins)
+    length = np.diff(first, append=label.size)
+    y, x = np.divmod(first, width)
+    tiles = y // tile * -(-width // tile) + x // tile
+    cells = tiles * 256 + label.ravel()[first]
+    counts = np.bincount(cells, length)
+    sum_x = np.bincount(cells, length * (x + (length - 1) / 2))
+    sum_y = np.bincount(cells, length * y)
     present = np.flatnonzero(counts)
     present = present[present % 256 < num_classes]
-    rows = [present % 256, x[present] / counts[present], y[present] / counts[present]]
+    rows = [present % 256, sum_x[present] / counts[present], sum_y[present] / counts[present]]
     return np.stack(rows, axis=1).astype(np.float32)
 
 
@@ -135,8 +143,14 @@ def _compute(dataset: SegmentationDataset, tile: int, num_classes: int, workers:
     )
     if workers == 0:
         return _join(progress(map(work, paths)))
-    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, initializer=_prepare, initargs=(os.getpid(),)) as pool:
         return _join(progress(pool.map(work, paths, chunksize=16)))
+
+
+def _prepare(parent: int) -> None:
+    torch.set_num_threads(1)
+    # It holds the lock with its parent, and would keep it when that is killed.
+    end_with_parent(parent)
 
 
 def _centroids_of(table: np.ndarray, tile: int, num_classes: int, path: Path) -> np.ndarray:

@@ -10,27 +10,22 @@ no checksums: one whose pixels are damaged, but which is not cut off, is not not
 import argparse
 import json
 import random
-import re
-import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
 import config
 from datasets import DATASETS, dataset_class, find_root
 from datasets.check_pictures import bar_chart, contact_sheet
-from datasets.dataset import SegmentationDataset
+from datasets.commands import in_processes, parse_words
+from datasets.converted import find_conversion
 from datasets.files import Listing
-from datasets.inspection import Fault, PairReport, find_swapped, inspect_pair
+from datasets.inspection import DatasetKind, Fault, PairReport, find_swapped, inspect_pair
 from datasets.label_spaces import VOID, lookup_table
 from utils.errors import UserError, run_script, unknown_name
 
@@ -46,29 +41,15 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[list[str], Path | Non
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME[:SPLIT]", help=", ".join(DATASETS))
     parser.add_argument(
         "--out", metavar="DIR", help="folder of the report (default: LOG.DIR/check)"
     )
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    flags: list[str] = []
-    pairs: list[str] = []
-    while words:
-        word = words.pop(0)
-        # Settings are in capitals, names are not.
-        if re.fullmatch(r"[A-Z][A-Z0-9_.]*", word) and flags[-1:] != ["--out"]:
-            pairs += [word, *words[:1]]
-            words = words[1:]
-        else:
-            flags.append(word)
-    options = parser.parse_args(flags)
-    if not options.names:
-        raise UserError(f"name the datasets to check: {', '.join(DATASETS)}")
-    return options.names, options.out and Path(options.out), config.parse_pairs(pairs)
+    options, names, overrides = parse_words(parser, arguments)
+    return names, options.out and Path(options.out), overrides
 
 
 def check_split(
-    dataset: type[SegmentationDataset], root: Path, split: str, workers: int, out: Path
+    dataset: DatasetKind, root: Path, split: str, workers: int, out: Path
 ) -> dict[str, Any]:
     """Check a split and write its pictures to `out`; return its part of the report."""
     name = f"{dataset.title} {split}"
@@ -92,7 +73,7 @@ def check_split(
             faults.append(Fault("missing pair", str(files[key]), f"has no {other}"))
     keys = sorted(listing.images.keys() & listing.labels.keys())
     pairs = [(listing.images[key], listing.labels[key]) for key in keys]
-    reports = _inspect(dataset, pairs, workers, name)
+    reports = list(in_processes(partial(_inspect, dataset), pairs, workers, f"check of {name}"))
     faults += [fault for report in reports for fault in report.faults]
     swapped, in_doubt = find_swapped(pairs, reports)
     faults += swapped
@@ -120,31 +101,12 @@ def check_split(
     return result
 
 
-def _inspect(
-    dataset: type[SegmentationDataset], pairs: list[tuple[Path, Path]], workers: int, name: str
-) -> list[PairReport]:
-    work = partial(inspect_pair, dataset)
-    images, labels = [image for image, _ in pairs], [label for _, label in pairs]
-    progress = partial(tqdm, total=len(pairs), desc=f"check of {name}", unit="image", disable=None)
-    if workers == 0 or len(pairs) < 2:
-        return list(progress(map(work, images, labels)))
-    try:
-        with ProcessPoolExecutor(workers, initializer=_set_up_worker) as pool:
-            return list(progress(pool.map(work, images, labels, chunksize=8)))
-    except BrokenProcessPool:
-        raise UserError(
-            f"a process that read {name} was killed, for want of memory perhaps; try WORKERS 0"
-        ) from None
-
-
-def _set_up_worker() -> None:
-    torch.set_num_threads(1)
-    # Only the main process answers Ctrl-C; the workers end with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _inspect(dataset: DatasetKind, pair: tuple[Path, Path]) -> PairReport:
+    return inspect_pair(dataset, *pair)
 
 
 def _class_shares(
-    dataset: type[SegmentationDataset], reports: list[PairReport]
+    dataset: DatasetKind, reports: list[PairReport]
 ) -> dict[str, dict[str, float] | float]:
     """Return the classes' shares of the labelled pixels, in how many images they are, and void's
     share of all pixels."""
@@ -165,7 +127,7 @@ def _class_shares(
 
 
 def _draw(
-    dataset: type[SegmentationDataset],
+    dataset: DatasetKind,
     result: dict[str, Any],
     pairs: list[tuple[Path, Path]],
     reports: list[PairReport],
@@ -217,6 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if split and split not in dataset.splits:
             raise unknown_name(f"split of {dataset.title}", split, dataset.splits)
         root = find_root(dataset, cfg)
+        # A converted tree says itself what its files hold.
+        dataset = find_conversion(dataset, root) or dataset
         wanted += [(dataset, root, part) for part in ([split] if split else dataset.splits)]
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -236,8 +200,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        run_script(main)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
+    run_script(main)

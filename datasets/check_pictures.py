@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from datasets.dataset import SegmentationDataset
 from datasets.files import read_image, read_label
+from datasets.inspection import DatasetKind
 from datasets.label_spaces import LabelSpace, lookup_table
 from utils.pictures import colourise, sheet
 
@@ -38,9 +38,7 @@ def bar_chart(title: str, space: LabelSpace, shares: np.ndarray) -> Image.Image:
     return page
 
 
-def contact_sheet(
-    dataset: type[SegmentationDataset], pairs: list[tuple[Path, Path]]
-) -> Image.Image:
+def contact_sheet(dataset: DatasetKind, pairs: list[tuple[Path, Path]]) -> Image.Image:
     """Draw image, label over image, and label of each pair, one below the other."""
     table = lookup_table(dataset.label_maps[dataset.label_space.name])
     rows = []

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from datasets.converted import find_conversion
 from datasets.files import Listing, read_image, read_label
 from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening, lookup_table
 from utils.errors import UserError, unknown_name
@@ -26,9 +27,10 @@ class SegmentationDataset(torch.utils.data.Dataset):
     `published_counts` (images per split), `file_numbers` (those that label files may hold) and
     `label_bits` (per channel of a label file) are what datasets/check.py expects of the release.
 
-    An instance has `image_paths` and `label_paths` (sorted, of equal length), `split_rule` (what
-    decided which images these are, in words), `label_map` (the name of its table), `label_space`
-    and `means` ({name: train ids to average}, first the mIoU) of the label space asked for.
+    An instance has `keys`, `image_paths` and `label_paths` (sorted, of equal length), `split_rule`
+    (what decided which images these are, in words), `label_map` (the name of its table),
+    `label_space` and `means` ({name: train ids to average}, first the mIoU) of the label space
+    asked for. Its root is a release, or a tree that datasets/convert.py made of one.
     """
 
     name: ClassVar[str]
@@ -55,6 +57,11 @@ class SegmentationDataset(torch.utils.data.Dataset):
         """Return the constructor's arguments that settings decide, beside the root."""
         return {}
 
+    @classmethod
+    def known_label_maps(cls) -> dict[str, dict[str, dict[int, int]]]:
+        """Return {name: tables} of all label maps that can be asked for."""
+        return {cls.default_label_map: cls.label_maps, **cls.other_label_maps}
+
     def __init__(
         self,
         root: Path | str,
@@ -68,16 +75,23 @@ class SegmentationDataset(torch.utils.data.Dataset):
     ):
         """List the files of a split.
 
-        `transform(image, label, centroid) → (image, label)` draws from torch's global generator,
-        which stands on (`seed`, position, index, `stream`) meanwhile. `domain` is handed through.
-        `label_map` chooses among a dataset's tables. UserError for an unknown split or label map,
-        missing files, or a label space without a table.
+        `transform(image, label, centroid) → {"image", "label", …}` gets the label as the numbers of
+        the file, which are mapped afterwards, and draws from torch's global generator, which stands
+        on (`seed`, position, index, `stream`) meanwhile. `domain` is handed through. `label_map`
+        chooses among a dataset's tables. UserError for an unknown split or label map, missing
+        files, or a label space without a table.
         """
         if split not in self.splits:
             raise unknown_name(f"split of {self.title}", split, self.splits)
         self.root, self.split = Path(root), split
+        self.label_map = label_map or self.default_label_map
+        known_maps = self.known_label_maps()
+        if self.label_map not in known_maps:
+            raise unknown_name(f"label map of {self.title}", self.label_map, known_maps)
+        self.label_maps = known_maps[self.label_map]
         try:
-            listing = self.listing(self.root, split)
+            conversion = find_conversion(type(self), self.root, self.label_map)
+            listing = (conversion or self).listing(self.root, split)
             pairs = listing.pairs()
         except UserError as error:
             raise UserError(
@@ -86,12 +100,13 @@ class SegmentationDataset(torch.utils.data.Dataset):
             ) from None
         self.image_paths = [image for image, _ in pairs]
         self.label_paths = [label for _, label in pairs]
+        self.keys = sorted(listing.images)
+        self._relative_list = listing.relative_names(self.root)
         self.split_rule = listing.rule
-        self.label_map = label_map or self.default_label_map
-        known_maps = {self.default_label_map: self.label_maps, **self.other_label_maps}
-        if self.label_map not in known_maps:
-            raise unknown_name(f"label map of {self.title}", self.label_map, known_maps)
-        self.label_maps = known_maps[self.label_map]
+        if conversion is not None:
+            self.label_maps = conversion.label_maps
+            # Scores on other pixels are not to be taken for those of the release.
+            self.label_map += conversion.resizing(split)
         native, self.label_space = self.label_space, label_space or self.label_space
         self.label_table = self._label_table(native)
         self.means = {"mIoU": tuple(range(len(self.label_space)))}
@@ -115,30 +130,32 @@ class SegmentationDataset(torch.utils.data.Dataset):
         return len(self.image_paths)
 
     def relative_list(self) -> list[str]:
-        """Return the image paths below the root, with forward slashes."""
-        return [path.relative_to(self.root).as_posix() for path in self.image_paths]
+        """Return the image paths below the root of the release, with forward slashes."""
+        return list(self._relative_list)
 
     def __getitem__(self, key: int | tuple[int, int, tuple[float, float] | None]) -> dict[str, Any]:
         """Read a sample; `key` is an index, or (position, index, centroid (x, y) or None).
 
-        Returns `image` (the transform's, float32 [3, H, W]; without one uint8), `label` (int64
-        [H, W] of train ids), `index` and `domain`. UserError for an unreadable file and for an
+        Returns what the transform does, without one `image` (uint8 [3, H, W]) and `label` (uint8
+        [H, W] of train ids), and `index` and `domain`. UserError for an unreadable file and for an
         image and label of different size.
         """
         position, index, centroid = key if isinstance(key, tuple) else (0, key, None)
         image = read_image(self.image_paths[index])
-        numbers = read_label(self.label_paths[index])
-        label = torch.from_numpy(self.label_table.take(numbers.numpy()))
+        label = read_label(self.label_paths[index])
         if image.shape[1:] != label.shape:
             sizes = [f"{w}×{h}" for h, w in (image.shape[1:], label.shape)]
             raise UserError(
                 f"image and label differ in size: {self.image_paths[index]} is {sizes[0]}, "
                 f"{self.label_paths[index]} is {sizes[1]} pixels"
             )
+        sample = {"image": image, "label": label}
         if self.transform is not None:
             # Seeds the CPU generator alone: torch.manual_seed would reseed CUDA as well.
             with torch.random.fork_rng(devices=[]):
                 seed = stable_seed(self.seed, position, index, self.stream)
                 torch.default_generator.manual_seed(seed)
-                image, label = self.transform(image, label, centroid)
-        return {"image": image, "label": label.long(), "index": index, "domain": self.domain}
+                sample = self.transform(image, label, centroid)
+        # Last, because there is less to map then; 255, which pads, is void in every table.
+        sample["label"] = torch.from_numpy(self.label_table.take(sample["label"].numpy()))
+        return sample | {"index": index, "domain": self.domain}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.io import ImageReadMode, decode_image, read_file
+from torchvision.io import ImageReadMode, decode_image, encode_png, read_file
 
 from datasets.soundness import find_damage
 from utils.errors import UserError
@@ -20,13 +20,15 @@ class Listing(NamedTuple):
     """The files of a split: {key: path}, and an image and its label have one key.
 
     `rule` says in words what decided which images are in the split; `absent` are images that a list
-    names and that are not there.
+    names and that are not there. `names` are those of the images in the release, if these files
+    were converted from it.
     """
 
     images: dict[str, Path]
     labels: dict[str, Path]
     rule: str = FOLDERS
     absent: tuple[str, ...] = ()
+    names: dict[str, str] | None = None
 
     def pairs(self) -> list[tuple[Path, Path]]:
         """Return (image, label) of each key, sorted; UserError for a missing image or label."""
@@ -43,6 +45,12 @@ class Listing(NamedTuple):
                 f"{self.images[missing[0]]} (labels are looked for as in {near})"
             )
         return [(self.images[key], self.labels[key]) for key in sorted(self.images)]
+
+    def relative_names(self, root: Path) -> list[str]:
+        """Return each image's path below the root of the release, with forward slashes."""
+        if self.names is not None:
+            return [self.names[key] for key in sorted(self.images)]
+        return [self.images[key].relative_to(root).as_posix() for key in sorted(self.images)]
 
 
 def first_folder(*candidates: Path) -> Path:
@@ -106,6 +114,12 @@ def read_label(path: Path) -> torch.Tensor:
         # Decoders stretch grey levels of few bits over 0 to 255.
         label = label // (255 // (2**bits - 1))
     return label.to(torch.uint8)
+
+
+def png_bytes(pixels: torch.Tensor) -> bytes:
+    """Return uint8 [3, H, W] or [H, W] as an 8-bit PNG, RGB or grey."""
+    channels = pixels if pixels.ndim == 3 else pixels[None]
+    return encode_png(channels.contiguous()).numpy().tobytes()
 
 
 def _read_sound(path: Path) -> torch.Tensor:

@@ -25,13 +25,15 @@ def open_source(
             f"training takes one source dataset, not {len(cfg.DATASET.SOURCE)}: "
             f"{', '.join(cfg.DATASET.SOURCE) or 'none given'}; change --dataset"
         )
+    where = cfg.TRANSFORM.PHOTOMETRIC_ON
+    on_device = where == "device" or (where == "auto" and runtime.device.type == "cuda")
     space = label_space(cfg.DATASET.LABEL_SPACE) if cfg.DATASET.LABEL_SPACE else None
     source = build_dataset(
         cfg.DATASET.SOURCE[0],
         "train",
         cfg,
         label_space=space,
-        transform=TrainTransform(cfg),
+        transform=TrainTransform(cfg, on_device),
         seed=cfg.SEED,
     )
     centroids = []

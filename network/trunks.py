@@ -4,13 +4,17 @@
 Nothing else in the program knows which backbone it is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock
 
 from utils.errors import UserError, unknown_name
@@ -20,10 +24,21 @@ OBJECT_WEIGHTS = Path(__file__).parent / "weights" / "resnet_mini_objects.pth"
 
 
 class Trunk(nn.Module):
-    """Five layers of a backbone; `channels[i]` and `strides[i]` describe what layer i returns."""
+    """Five layers of a backbone; `channels[i]` and `strides[i]` describe what layer i returns.
 
-    def __init__(self, layers: list[nn.Module], channels: list[int], strides: list[int]):
+    Where `recompute[i]` is set, the activations inside layer i are not kept for the backward pass
+    but computed again there: less memory, one more forward pass of that layer, the same result.
+    """
+
+    def __init__(
+        self,
+        layers: list[nn.Module],
+        channels: list[int],
+        strides: list[int],
+        recompute: Sequence[bool] = (False,) * 5,
+    ):
         super().__init__()
+        self.recompute = tuple(recompute)
         for i, layer in enumerate(layers):
             self.add_module(f"layer{i}", layer)
         self.channels = channels
@@ -46,9 +61,35 @@ class Trunk(nn.Module):
         for i in range(start, stop + 1):
             if i - 1 in after:
                 x = after[i - 1](x)
-            x = getattr(self, f"layer{i}")(x)
+            layer = getattr(self, f"layer{i}")
+            if self.recompute[i] and self.training and torch.is_grad_enabled():
+                contexts = partial(_recomputation, layer)
+                x = checkpoint(layer, x, use_reentrant=False, context_fn=contexts)
+            else:
+                x = layer(x)
             features[i] = x
         return features
+
+
+def _recomputation(layer: nn.Module) -> tuple:
+    """Contexts of the two forward passes of a recomputed layer."""
+    return nullcontext(), _statistics_at_rest(layer)
+
+
+@contextmanager
+def _statistics_at_rest(layer: nn.Module) -> Iterator[None]:
+    """Keep batch norms from counting a batch twice in their running statistics."""
+    norms = [m for m in layer.modules() if isinstance(m, _BatchNorm) and m.training]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked -= 1
 
 
 def _resnet(model: nn.Module) -> tuple[list[nn.Module], list[int]]:
@@ -130,8 +171,13 @@ TRUNKS = {
 }
 
 
-def build_trunk(name: str, output_stride: int = 16, weights: str = "imagenet") -> Trunk:
-    """Build a trunk of TRUNKS.
+def build_trunk(
+    name: str,
+    output_stride: int = 16,
+    weights: str = "imagenet",
+    recompute: Sequence[bool] = (False,) * 4,
+) -> Trunk:
+    """Build a trunk of TRUNKS; `recompute` says which of layers 1–4 trade memory for time.
 
     `weights`: "imagenet" (torchvision's IMAGENET1K_V1), "objects" (the stand-in shipped for
     resnet_mini), "none", or the path of a state dict of the classification network.
@@ -144,7 +190,8 @@ def build_trunk(name: str, output_stride: int = 16, weights: str = "imagenet") -
     if weights != "none":
         _load_weights(model, name, weights)
     layers, channels = backbone.cut(model)
-    return Trunk(layers, channels, _limit_stride(layers, output_stride, backbone.dilate_all))
+    strides = _limit_stride(layers, output_stride, backbone.dilate_all)
+    return Trunk(layers, channels, strides, (False, *recompute))
 
 
 def _limit_stride(layers: list[nn.Module], output_stride: int, dilate_all: bool) -> list[int]:

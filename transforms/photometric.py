@@ -1,6 +1,12 @@
-"""Steps that change colours only. Random numbers come from torch's global generator."""
+"""Colour jitter and blur, drawn in one place and applied where it costs least.
 
+What is drawn for a sample is a row of numbers; the data loading process that draws it can apply it,
+or the device that trains. Random numbers come from torch's global generator.
+"""
+
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,15 +15,57 @@ from torchvision.transforms import v2
 from transforms.geometric import uniform
 from utils.errors import UserError
 
+FACTORS = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
 
-def random_jitter(strengths: Sequence[float], probability: float) -> v2.Transform:
-    """Return colour jitter of [3, H, W] (brightness, contrast, saturation, hue in random order).
 
-    UserError for a hue beyond half of the colour circle.
-    """
-    if strengths[3] > 0.5:
-        raise UserError(f"TRANSFORM.JITTER has hue {strengths[3]}; it goes from 0 to 0.5")
-    return v2.RandomApply([v2.ColorJitter(*strengths)], p=probability)
+class Photometric:
+    """Colour jitter (brightness, contrast, saturation, hue in random order) with a probability,
+    then Gaussian blur of random deviation (pixels) with a probability."""
+
+    def __init__(
+        self,
+        jitter: Sequence[float],
+        jitter_probability: float,
+        blur_sigma: Sequence[float],
+        blur_probability: float,
+    ):
+        if jitter[3] > 0.5:
+            raise UserError(f"TRANSFORM.JITTER has hue {jitter[3]}; it goes from 0 to 0.5")
+        if blur_sigma[0] > blur_sigma[1]:
+            raise UserError(f"TRANSFORM.BLUR_SIGMA runs from low to high, not {list(blur_sigma)}")
+        self.jitter = v2.ColorJitter(*jitter)
+        self.jitter_probability = jitter_probability
+        self.blur_sigma, self.blur_probability = blur_sigma, blur_probability
+
+    def draw(self) -> torch.Tensor:
+        """Draw float32 [9]: order and factors of the jitter, and the deviation of the blur.
+
+        The first number is −1 for no jitter, a factor is NaN where its strength is 0, and the last
+        is 0 for no blur.
+        """
+        order, factors, sigma = [-1.0] * 4, [math.nan] * 4, 0.0
+        if uniform(0, 1) < self.jitter_probability:
+            drawn = self.jitter.make_params([])
+            order = drawn["fn_idx"].tolist()
+            factors = [math.nan if drawn[name] is None else drawn[name] for name in FACTORS]
+        if uniform(0, 1) < self.blur_probability:
+            sigma = uniform(*self.blur_sigma)
+        return torch.tensor([*order, *factors, sigma])
+
+    def apply(self, image: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        """Return uint8 [3, h, w] with what was drawn (on the CPU), as float32 in [0, 1].
+
+        Nothing is rounded to 8 bits in between.
+        """
+        numbers = drawn.tolist()
+        order, factors, sigma = numbers[:4], numbers[4:8], numbers[8]
+        image = v2.functional.to_dtype(image.contiguous(), torch.float32, scale=True)
+        if order[0] >= 0:
+            params: dict[str, Any] = {"fn_idx": [int(i) for i in order]}
+            for name, factor in zip(FACTORS, factors, strict=True):
+                params[name] = None if math.isnan(factor) else factor
+            image = self.jitter.transform(image, params)
+        return gaussian_blur(image, sigma) if sigma else image
 
 
 def gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -40,18 +88,3 @@ def gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
             blurred.add_(left + right, alpha=weights[shift])
         image = blurred
     return image
-
-
-class RandomBlur:
-    """Gaussian blur of a float [3, H, W] with random deviation (pixels), with a probability."""
-
-    def __init__(self, sigmas: Sequence[float], probability: float):
-        if sigmas[0] > sigmas[1]:
-            raise UserError(f"TRANSFORM.BLUR_SIGMA runs from low to high, not {list(sigmas)}")
-        self.low, self.high = sigmas
-        self.probability = probability
-
-    def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        if uniform(0, 1) >= self.probability:
-            return image
-        return gaussian_blur(image, uniform(self.low, self.high))

@@ -10,7 +10,7 @@ import torch
 import torchvision.transforms.v2.functional as F
 from torchvision.transforms import InterpolationMode
 
-from transforms.geometric import Centroid, PadTo
+from transforms.geometric import Centroid, Placement, Span, show_image, show_label
 from transforms.normalisation import normalise
 
 PROTOCOLS = ("robustnet", "native", "openseg")
@@ -25,7 +25,7 @@ OPENSEG_SIZE = (512, 1024)
 class EvalTransform:
     """Bring a sample of `dataset` to the size that `protocol` judges it at, and normalise it.
 
-    Called like TrainTransform. The label may keep another size than the image: predictions are
+    Takes what TrainTransform takes. The label may keep another size than the image: predictions are
     resized to the label.
     """
 
@@ -34,30 +34,37 @@ class EvalTransform:
 
     def __call__(
         self, image: torch.Tensor, label: torch.Tensor, centroid: Centroid = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> dict[str, torch.Tensor]:
+        """Return `image`, normalised float32 [3, h, w], and `label` [h', w']."""
+        image, label = self.resize(image, label)
+        return {"image": normalise(image), "label": label}
+
+    def resize(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return `image` uint8 [3, h, w] and `label` [h', w'] at the protocol's sizes."""
         if self.protocol == "robustnet" and self.dataset == "gtav":
-            image, label = _resize(image, label, GTAV_SIZE)
+            image, label = resize(image, label, GTAV_SIZE)
         elif self.protocol == "robustnet" and self.dataset == "mapillary":
             image, label = _mapillary_square(image, label)
         elif self.protocol == "openseg":
             if self.dataset == "mapillary":
                 label = _nearest(label, (label.shape[0] // 2, label.shape[1] // 2))
             image = F.resize(image, OPENSEG_SIZE, InterpolationMode.BILINEAR, antialias=True)
-        return normalise(image), label.long()
+        return image, label
 
 
 def _mapillary_square(
     image: torch.Tensor, label: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    side = MAPILLARY_SIDE
     height, width = label.shape
-    image, label = _resize(image, label, (side, round(width * side / height)))
-    image, label, _ = PadTo((side, side))(image, label, None)
-    left = (label.shape[1] - side) // 2
-    return image[:, :, left : left + side], label[:, left : left + side]
+    side = MAPILLARY_SIDE
+    scaled = round(width * side / height)
+    margin = abs(scaled - side) // 2
+    columns = Span(width, scaled, side, margin if scaled > side else -margin)
+    place = Placement(Span(height, side, side, 0), columns, flip=False)
+    return show_image(image, place), show_label(label, place)
 
 
-def _resize(
+def resize(
     image: torch.Tensor, label: torch.Tensor, size: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Resize an image [3, H, W] by bicubic interpolation and its label to `size` (h, w)."""

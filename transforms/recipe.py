@@ -3,38 +3,59 @@
 from typing import Any
 
 import torch
-import torchvision.transforms.v2.functional as F
 
-from transforms.geometric import Centroid, PadTo, RandomCrop, RandomFlip, RandomScale
+from transforms.geometric import Centroid, RandomGeometry
 from transforms.normalisation import normalise
-from transforms.photometric import RandomBlur, random_jitter
+from transforms.photometric import Photometric
+
+# Key of a batch that holds what was drawn and is still to be applied to its images.
+PHOTOMETRIC = "photometric"
 
 
 class TrainTransform:
     """Scale, pad, crop, flip, colour jitter, blur, normalise: RobustNet's recipe, which SRHA keeps.
 
-    `transform(image, label, centroid)`: uint8 [3, H, W], labels [H, W] of train ids, and a point
-    (x, y) in label pixels that the crop must contain, or None → float32 [3, h, w] normalised and
-    int64 [h, w], of `TRANSFORM.CROP_SIZE`. Draws from torch's global generator.
+    Geometry is computed by whoever calls this, colours too or on the device that trains
+    (`on_device`): then the sample keeps 8 bits, holds what was drawn for it, and `finish` does the
+    rest. Both give the same image.
     """
 
-    def __init__(self, cfg: Any):
+    def __init__(self, cfg: Any, on_device: bool = False):
         settings = cfg.TRANSFORM
-        self.geometric = (
-            RandomScale(settings.SCALE),
-            PadTo(settings.CROP_SIZE),
-            RandomCrop(settings.CROP_SIZE),
-            RandomFlip(settings.FLIP),
+        self.on_device = on_device
+        self.geometric = RandomGeometry(settings.SCALE, settings.CROP_SIZE, settings.FLIP)
+        self.photometric = Photometric(
+            settings.JITTER,
+            settings.JITTER_PROBABILITY,
+            settings.BLUR_SIGMA,
+            settings.BLUR_PROBABILITY,
         )
-        self.jitter = random_jitter(settings.JITTER, settings.JITTER_PROBABILITY)
-        self.blur = RandomBlur(settings.BLUR_SIGMA, settings.BLUR_PROBABILITY)
 
     def __call__(
         self, image: torch.Tensor, label: torch.Tensor, centroid: Centroid = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        for step in self.geometric:
-            image, label, centroid = step(image, label, centroid)
-        image = self.jitter(image)
-        # Blurred as float: rounding to 8 bits in between would only lose precision.
-        image = self.blur(F.to_dtype(image, torch.float32, scale=True))
-        return normalise(image), label.long()
+    ) -> dict[str, torch.Tensor]:
+        """Return `image` and `label` [h, w] of TRANSFORM.CROP_SIZE.
+
+        Takes uint8 [3, H, W], labels uint8 [H, W] (255 is void), and a point (x, y) in label pixels
+        that the crop must contain, or None. The image is normalised float32 [3, h, w]; with
+        `on_device` it is uint8, and `photometric` float32 [9] says what to do. Draws from torch's
+        global generator.
+        """
+        image, label = self.geometric(image, label, centroid)
+        drawn = self.photometric.draw()
+        if self.on_device:
+            return {"image": image, "label": label, PHOTOMETRIC: drawn}
+        return {"image": normalise(self.photometric.apply(image, drawn)), "label": label}
+
+    def finish(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Apply what was drawn to the images of a batch, uint8 [B, 3, h, w], and normalise them.
+
+        `photometric` [B, 9] has to be on the CPU. A batch without it is returned as it is.
+        """
+        if PHOTOMETRIC not in batch:
+            return batch
+        images = torch.empty_like(batch["image"], dtype=torch.float32)  # in its memory format
+        for i, (image, drawn) in enumerate(zip(batch["image"], batch[PHOTOMETRIC], strict=True)):
+            images[i] = normalise(self.photometric.apply(image, drawn))
+        rest = {key: value for key, value in batch.items() if key != PHOTOMETRIC}
+        return rest | {"image": images}

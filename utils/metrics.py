@@ -8,22 +8,32 @@ from torch import Tensor
 
 from datasets.label_spaces import VOID
 
+CHUNK = 2**21  # pixels that are counted at once: an image of 2048×1024
+
 
 class ConfusionMatrix:
-    """Counts `[K, K]` int64 on a device; rows are ground truth, columns predictions."""
+    """Counts `[K, K]` int64 on a device; rows are ground truth, columns predictions.
 
-    def __init__(self, num_classes: int, device: torch.device):
+    `table`, uint8[256], takes predictions to the classes that are counted, if they are others.
+    """
+
+    def __init__(self, num_classes: int, device: torch.device, table: Tensor | None = None):
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+        self.table = None if table is None else table.to(device).long()
 
     def update(self, prediction: Tensor, labels: Tensor) -> None:
-        """Add predictions (0 … K − 1) and labels, int64 of one shape; void labels (255) are not
-        counted."""
+        """Add predictions (0 … K − 1, or keys of the table) and labels, any integers of one shape;
+        void labels (255) are not counted."""
         number = len(self.counts)
-        valid = labels != VOID
-        # Void goes to an extra cell instead of being cut out, which would synchronise with a GPU.
-        cell = torch.where(valid, labels * number + prediction, number * number)
-        counts = torch.bincount(cell.flatten(), minlength=number * number + 1)
-        self.counts += counts[:-1].view(number, number)
+        chunks = (x.flatten().split(CHUNK) for x in (prediction, labels))
+        for predicted, label in zip(*chunks, strict=True):
+            predicted, label = predicted.long(), label.long()
+            if self.table is not None:
+                predicted = self.table[predicted]
+            # Void goes to an extra cell: cutting it out would synchronise with a GPU.
+            cell = torch.where(label != VOID, label * number + predicted, number * number)
+            counts = torch.bincount(cell, minlength=number * number + 1)
+            self.counts += counts[:-1].view(number, number)
 
 
 def measures(counts: np.ndarray) -> dict[str, np.ndarray | float]:

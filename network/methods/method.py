@@ -26,7 +26,9 @@ class Method(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         weights = cfg.TRUNK.WEIGHTS if pretrained else "none"
-        self.trunk = build_trunk(cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights)
+        self.trunk = build_trunk(
+            cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights, cfg.TRUNK.RECOMPUTE
+        )
         self.decoder = decoder_class(cfg.DECODER.NAME)(self.trunk, num_classes, cfg)
 
     def forward(self, inputs: dict[str, Any] | Tensor) -> dict[str, Tensor] | Tensor:
@@ -42,6 +44,11 @@ class Method(nn.Module):
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits `[B, K, H, W]` of images `[B, 3, H, W]`."""
         return self.decoder(self.trunk(images), images.shape[-2:]).logits
+
+    def compile_network(self, backend: str = "inductor") -> None:
+        """Compile trunk and decoder in place, so that names in checkpoints stay."""
+        self.trunk.compile(backend=backend)
+        self.decoder.compile(backend=backend)
 
     def after_step(self, step: int) -> None:
         """Update what the optimizer does not: teachers, memories, bases. Default: nothing."""

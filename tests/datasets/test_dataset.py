@@ -50,7 +50,7 @@ def test_sample_without_transform(camvid):
     assert set(sample) == {"image", "label", "index", "domain"}
     assert (sample["index"], sample["domain"]) == (2, 3)
     assert (sample["image"].dtype, sample["image"].shape) == (torch.uint8, (3, 30, 40))
-    assert (sample["label"].dtype, sample["label"].shape) == (torch.int64, (30, 40))
+    assert (sample["label"].dtype, sample["label"].shape) == (torch.uint8, (30, 40))
     with Image.open(camvid / "train" / "f002.jpg") as file:
         pixels = torch.from_numpy(np.array(file)).permute(2, 0, 1)
     # Decoders differ by rounding.

@@ -166,3 +166,10 @@ def test_camvid_mean_is_over_its_eleven_classes(tmp_path):
     layout_tree(tmp_path, "camvid", ALL_NUMBERS)
     means = DATASETS["camvid"](tmp_path, "test").means
     assert means == {"mIoU": tuple(i for i, numbers in enumerate(NUMBERS["camvid"]) if numbers)}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_padding_is_void_in_every_table(name):
+    cls = DATASETS[name]
+    for maps in (cls.label_maps, *cls.other_label_maps.values()):
+        assert all(lookup_table(table)[255] == 255 for table in maps.values())

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.io import savemat
+
+from datasets.dataset import SegmentationDataset
 
 
 def write_image(path: Path, height: int = 16, width: int = 16, seed: int = 0) -> None:
@@ -76,6 +79,14 @@ def camvid_tree(root: Path, labels: list[np.ndarray], split: str = "train") -> P
         write_image(root / split / f"f{number:03d}.jpg", *label.shape, seed=number)
         write_grey(root / f"{split}annot" / f"f{number:03d}.png", label)
     return root
+
+
+def assert_same_samples(one: SegmentationDataset, other: SegmentationDataset) -> None:
+    """Assert that two datasets have equal images and labels in the same order, and some."""
+    assert len(one) == len(other) > 0
+    for index in range(len(one)):
+        a, b = one[index], other[index]
+        assert torch.equal(a["image"], b["image"]) and torch.equal(a["label"], b["label"])
 
 
 # case: (dataset, split, image, label, writer of the label)

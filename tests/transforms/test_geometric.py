@@ -1,11 +1,14 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+import torchvision.transforms.v2.functional as F
 from PIL import Image
+from torchvision.transforms import InterpolationMode
 
-from transforms.geometric import PadTo, RandomCrop, RandomFlip, RandomScale
+from transforms.geometric import Placement, RandomGeometry, Span, show_image, show_label
 
 
 def picture_of(label):
@@ -25,14 +28,64 @@ def centre(label, number):
     return x, y
 
 
+def scaled(factor, size, flip=0.0):
+    return RandomGeometry((factor, factor), size, flip)
+
+
+def whole_then_crop(image, label, place):
+    """Do what the published code does: resize all of it, pad it, cut the crop out."""
+    rows, columns = place.rows, place.columns
+    image = F.resize(image, [rows.new, columns.new], InterpolationMode.BICUBIC, antialias=True)
+    nearest = [
+        [int(Fraction(2 * i + 1, 2) * side.old / side.new) for i in range(side.new)]
+        for side in (rows, columns)
+    ]
+    label = label[nearest[0]][:, nearest[1]]
+    down, across = max(0, rows.size - rows.new), max(0, columns.size - columns.new)
+    padding = [across // 2, down // 2, across - across // 2, down - down // 2]
+    image, label = F.pad(image, padding, fill=0), F.pad(label[None], padding, fill=255)[0]
+    top, left = rows.start + down // 2, columns.start + across // 2
+    window = slice(top, top + rows.size), slice(left, left + columns.size)
+    return image[:, window[0], window[1]], label[window]
+
+
+# Height and width of images, landscape and portrait, and the height of a crop.
+SHAPES = [(210, 380, 150), (300, 170, 128), (97, 131, 160), (64, 500, 90)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_crop_first_shows_what_resizing_the_whole_image_does(seed):
+    torch.manual_seed(seed)
+    height, width, size = SHAPES[seed % 4]
+    noise = torch.rand(3, height // 3 + 1, width // 3 + 1)
+    image = (F.resize(noise, [height, width], antialias=True) * 255).to(torch.uint8)
+    label = torch.randint(0, 19, (height, width), dtype=torch.uint8)
+    geometry = RandomGeometry((0.5, 2.0), (size, size + 20), 0.5)
+    for centroid in (None, (width - 3.0, 5.0)):
+        place = geometry.draw((height, width), centroid)
+        expected, expected_label = whole_then_crop(image, label, place)
+        shown = show_image(image, place)
+        assert shown.dtype == torch.uint8 and shown.shape == expected.shape
+        difference = (shown.int() - expected.int()).abs()
+        assert difference.max() <= 2 and (difference > 1).float().mean() < 1e-4
+        assert torch.equal(show_label(label, place), expected_label)
+
+
+def test_crop_of_an_enlarged_image_resizes_little_of_it():
+    spans = [Span(1914, round(1914 * factor), 768, 900) for factor in (1.3, 1.77, 1.9999, 2.0)]
+    for span in spans:
+        first, last, skip = span.window()
+        assert last - first < 2.5 * 768 * span.old / span.new
+        # The resized window begins at a pixel of the resized whole, to a thousandth.
+        assert abs((span.start - skip) * span.old / span.new - first) < 1e-3
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("size", [(40, 56), (200, 150)])
 def test_label_stays_on_its_pixels(seed, size):
     torch.manual_seed(seed)
     label = stripes(96, 120)
-    image = picture_of(label)
-    for step in (RandomScale((0.5, 2.0)), PadTo(size), RandomCrop(size), RandomFlip(0.5)):
-        image, label, _ = step(image, label, None)
+    image, label = RandomGeometry((0.5, 2.0), size, 0.5)(picture_of(label), label)
     assert (image.shape, label.shape) == ((3, *size), size)
     expected = picture_of(torch.where(label == 255, 0, label).int()).int()
     expected[:, label == 255] = 0
@@ -49,77 +102,70 @@ def test_label_stays_on_its_pixels(seed, size):
 
 
 def test_label_takes_the_middle_pixel():
-    image, label = torch.zeros(3, 1, 9, dtype=torch.uint8), torch.arange(9)[None]
-    _, small, _ = RandomScale((1 / 3, 1 / 3))(image, label.to(torch.uint8), None)
-    assert small.tolist() == [[1, 4, 7]]
+    label = torch.arange(9, dtype=torch.uint8)[None]
+    place = Placement(Span(1, 1, 1, 0), Span(9, 3, 3, 0), flip=False)
+    assert show_label(label, place).tolist() == [[1, 4, 7]]
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.7])
 def test_image_is_scaled_as_by_pil(factor):
     torch.manual_seed(0)
     image = torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8)
-    scaled, label, _ = RandomScale((factor, factor))(image, torch.zeros(40, 60), None)
-    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
     size = round(60 * factor), round(40 * factor)
+    place = Placement(Span(40, size[1], size[1], 0), Span(60, size[0], size[0], 0), flip=False)
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
     expected = np.array(picture.resize(size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-    assert np.abs(scaled.numpy().astype(int) - expected).max() <= 1
-    assert label.shape == scaled.shape[1:]
+    assert np.abs(show_image(image, place).numpy().astype(int) - expected).max() <= 1
 
 
 def test_scale_is_uniform_in_its_range():
     torch.manual_seed(0)
-    image, label = torch.zeros(3, 100, 200, dtype=torch.uint8), torch.zeros(100, 200)
-    shapes = [RandomScale((0.5, 2.0))(image, label, None)[1].shape for _ in range(400)]
-    factors = torch.tensor([height / 100 for height, _ in shapes])
+    geometry = RandomGeometry((0.5, 2.0), (10, 10), 0.5)
+    places = [geometry.draw((100, 200), None) for _ in range(400)]
+    factors = torch.tensor([place.rows.new / 100 for place in places])
     assert 0.5 <= factors.min() < 0.55 and 1.95 < factors.max() <= 2.0
     assert abs(factors.mean() - 1.25) < 0.07
     assert ((factors < 1).float().mean() - 1 / 3).abs() < 0.07
-    assert all(abs(width - 2 * height) <= 1 for height, width in shapes)
+    assert all(abs(place.columns.new - 2 * place.rows.new) <= 1 for place in places)
 
 
 def test_padding_is_symmetric_black_and_void():
     label = torch.ones(4, 5, dtype=torch.uint8)
     image = torch.full((3, 4, 5), 9, dtype=torch.uint8)
-    image, label, centroid = PadTo((8, 10))(image, label, (0.0, 3.0))
+    image, label = scaled(1.0, (8, 10))(image, label, (0.0, 3.0))
     assert label.shape == (8, 10) and image.shape == (3, 8, 10)
     assert (label[2:6, 2:7] == 1).all() and (label == 255).sum() == 80 - 20
     assert (image[:, 2:6, 2:7] == 9).all() and (image != 0).sum() == 3 * 20
-    assert centroid == (2.0, 5.0)
 
 
-def test_large_samples_are_not_padded():
-    label = torch.ones(4, 50, dtype=torch.uint8)
-    _, label, centroid = PadTo((8, 10))(picture_of(label), label, (1.0, 1.0))
-    assert label.shape == (8, 50) and centroid == (1.0, 3.0)
-
-
-@pytest.mark.parametrize("factor", [0.5, 0.77, 1.0, 1.9])
-def test_centroid_moves_with_its_pixels(factor):
+def test_only_short_sides_are_padded():
     torch.manual_seed(0)
-    label = stripes(96, 96, side=32)
-    sample = picture_of(label), label, centre(label, 5)
-    for step in (RandomScale((factor, factor)), PadTo((150, 160)), RandomFlip(1.0)):
-        sample = step(*sample)
-        assert sample[2] == pytest.approx(centre(sample[1], 5), abs=0.6)
-    torch.manual_seed(3)
-    image, label, (x, y) = RandomCrop((60, 50))(*sample)
-    assert label[round(y), round(x)] == 5
+    label = torch.ones(4, 50, dtype=torch.uint8)
+    _, label = scaled(1.0, (8, 10))(picture_of(label), label)
+    assert (label[2:6] == 1).all() and (label[[0, 1, 6, 7]] == 255).all()
 
 
 def test_crop_contains_the_centroid_wherever_it_is():
     torch.manual_seed(0)
     size = (12, 16)
+    geometry = RandomGeometry((0.5, 2.0), size, 0.0)
     for height, width in ((30, 40), (9, 40), (30, 7), (8, 8)):
         for x, y in ((0, 0), (width - 1, height - 1), (width / 3, height / 2), (0, height - 1)):
             for _ in range(20):
-                sample = torch.zeros(3, height, width, dtype=torch.uint8), stripes(height, width)
-                sample = *sample, (float(x), float(y))
-                for step in (RandomScale((0.5, 2.0)), PadTo(size), RandomCrop(size)):
-                    sample = step(*sample)
-                image, label, (cx, cy) = sample
-                column, row = math.floor(cx + 0.5), math.floor(cy + 0.5)
-                assert 0 <= column < 16 and 0 <= row < 12
-                assert label[row, column] != 255
+                place = geometry.draw((height, width), (float(x), float(y)))
+                for side, point in ((place.columns, x), (place.rows, y)):
+                    pixel = math.floor((point + 0.5) * side.new / side.old)
+                    assert side.shown[0] <= pixel < side.shown[1]
+                    assert 0 <= pixel - side.start < side.size
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.77, 1.0, 1.9])
+def test_pixels_of_the_centroid_are_in_the_crop(factor):
+    torch.manual_seed(0)
+    label = stripes(96, 96, side=32)
+    for _ in range(10):
+        _, crop = scaled(factor, (24, 20), flip=0.5)(picture_of(label), label, centre(label, 5))
+        assert (crop == 5).any()
 
 
 def positions(size, centroid, shape, count=400):
@@ -127,7 +173,8 @@ def positions(size, centroid, shape, count=400):
     height, width = shape
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     image = torch.stack([x, y, x]).to(torch.uint8)
-    crops = [RandomCrop(size)(image, y, centroid)[0][:2, 0, 0] for _ in range(count)]
+    geometry = scaled(1.0, size)
+    crops = [geometry(image, image[0], centroid)[0][:2, 0, 0] for _ in range(count)]
     return {tuple(crop.tolist()) for crop in crops}
 
 
@@ -141,16 +188,13 @@ def test_crop_positions():
 
 def test_flip_mirrors_image_and_label():
     label = stripes(20, 24)
-    image = picture_of(label)
-    flipped_image, flipped_label, centroid = RandomFlip(1.0)(image, label, (2.0, 5.0))
-    assert torch.equal(flipped_image, picture_of(flipped_label))
-    assert torch.equal(flipped_label, label[:, torch.arange(23, -1, -1)])
-    assert centroid == (21.0, 5.0)
-    assert torch.equal(RandomFlip(0.0)(image, label, None)[1], label)
+    image, flipped = scaled(1.0, (20, 24), flip=1.0)(picture_of(label), label)
+    assert torch.equal(image, picture_of(flipped))
+    assert torch.equal(flipped, label[:, torch.arange(23, -1, -1)])
+    assert torch.equal(scaled(1.0, (20, 24))(picture_of(label), label)[1], label)
 
 
 def test_flip_happens_as_often_as_asked():
     torch.manual_seed(0)
-    label = torch.tensor([[0, 1]])
-    flips = [RandomFlip(0.25)(torch.zeros(3, 1, 2), label, None)[1][0, 0] for _ in range(800)]
-    assert 150 < sum(flips) < 250
+    geometry = scaled(1.0, (1, 2), flip=0.25)
+    assert 150 < sum(geometry.draw((1, 2), None).flip for _ in range(800)) < 250

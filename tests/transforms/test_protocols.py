@@ -20,20 +20,20 @@ def sample(height, width):
 @pytest.mark.parametrize("dataset", ["gtav", "mapillary", "cityscapes"])
 def test_native_changes_nothing(dataset):
     image, label = sample(30, 40)
-    judged, judged_label = EvalTransform("native", dataset)(image, label)
+    judged, judged_label = EvalTransform("native", dataset)(image, label).values()
     assert torch.equal(denormalise(judged), image)
     assert torch.equal(judged_label, label.long())
 
 
 def test_robustnet_resizes_gtav_alone():
     image, label = sample(526, 957)
-    judged, judged_label = EvalTransform("robustnet", "gtav")(image, label)
+    judged, judged_label = EvalTransform("robustnet", "gtav")(image, label).values()
     assert judged.shape == (3, 1052, 1914)
     doubled = label.repeat_interleave(2, 0).repeat_interleave(2, 1).long()
     assert torch.equal(judged_label, doubled)
-    kept, _ = EvalTransform("robustnet", "gtav")(*sample(1052, 1914))
+    kept = EvalTransform("robustnet", "gtav")(*sample(1052, 1914))["image"]
     assert kept.shape == (3, 1052, 1914)
-    judged, judged_label = EvalTransform("robustnet", "bdd100k")(image, label)
+    judged, judged_label = EvalTransform("robustnet", "bdd100k")(image, label).values()
     assert judged.shape == (3, 526, 957) and judged_label.shape == (526, 957)
 
 
@@ -41,7 +41,7 @@ def test_robustnet_resizes_gtav_alone():
 def test_robustnet_cuts_or_pads_mapillary_around_its_centre(height, width):
     """Against Pillow: resize to a height of 1536, then paste into the middle of a void square."""
     image, label = sample(height, width)
-    judged, judged_label = EvalTransform("robustnet", "mapillary")(image, label)
+    judged, judged_label = EvalTransform("robustnet", "mapillary")(image, label).values()
     assert judged.shape == (3, 1536, 1536)
     scaled = (round(width * 1536 / height), 1536)
     expected = Image.new("L", (1536, 1536), 255)
@@ -62,7 +62,7 @@ def test_robustnet_cuts_or_pads_mapillary_around_its_centre(height, width):
 def test_openseg_judges_small_images_on_their_own_labels():
     image, label = sample(300, 400)
     for dataset, size in (("cityscapes", (300, 400)), ("mapillary", (150, 200))):
-        judged, judged_label = EvalTransform("openseg", dataset)(image, label)
+        judged, judged_label = EvalTransform("openseg", dataset)(image, label).values()
         assert judged.shape == (3, 512, 1024) and judged_label.shape == size
 
 

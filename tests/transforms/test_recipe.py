@@ -1,20 +1,21 @@
 import pytest
 import torch
 import torchvision
+import torchvision.transforms.v2.functional as F
 from scipy.ndimage import gaussian_filter
 
 import config
 from transforms import EvalTransform, TrainTransform, denormalise, normalise
-from transforms.photometric import RandomBlur, gaussian_blur, random_jitter
+from transforms.photometric import Photometric, gaussian_blur
 
 
 def settings(**changes):
     return config.load({f"TRANSFORM.{key}": value for key, value in changes.items()})
 
 
-def photograph(height=50, width=70):
-    torch.manual_seed(0)
-    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+def photograph(height=50, width=70, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
 
 
 QUIET = {"SCALE": [1.0, 1.0], "FLIP": 0.0, "JITTER_PROBABILITY": 0.0, "BLUR_PROBABILITY": 0.0}
@@ -23,23 +24,23 @@ QUIET = {"SCALE": [1.0, 1.0], "FLIP": 0.0, "JITTER_PROBABILITY": 0.0, "BLUR_PROB
 def test_training_sample_has_the_crop_size_and_types():
     label = torch.zeros(50, 70, dtype=torch.uint8)
     cfg = settings(CROP_SIZE=[33, 90], SCALE=[0.5, 1.2])
-    image, label = TrainTransform(cfg)(photograph(), label)
+    image, label = TrainTransform(cfg)(photograph(), label).values()
     assert (image.dtype, image.shape) == (torch.float32, (3, 33, 90))
-    assert (label.dtype, label.shape) == (torch.int64, (33, 90))
+    assert (label.dtype, label.shape) == (torch.uint8, (33, 90))
     assert {0, 255} == set(label.unique().tolist())
 
 
 def test_nothing_drawn_is_normalisation_only():
     transform = TrainTransform(settings(CROP_SIZE=[50, 70], **QUIET))
     label = torch.arange(50)[:, None].expand(50, 70)
-    image, out = transform(photograph(), label, (3.0, 4.0))
-    assert torch.equal(image, EvalTransform()(photograph(), label)[0])
+    image, out = transform(photograph(), label, (3.0, 4.0)).values()
+    assert torch.equal(image, EvalTransform()(photograph(), label)["image"])
     assert torch.equal(out, label)
 
 
 def test_padding_is_black_before_normalisation():
     transform = TrainTransform(settings(CROP_SIZE=[54, 70], **QUIET))
-    image, label = transform(photograph(), torch.zeros(50, 70, dtype=torch.uint8))
+    image, label = transform(photograph(), torch.zeros(50, 70, dtype=torch.uint8)).values()
     black = normalise(torch.zeros(3, 1, 1, dtype=torch.uint8))
     assert torch.equal(image[:, label == 255], black[:, 0].expand(3, 4 * 70))
 
@@ -50,7 +51,7 @@ def test_each_setting_reaches_its_step(step):
     torch.manual_seed(1)
     changes = QUIET | {"BLUR_SIGMA": [1.0, 1.0], step: on}
     transform = TrainTransform(settings(CROP_SIZE=[50, 70], **changes))
-    image, _ = transform(photograph(), torch.zeros(50, 70))
+    image = transform(photograph(), torch.zeros(50, 70))["image"]
     difference = (image - normalise(photograph())).abs()
     assert difference.mean() > 0.05
 
@@ -58,12 +59,34 @@ def test_each_setting_reaches_its_step(step):
 def test_geometry_moves_labels_and_photometry_does_not():
     label = torch.arange(70).expand(50, 70)
     loud = QUIET | {"JITTER_PROBABILITY": 1.0, "BLUR_PROBABILITY": 1.0}
-    _, same = TrainTransform(settings(CROP_SIZE=[50, 70], **loud))(photograph(), label)
-    assert torch.equal(same, label)
-    _, flipped = TrainTransform(settings(CROP_SIZE=[50, 70], **QUIET | {"FLIP": 1.0}))(
-        photograph(), label
-    )
-    assert torch.equal(flipped, label.flip(-1))
+    same = TrainTransform(settings(CROP_SIZE=[50, 70], **loud))(photograph(), label)
+    assert torch.equal(same["label"], label)
+    mirror = TrainTransform(settings(CROP_SIZE=[50, 70], **QUIET | {"FLIP": 1.0}))
+    assert torch.equal(mirror(photograph(), label)["label"], label.flip(-1))
+
+
+def test_device_finishes_what_the_worker_draws():
+    label = torch.zeros(50, 70, dtype=torch.uint8)
+    cfg = settings(CROP_SIZE=[40, 48], JITTER_PROBABILITY=0.7, BLUR_PROBABILITY=0.7)
+    here, later = TrainTransform(cfg), TrainTransform(cfg, on_device=True)
+    finished, drawn = [], []
+    for seed in range(6):
+        for transform, results in ((here, finished), (later, drawn)):
+            torch.manual_seed(seed)
+            results.append(transform(photograph(seed=seed), label))
+    batch = torch.utils.data.default_collate(drawn)
+    assert batch["image"].dtype == torch.uint8
+    for layout in (torch.contiguous_format, torch.channels_last):
+        batch["image"] = batch["image"].contiguous(memory_format=layout)
+        result = later.finish(batch)
+        assert result.keys() == {"image", "label"}
+        assert result["image"].is_contiguous(memory_format=layout)
+        assert torch.equal(result["image"], torch.stack([sample["image"] for sample in finished]))
+    # Of six samples some are jittered and some are blurred, but not all.
+    assert 0 < (batch["photometric"][:, 0] < 0).sum() < 6
+    assert 0 < (batch["photometric"][:, -1] == 0).sum() < 6
+    done = torch.utils.data.default_collate(finished)
+    assert here.finish(done) is done
 
 
 def test_random_numbers_come_from_the_global_generator():
@@ -73,7 +96,7 @@ def test_random_numbers_come_from_the_global_generator():
     for seed in (4, 4, 5):
         image = photograph()
         torch.manual_seed(seed)
-        images.append(transform(image, label)[0])
+        images.append(transform(image, label)["image"])
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])
 
@@ -99,20 +122,33 @@ def test_blur_against_scipy(sigma):
 
 def test_blur_probability_and_range():
     torch.manual_seed(0)
-    image = (torch.arange(400).view(1, 20, 20) % 2 * 1.0).expand(3, 20, 20)
-    blur = RandomBlur((0.5, 1.3), 0.5)
-    contrasts = torch.stack([blur(image).std() / image.std() for _ in range(300)])
-    blurred = contrasts[contrasts < 1]
+    photometric = Photometric((0.4, 0.4, 0.4, 0.1), 0.0, (0.5, 1.3), 0.5)
+    sigmas = torch.stack([photometric.draw() for _ in range(300)])[:, -1]
+    blurred = sigmas[sigmas > 0]
     assert 120 < len(blurred) < 180
-    bounds = [gaussian_blur(image, sigma).std() / image.std() for sigma in (1.3, 0.5)]
-    assert bounds[0] <= blurred.min() < blurred.max() <= bounds[1]
-    assert blurred.max() - blurred.min() > 0.5 * (bounds[1] - bounds[0])
+    assert 0.5 <= blurred.min() < 0.55 and 1.25 < blurred.max() <= 1.3
 
 
 def test_jitter_probability_and_strength():
     torch.manual_seed(0)
     grey = torch.full((3, 4, 4), 100, dtype=torch.uint8)
-    jitter = random_jitter((0.4, 0.0, 0.0, 0.0), 0.5)
-    values = torch.stack([jitter(grey)[0, 0, 0] for _ in range(300)]).float()
+    photometric = Photometric((0.4, 0.0, 0.0, 0.0), 0.5, (0.5, 1.3), 0.0)
+    values = [photometric.apply(grey, photometric.draw())[0, 0, 0] for _ in range(300)]
+    values = torch.stack(values) * 255
     assert 60 <= values.min() < 65 and 135 < values.max() <= 140
-    assert 130 < (values != 100).sum() < 170
+    assert 130 < ((values - 100).abs() > 1e-3).sum() < 170
+
+
+def test_jitter_is_that_of_torchvision_in_the_order_drawn():
+    torch.manual_seed(0)
+    photometric = Photometric((0.4, 0.4, 0.4, 0.1), 1.0, (0.5, 1.3), 0.0)
+    apply = [F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue]
+    orders = set()
+    for _ in range(20):
+        drawn = photometric.draw()
+        expected = photograph().float() / 255
+        for number in drawn[:4].int().tolist():
+            expected = apply[number](expected, drawn[4 + number].item())
+        assert torch.allclose(photometric.apply(photograph(), drawn), expected, atol=1e-6)
+        orders.add(tuple(drawn[:4].tolist()))
+    assert len(orders) > 8

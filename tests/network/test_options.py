@@ -1,0 +1,107 @@
+"""Options of precision, layout, memory and compilation against eager float32."""
+
+import copy
+
+import pytest
+import torch
+
+from network.methods import METHODS
+from utils.checkpoint import build_method
+
+SPACE = {"DATASET__LABEL_SPACE": "cityscapes19", "DECODER__AUX_DROPOUT": 0.0}
+
+
+def step(method, batch, **autocast):
+    """Return losses and gradients of a training step with random numbers of its own."""
+    method.train()
+    torch.manual_seed(7)
+    with torch.autocast("cpu", torch.bfloat16, **({"enabled": False} | autocast)):
+        losses = method(batch)
+    sum(losses.values()).backward()
+    gradients = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
+    return {n: v.detach() for n, v in losses.items()}, gradients
+
+
+def pair(settings, name, trunk="resnet_mini", **changes):
+    """Two methods of equal weights, the second with changed settings."""
+    plain, _ = build_method(settings(METHOD=name, TRUNK__NAME=trunk, **SPACE))
+    changed, _ = build_method(settings(METHOD=name, TRUNK__NAME=trunk, **SPACE, **changes))
+    changed.load_state_dict(copy.deepcopy(plain.state_dict()))
+    return plain, changed
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("trunk", ["resnet_mini", "shufflenet_v2_x0_5"])
+def test_recomputed_layers_change_nothing(settings, batch, name, trunk):
+    plain, recomputed = pair(settings, name, trunk, TRUNK__RECOMPUTE="on,on,on,on")
+    (losses, gradients), (again, others) = step(plain, batch), step(recomputed, batch)
+    for expected, found in ((losses, again), (gradients, others)):
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+    state = recomputed.state_dict()
+    # Running statistics and their counters see the batch once.
+    assert all(torch.equal(value, state[key]) for key, value in plain.state_dict().items())
+
+
+def kept_bytes(trunk, images):
+    """Bytes of distinct tensors that a forward pass keeps for the backward pass."""
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        features = trunk(images)
+    del features
+    return sum(kept.values())
+
+
+def test_recomputed_layers_keep_less(settings):
+    plain, recomputed = pair(settings, "baseline", "resnet18", TRUNK__RECOMPUTE="on,on,on,on")
+    images = torch.randn(2, 3, 64, 64)
+    weights = sum(p.numel() * 4 for p in plain.trunk.parameters())
+    before, after = (kept_bytes(m.train().trunk, images) for m in (plain, recomputed))
+    assert after < before - weights / 2
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("trunk", ["resnet_mini", "shufflenet_v2_x0_5"])
+def test_channels_last_changes_rounding_only(settings, batch, name, trunk):
+    plain, last = (method.double() for method in pair(settings, name, trunk))
+    last = last.to(memory_format=torch.channels_last)
+    batch |= {"image": batch["image"].double()}
+    images = batch["image"].contiguous(memory_format=torch.channels_last)
+    (losses, gradients), (again, others) = step(plain, batch), step(last, batch | {"image": images})
+    for key in losses:
+        assert torch.allclose(losses[key], again[key], rtol=1e-9)
+    for key in gradients:
+        scale = gradients[key].abs().max()
+        assert torch.allclose(gradients[key], others[key], rtol=1e-6, atol=1e-8 * scale + 1e-12)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_bfloat16_stays_near_float32(settings, batch, name):
+    plain, half = pair(settings, name)
+    (losses, gradients), (again, others) = step(plain, batch), step(half, batch, enabled=True)
+    for key in losses:
+        assert again[key].dtype == torch.float32
+        assert torch.allclose(losses[key], again[key], rtol=0.05, atol=1e-3), key
+    flat = [torch.cat([g.flatten() for g in each.values()]) for each in (gradients, others)]
+    # Batch norms over a few noisy pixels blow up the rounding of eight bits.
+    assert torch.cosine_similarity(*flat, dim=0) > 0.9
+    assert all(g.dtype == torch.float32 for g in others.values())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_compiled_network_gives_the_same(settings, batch, name):
+    plain, compiled = pair(settings, name)
+    # Traced and differentiated ahead of time like the default, without its C++ compiler, which
+    # takes a minute; benchmarks/train_step.py runs that.
+    compiled.compile_network(backend="aot_eager")
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    (losses, gradients), (again, others) = step(plain, batch), step(compiled, batch)
+    for key in losses:
+        assert torch.allclose(losses[key], again[key], rtol=1e-4), key
+    flat = [torch.cat([g.flatten() for g in each.values()]) for each in (gradients, others)]
+    assert torch.cosine_similarity(*flat, dim=0) > 0.9999

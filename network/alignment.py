@@ -4,34 +4,103 @@ SRHA's hierarchical alignment constraint (HAC), SRMA's multi-level alignment (ML
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from network.region_statistics import Regions, find_regions, region_means
+from network.region_statistics import Regions, find_regions, from_rows, region_sums, to_rows
 
 
-def global_alignment(difference: Tensor) -> Tensor:
-    """`MSE(GAP(f), GAP(g))` from the difference `f − g` `[S, B, C, h, w]` of S streams."""
-    return difference.mean((-2, -1)).square().mean()
+class Terms(NamedTuple):
+    """The three alignment terms of one layer, unweighted scalars."""
+
+    global_: Tensor
+    regional: Tensor
+    local: Tensor
 
 
-def regional_alignment(difference: Tensor, regions: Regions) -> Tensor:
-    """Squared difference of region means, weighted by the region's share of the image.
+def align(
+    student: Tensor,
+    teacher: Tensor,
+    regions: Regions,
+    wanted: tuple[bool, bool, bool] = (True, True, True),
+) -> Terms:
+    """Compare student features `[S * B, C, h, w]` of S streams with a teacher's `[B, C, h, w]`.
 
-    The mean over all present (stream, image, region) triples and channels of
-    `(mean_region(f) − mean_region(g))² · pixels / (h w)`; 0 (with a gradient) without any region.
+    - global: `MSE(GAP(f), GAP(g))`
+    - regional: `(mean_region(f) − mean_region(g))² · pixels / (h w)`, mean over all present
+      (stream, image, region) triples and channels; 0 (with a gradient) without any region
+    - local: `MSE(f, g)` over all elements
+
+    Terms not `wanted` are 0 and cost nothing. Float32 at least; the gradient flows into the
+    student.
     """
-    streams, _, channels, height, width = difference.shape
-    share = regions.count / (height * width)
-    total = sum(
-        (region_means(stream, regions).square() * share[..., None]).sum() for stream in difference
-    )
-    return total / (regions.present.sum() * streams * channels).clamp_min(1)
+    return Terms(*_Align.apply(student, teacher, regions, wanted))
 
 
-def local_alignment(difference: Tensor) -> Tensor:
-    """`MSE(f, g)` over all elements."""
-    return difference.square().mean()
+class _Align(torch.autograd.Function):
+    """All terms from one look at the difference of the features, and their gradients likewise.
+
+    Means over an image and over its regions are sums of the same rows, so one `index_add` gives
+    both; their gradients are constant over a region, so one gather from a small table gives both.
+    Neither the difference nor repeated teacher features are kept for the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx, student, teacher, regions, wanted):
+        by_image, by_region, by_pixel = wanted
+        streams, pixels = len(student) // len(teacher), teacher[0, 0].numel()
+        sums, square = [], 0
+        for stream in student.chunk(streams):
+            rows = to_rows(_difference(stream, teacher))
+            if by_image or by_region:
+                sums.append(region_sums(rows, regions))
+            if by_pixel:
+                square = square + torch.linalg.vector_norm(rows).square()
+        ctx.save_for_backward(student, teacher)
+        ctx.regions, ctx.by_pixel, ctx.tables = regions, by_pixel, {}
+        zero = rows.new_zeros(())
+        terms = [zero, zero, zero]
+        if by_image:
+            gap = torch.stack(sums).sum(2, keepdim=True) / pixels
+            terms[0] = gap.square().mean()
+            ctx.tables[0] = gap * (2 / gap.numel() / pixels)
+        if by_region:
+            count = regions.count.to(rows.dtype)[..., None]
+            triples = (regions.present.sum() * streams * rows.shape[1]).clamp_min(1)
+            mean = torch.stack(sums) / count.clamp_min(1)
+            # An absent region has no pixels, and so no share.
+            terms[1] = (mean.square() * count).sum() / (pixels * triples)
+            ctx.tables[1] = mean * (count > 0) * (2 / (pixels * triples))
+        if by_pixel:
+            terms[2] = square / student.numel()
+        return tuple(terms)
+
+    @staticmethod
+    def backward(ctx, *upstream):
+        student, teacher = ctx.saved_tensors
+        streams, regions = len(student) // len(teacher), ctx.regions
+        gradient = torch.empty_like(student)
+        table = sum(upstream[i] * own for i, own in ctx.tables.items())
+        if ctx.tables:
+            table = table.expand(streams, *regions.count.shape, -1).flatten(1, 2)
+        halves = zip(student.chunk(streams), gradient.chunk(streams), strict=True)
+        for number, (stream, out) in enumerate(halves):
+            rows = None
+            if ctx.by_pixel:
+                rows = to_rows(_difference(stream, teacher)).mul_(upstream[2] * 2 / student.numel())
+            if ctx.tables:
+                constant = table[number].index_select(0, regions.slot)
+                rows = constant if rows is None else rows.add_(constant)
+            out.copy_(from_rows(rows, out.shape))
+        return gradient, None, None, None
+
+
+def _difference(stream: Tensor, teacher: Tensor) -> Tensor:
+    """`f − g`, in float32 at least: squares of bfloat16 differences lose the small ones."""
+    wide = torch.promote_types(stream.dtype, torch.float32)
+    return stream.to(wide) - teacher
 
 
 class HierarchicalAlignment(nn.Module):
@@ -69,27 +138,17 @@ class HierarchicalAlignment(nn.Module):
         `[B, C, h, w]`; `labels` `[B, H, W]`.
         """
         losses: dict[str, Tensor] = {}
+        regions: dict[tuple[int, ...], Regions] = {}
         for layer in range(1, self.last_layer + 1):
             weights = {name: values[layer - 1] for name, values in self.weights.items()}
             if not any(weights.values()):
                 continue
-            target = _wide(teacher[layer].detach())
-            difference = _wide(student[layer]).unflatten(0, (-1, len(target))) - target
-            terms = {}
-            if weights["global"]:
-                terms["global"] = global_alignment(difference)
-            if weights["regional"]:
-                regions = find_regions(
-                    labels, difference.shape[-2:], self.num_classes, self.void_is_region
-                )
-                terms["regional"] = regional_alignment(difference, regions)
-            if weights["local"]:
-                terms["local"] = local_alignment(difference)
-            for name, value in terms.items():
-                losses[name] = losses.get(name, 0) + weights[name] * value
+            size = tuple(teacher[layer].shape[-2:])
+            if size not in regions:
+                regions[size] = find_regions(labels, size, self.num_classes, self.void_is_region)
+            wanted = tuple(bool(weight) for weight in weights.values())
+            terms = align(student[layer], teacher[layer].detach(), regions[size], wanted)
+            for (name, weight), value in zip(weights.items(), terms, strict=True):
+                if weight:
+                    losses[name] = losses.get(name, 0) + weight * value
         return losses
-
-
-def _wide(features: Tensor) -> Tensor:
-    """Float32 at least: squares of bfloat16 differences lose the small ones."""
-    return features if features.dtype.itemsize >= 4 else features.float()

@@ -81,4 +81,7 @@ def eliminate_style(features: Tensor) -> Tensor:
     """
     wide = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
     std, mean = torch.std_mean(wide, dim=(2, 3), keepdim=True)
-    return ((wide - mean) / (std + 1e-7)).to(features.dtype)
+    centred, std = wide - mean, std + 1e-7
+    # In place where no gradient needs the centred features.
+    normalised = centred / std if centred.requires_grad else centred.div_(std)
+    return normalised.to(features.dtype)

@@ -107,7 +107,9 @@ class SRHA(Method):
             streams = torch.cat([original, self.rearrangement(original, labels)])
             labels = torch.cat([labels, labels])
 
-        features = self.trunk(streams, start=1, after=self.after)
+        if self.after:
+            streams = eliminate_style(streams)
+        features = self.trunk(streams, start=1)
         output = self.decoder(features, images.shape[-2:])
         losses = self.decoder.losses(output, labels)
         if self.teacher is not None:
@@ -122,15 +124,18 @@ class SRHA(Method):
     def _targets(self, images: Tensor, streams: Tensor, labels: Tensor) -> dict[int, Tensor]:
         """Neutral features {i: `[B, C, h, w]`} of the B original images.
 
-        The rearranged stream is there for the teacher's batch statistics alone (as published).
+        `streams` is what enters the student's layer 1. The rearranged one is there for the
+        teacher's batch statistics alone (as published).
         """
         if self.teacher_stem is not None:
             streams = self.teacher_stem(images)
             if self.rearrangement is not None and self.teacher_sees_both:
                 streams = torch.cat([streams, self.rearrangement(streams, labels)])
+            if self.after:
+                streams = eliminate_style(streams)
         elif not self.teacher_sees_both:
             streams = streams[: len(images)]
-        features = self.teacher(streams, self.after)
+        features = self.teacher(streams)
         return {i: feature[: len(images)] for i, feature in features.items()}
 
     def predict(self, images: Tensor) -> Tensor:
@@ -170,6 +175,6 @@ class _Teacher(nn.Module):
                 norm.train()
         return self
 
-    def forward(self, x: Tensor, after: dict) -> dict[int, Tensor]:
-        """Features of layers 1 to `last` for the layer-0 feature `x`."""
-        return self.trunk(x, start=1, stop=self.last, after=after)
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        """Features of layers 1 to `last` for what enters layer 1."""
+        return self.trunk(x, start=1, stop=self.last)

@@ -215,3 +215,29 @@ def test_style_elimination_normalises_each_image_and_channel():
             x = features[b, c]
             expected = (x - x.mean()) / (x.std(unbiased=True) + 1e-7)
             torch.testing.assert_close(plain[b, c], expected)
+
+
+@pytest.mark.parametrize("classes", [19, 150, 1000])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "strided"])
+def test_any_number_of_classes_and_any_layout(classes, layout):
+    generator = torch.Generator().manual_seed(9)
+    features = torch.randn(2, 6, 14, 18, dtype=torch.float64, generator=generator)
+    # Few of the classes are in the images, most regions are empty.
+    names = torch.randperm(classes, generator=generator)[:5]
+    labels = names[torch.randint(0, 5, (2, 14, 18), generator=generator)]
+    labels[0, :3] = 255
+    few = torch.searchsorted(names.sort()[0], labels.clamp_max(classes - 1))
+    few = torch.where(labels == 255, 255, few)
+    expected, _ = loop_statistics(features, few, True)
+    views = {
+        "contiguous": features,
+        "channels_last": features.contiguous(memory_format=torch.channels_last),
+        "strided": torch.stack([features, -features], dim=-1)[..., 0],
+    }
+    regions = find_regions(labels, (14, 18), classes)
+    assert regions.present.sum() == (expected.abs().sum(-1) > 0).sum()
+    statistics = region_statistics(views[layout], regions)
+    kept = torch.cat([names.sort()[0], torch.tensor([classes])])
+    torch.testing.assert_close(statistics.mean[:, kept], expected[:, [0, 1, 2, 3, 4, K]])
+    restyled = SemanticRearrangement(classes)(views[layout], labels)
+    assert restyled.shape == features.shape and torch.isfinite(restyled).all()

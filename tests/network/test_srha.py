@@ -53,7 +53,7 @@ def test_teacher_normalises_by_what_it_sees_or_by_pretraining(build, batch_stati
     method = build(TRUNK__WEIGHTS="objects", TEACHER__BATCH_STATISTICS=batch_statistics)
     x = eliminate_style(torch.randn(4, 24, 16, 20))
     with torch.no_grad():
-        seen = method.teacher(x, {})
+        seen = method.teacher(x)
         method.trunk.train(batch_statistics)
         expected = method.trunk(x, start=1)
     for i in range(1, 5):
@@ -131,7 +131,7 @@ def test_the_teacher_computes_nothing_beyond_the_last_aligned_layer(build, batch
     weights = {f"ALIGN__{t}": [0.4, 0.6, 0, 0] for t in ("GLOBAL", "REGIONAL", "LOCAL")}
     method = build(**weights)
     assert not any(k.startswith("teacher.trunk.layer3") for k in method.state_dict())
-    assert list(method.teacher(torch.randn(1, 24, 16, 16), {})) == [1, 2]
+    assert list(method.teacher(torch.randn(1, 24, 16, 16))) == [1, 2]
 
 
 def test_inference_is_the_baseline_but_for_the_normalisation(build):

@@ -1,0 +1,236 @@
+"""What a training step costs: methods and their parts, against the floor of their convolutions.
+
+    python -m benchmarks.train_step [--trunk mobilenet_v2 resnet18] [--crop 256] [--batch 4]
+                                    [--classes 19] [--forms NAME …] [--rounds 5] [--no-memory]
+
+A step is forward and backward without data loading and optimizer. The floor is an SRHA step's
+convolutions, upsampling and cross entropies composed by hand without any SRHA code: layer 0 on B
+images, the student's layers 1–4, decoder and losses on 2B, the teacher's layers 1–4 on 2B without
+gradient. Forms take turns; medians and peak memory (of a process of its own on a CPU). On a GPU,
+bfloat16 and channels-last, and a check that a step does not wait for the device.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.loop_form import LoopAlignment, LoopRearrangement
+from benchmarks.reporting import describe_machine, markdown, save, wall_times
+from benchmarks.scenes import labels_of
+from network.methods import Method, method_class
+from network.region_statistics import downsample_labels
+from utils.allocator import keep_freed_memory
+from utils.checkpoint import resolve
+from utils.errors import UserError, run_script
+
+OFF = "0,0,0,0"
+# Forms of a step: the settings that make them. "floor" and "loops" change the step itself.
+FORMS: dict[str, dict[str, str]] = {
+    "floor": {},
+    "srha": {},
+    "loops": {},
+    "baseline": {"METHOD": "baseline"},
+    "without SRM": {"SRM.ENABLED": "off"},
+    "without global": {"ALIGN.GLOBAL": OFF},
+    "without regional": {"ALIGN.REGIONAL": OFF},
+    "without local": {"ALIGN.LOCAL": OFF},
+    "without alignment": {"ALIGN.GLOBAL": OFF, "ALIGN.REGIONAL": OFF, "ALIGN.LOCAL": OFF},
+    "without consistency": {"CONSISTENCY.WEIGHT": "0"},
+    "without style elimination": {"STYLE_ELIMINATION": "off"},
+    "teacher on originals": {"TEACHER.STREAMS": "original"},
+    "recomputed layers": {"TRUNK.RECOMPUTE": "on,on,on,on"},
+    "float32": {"PRECISION": "float32"},
+    "bfloat16": {"PRECISION": "bfloat16"},
+    "contiguous layout": {"CHANNELS_LAST": "off"},
+    "compiled": {},
+}
+USUAL = [name for name in FORMS if name not in ("float32", "bfloat16", "compiled")]
+
+
+def main() -> None:
+    """Measure the forms on each trunk; print the tables and write the figures."""
+    on_gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    trunks = ["resnet50"] if on_gpu else ["mobilenet_v2", "resnet18"]
+    parser.add_argument("--trunk", nargs="+", default=trunks)
+    parser.add_argument("--crop", type=int, default=768 if on_gpu else 256)
+    parser.add_argument("--batch", type=int, nargs="+", default=[4, 8] if on_gpu else [4])
+    parser.add_argument("--classes", type=int, nargs="+", default=[19])
+    parser.add_argument("--forms", nargs="+", default=USUAL, help=", ".join(FORMS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
+    parser.add_argument("--name", default="train_step", help="name of the JSON file")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--only-memory-of", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    keep_freed_memory()
+    if options.only_memory_of:
+        print(peak_memory(options.only_memory_of, *_first(options)))
+        return
+    unknown = [form for form in options.forms if form not in FORMS]
+    if unknown:
+        raise UserError(f"unknown form {unknown[0]!r}; there are: {', '.join(FORMS)}")
+    print(f"{describe_machine()}, {torch.get_num_threads()} threads")
+    measured = []
+    for trunk in options.trunk:
+        for batch in options.batch:
+            for classes in options.classes:
+                measured.append(measure(options, trunk, batch, classes))
+                show(measured[-1])
+    save(options.out, options.name, {"threads": torch.get_num_threads(), "measured": measured})
+
+
+def _first(options: argparse.Namespace) -> tuple[str, int, int, int]:
+    return options.trunk[0], options.crop, options.batch[0], options.classes[0]
+
+
+def measure(options: argparse.Namespace, trunk: str, batch: int, classes: int) -> dict[str, Any]:
+    """Return median seconds and bytes of each form."""
+    size = (trunk, options.crop, batch, classes)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    steps = {name: build_step(name, *size) for name in options.forms}
+    result = dict(zip(("trunk", "crop", "batch", "classes"), size, strict=True))
+    result["seconds"] = wall_times(steps, options.rounds, device)
+    result["bytes"] = {}
+    if device.type == "cuda":
+        for name, step in steps.items():
+            torch.cuda.reset_peak_memory_stats()
+            step()
+            result["bytes"][name] = torch.cuda.max_memory_allocated()
+        result["waits for the device"] = count_waits(steps)
+    elif not options.no_memory:
+        result["bytes"] = {name: memory_in_own_process(name, size) for name in options.forms}
+    return result
+
+
+def build_step(name: str, trunk: str, crop: int, batch: int, classes: int) -> Callable[[], Any]:
+    """Return a function that runs one step of a form; its gradients are dropped."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    overrides = {"PRECISION": "bfloat16" if device.type == "cuda" else "float32"} | FORMS[name]
+    overrides |= {"TRUNK.NAME": trunk, "TRUNK.WEIGHTS": "none"}
+    overrides["DATASET.LABEL_SPACE"] = "cityscapes19"
+    cfg = resolve({"METHOD": "srha"} | overrides)
+    method = _with_classes(cfg, classes)
+    layout = torch.channels_last if cfg.CHANNELS_LAST else torch.contiguous_format
+    method.to(device, memory_format=layout).train()
+    if name == "loops":
+        method.rearrangement = LoopRearrangement()
+        method.alignment = LoopAlignment(cfg.ALIGN.GLOBAL)
+    if name == "compiled":
+        method.compile_network()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, 3, crop, crop, generator=generator).to(device)
+    images = images.contiguous(memory_format=layout)
+    labels = labels_of(classes, batch, crop).to(device)
+    losses = floor_losses if name == "floor" else method_losses
+
+    def step() -> None:
+        enabled = cfg.PRECISION == "bfloat16"
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
+            loss = losses(method, images, labels)
+        loss.backward()
+        method.zero_grad()
+
+    return step
+
+
+def _with_classes(cfg: Any, classes: int) -> Method:
+    """Build a method for any number of classes; label spaces have their own."""
+    torch.manual_seed(0)
+    return method_class(cfg.METHOD)(cfg, classes, pretrained=True)
+
+
+def method_losses(method: Method, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the sum of a method's losses."""
+    return sum(method({"image": images, "label": labels, "step": 0}).values())
+
+
+def floor_losses(method: Method, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the cross entropies of what no SRHA step can do without."""
+    with torch.no_grad():
+        stem = method.trunk.layer0(images)
+        streams = torch.cat([stem, stem])
+        target = streams
+        for i in range(1, 5):
+            target = getattr(method.teacher.trunk, f"layer{i}")(target)
+    x, features = streams, {}
+    for i in range(1, 5):
+        x = features[i] = getattr(method.trunk, f"layer{i}")(x)
+    labels = torch.cat([labels, labels])
+    output = method.decoder(features, images.shape[-2:])
+    loss = F.cross_entropy(output.logits, labels, ignore_index=255)
+    small = downsample_labels(labels, output.auxiliary.shape[-2:])
+    return loss + 0.4 * F.cross_entropy(output.auxiliary, small, ignore_index=255)
+
+
+def memory_in_own_process(name: str, size: tuple[str, int, int, int]) -> int:
+    """Return the peak resident bytes of a process that runs two steps of a form."""
+    trunk, *numbers = size
+    command = [sys.executable, "-m", "benchmarks.train_step", "--only-memory-of", name]
+    command += ["--trunk", trunk]
+    for flag, number in zip(("--crop", "--batch", "--classes"), numbers, strict=True):
+        command += [flag, str(number)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def peak_memory(name: str, *size: Any) -> int:
+    """Run two steps of a form and return this process's peak resident bytes.
+
+    Not `ru_maxrss`, which a process inherits from the one that started it.
+    """
+    step = build_step(name, *size)
+    step()
+    step()
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
+def count_waits(steps: dict[str, Callable[[], Any]]) -> dict[str, bool]:
+    """Say for each form whether a step waits for the GPU, by torch's synchronisation debug mode."""
+    found = {}
+    for name, step in steps.items():
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step()
+            found[name] = False
+        except RuntimeError:
+            found[name] = True
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return found
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the table of one trunk."""
+    print("\n{trunk}, crop {crop}, batch {batch}, {classes} classes\n".format(**result))
+    floor = result["seconds"].get("floor")
+    least = result["bytes"].get("floor")
+    rows = []
+    for name, seconds in result["seconds"].items():
+        size = result["bytes"].get(name)
+        rows.append(
+            [
+                name,
+                f"{1000 * seconds:.0f}",
+                f"{seconds / floor:.2f}" if floor else "-",
+                f"{result['batch'] / seconds:.2f}",
+                f"{size / 2**20:.0f}" if size else "-",
+                f"{size / least:.2f}" if size and least else "-",
+            ]
+        )
+    header = ["step", "ms", "/ floor", "images/s", "peak MiB", "/ floor"]
+    print(markdown(header, rows))
+    waits = [name for name, waited in result.get("waits for the device", {}).items() if waited]
+    if "waits for the device" in result:
+        print(f"\nsteps that wait for the device: {', '.join(waits) or 'none'}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -45,6 +45,12 @@ SETTINGS = {
         choices=("float32", "bfloat16"),
     ),
     "CHANNELS_LAST": Setting(True, "memory layout NHWC, faster on CPUs and on GPUs in bfloat16"),
+    "DETERMINISTIC": Setting(
+        False,
+        "two runs on one machine are equal to the last bit; slower on GPUs, and an error where an "
+        "operation has no such form there (docs/running.md)",
+    ),
+    "COMPILE": Setting(False, "compile trunk and decoder: minutes at the start, faster on GPUs"),
     "WORKERS": Setting(4, "data loading processes of each training process", minimum=0),
     "DATASET": {
         "SOURCE": Setting(["gtav"], "training dataset (flag --dataset)"),
@@ -137,6 +143,9 @@ SETTINGS = {
         "MOMENTUM": Setting(0.9, "of SGD"),
         "WEIGHT_DECAY": Setting(5e-4, "of everything trained, norms and biases too (as published)"),
         "POLY_POWER": Setting(0.9, "both rates fall by (1 - step / MAX_ITER) ** POLY_POWER"),
+        "CLIP_NORM": Setting(
+            0.0, "gradients are scaled down to this total L2 norm; 0: never", minimum=0
+        ),
         "SYNC_BATCH_NORM": Setting(True, "batch statistics over all GPUs"),
     },
     "VALID": {

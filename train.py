@@ -6,54 +6,54 @@
 Read from top to bottom: settings → data → method → loop. `python config.py` lists the settings.
 """
 
-import math
-import os
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
-from easydict import EasyDict
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
+import config
 from datasets.source import open_source
-from utils.checkpoint import (
-    build_method,
-    load_checkpoint,
-    load_network,
-    resolve,
-    save_checkpoint,
-)
+from utils.checkpoint import build_method, initialise
 from utils.cli import parse_train
 from utils.distributed import Runtime, runtime
 from utils.errors import UserError, run_script
 from utils.evaluation import evaluate, open_domain
-from utils.logging import ExperimentLog, experiment_folder, refuse_existing
-from utils.optimization import build_optimizer, plan_batch, restore_optimizer, set_rates
-from utils.pictures import prediction_picture
-from utils.results import gather, table, write
+from utils.experiment import Experiment, open_experiment
+from utils.guard import StepGuard
+from utils.interruption import Interruption, data_from
+from utils.logging import ExperimentLog, RunningMeans
+from utils.optimization import (
+    build_optimizer,
+    clip_gradients,
+    plan_batch,
+    restore_optimizer,
+    set_rates,
+)
+from utils.pictures import domain_picture, prediction_picture
+from utils.progress import Progress
+from utils.results import domain_scalars, gather, table, write
+from utils.saving import Checkpoints
+from utils.selection import Best
 
 
 def main() -> None:
     """Resolve the settings, from a checkpoint when resuming, and train."""
-    overrides, resume = parse_train()
-    cfg = resolve(overrides)
-    folder = experiment_folder(cfg)
-    state = None
-    if resume:
-        state = load_checkpoint(folder / "last.pth")
-        cfg = resolve(state["settings"] | overrides)
-    elif int(os.environ.get("RANK", 0)) == 0:
-        refuse_existing(folder)
-    cfg.EXPERIMENT = folder.name
-    with runtime(cfg) as here:
-        train(cfg, folder, state, here)
+    with Interruption() as interruption:
+        experiment = open_experiment(*parse_train())
+        with runtime(experiment.cfg) as here:
+            train(experiment, here, interruption)
 
 
-def train(cfg: EasyDict, folder: Path, state: dict[str, Any] | None, here: Runtime) -> None:
-    """Train in this process from step 0, or from the `state` of a checkpoint, to MAX_ITER."""
+def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> None:
+    """Train in this process from step 0, or from the state of a checkpoint, to MAX_ITER."""
+    cfg, folder, state = experiment.cfg, experiment.folder, experiment.state
     first_step, samples = (state["step"], state["samples"]) if state else (0, 0)
+    if len(set(here.gather(first_step))) > 1:
+        raise UserError(
+            f"the processes found different checkpoints in {folder} (steps "
+            f"{here.gather(first_step)}); LOG.DIR must be a folder that all machines share"
+        )
 
     # Data: the source, and the domains to judge.
     plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, here.world_size)
@@ -71,43 +71,68 @@ def train(cfg: EasyDict, folder: Path, state: dict[str, Any] | None, here: Runti
     # Method and optimizer.
     method, space = build_method(cfg, state)
     if cfg.INIT and not state:
-        load_network(method, load_checkpoint(Path(cfg.INIT))["method"])
+        initialise(method, cfg)
+    if cfg.COMPILE:
+        method.compile_network()
     wrapped = here.wrap(method, cfg.TRAIN.SYNC_BATCH_NORM)
     method = getattr(wrapped, "module", wrapped)
     optimizer = build_optimizer(method, cfg)
     if state:
         restore_optimizer(optimizer, state["optimizer"])
 
-    log = ExperimentLog(folder, cfg, here.is_main)
+    # What is recorded and kept.
+    best = Best(cfg, state and state["best"])
+    running = RunningMeans(here.device, state and state["running_means"])
+    checkpoints = Checkpoints(folder, experiment.checkpoint)
+    log = ExperimentLog(
+        folder, cfg, here.is_main, first_step, state["log_position"] if state else 0
+    )
+    guard = StepGuard(method, optimizer, source, here, interruption, folder)
     log.say(f"{cfg.METHOD} with {cfg.TRUNK.NAME} on {source.title} ({len(source)} images)")
     log.say(f"{here.describe()}; {plan.describe(here.world_size)}")
+    log.say(best.describe())
+    if state:
+        log.say(experiment.warning or f"continuing {experiment.checkpoint} from step {first_step}")
 
-    # Loop.
     def validate(step: int, max_images: int) -> dict[str, dict[str, Any]]:
-        results = {
-            name: evaluate(method, domain, space, cfg, here, max_images)
-            for name, domain in domains.items()
-        }
-        scores = {f"mIoU/{name}": r["means"]["mIoU"] for name, r in results.items()}
-        log.scalars(step, scores)
+        """Judge all domains; a better result makes the newest checkpoint, of this step, the
+        best."""
+        here.share_statistics(method)
+        results = {}
+        for name, domain in domains.items():
+            results[name] = evaluate(
+                method, domain, space, cfg, here, max_images, lambda: interruption.check(here)
+            )
+            if cfg.LOG.PICTURES_EVERY and here.is_main:
+                log.picture(step, f"{name}/prediction", domain_picture(method, domain, cfg, here))
+        log.scalars(step, domain_scalars(results))
+        if best.improves(results, step) and here.is_main:
+            checkpoints.keep_best()
         return results
 
-    batches = iter(loader)
-    sums: dict[str, torch.Tensor] = {}
-    since = first_step
-    with progress_bar(folder.name, cfg, first_step, here) as progress:
+    # Loop.
+    interruption.defer()
+    progress = Progress(folder.name, cfg.TRAIN.MAX_ITER, first_step, cfg.TRAIN.BATCH_SIZE, here)
+    with data_from(loader) as samples_in_order, progress:
+        batches = progress.timed(samples_in_order)
         for step in range(first_step, cfg.TRAIN.MAX_ITER):
+            # At the start of a step, so that a run that was cut off here judges on resuming.
+            if step and cfg.VALID.EVERY and step % cfg.VALID.EVERY == 0:
+                with progress.pause():
+                    validate(step, cfg.VALID.MAX_IMAGES)
             method.train()
             set_rates(optimizer, step, cfg)
             here.seed_step(cfg.SEED, step)
             for number, batch in enumerate(islice(batches, plan.passes), start=1):
-                batch = here.to_device(batch) | {"step": step}
+                batch = source.transform.finish(here.to_device(batch)) | {"step": step}
                 with here.gradient_sync(wrapped, last_pass=number == plan.passes):
                     with here.autocast():
                         losses = wrapped(batch)
-                    (sum(losses.values()) / plan.passes).backward()
-                for name, value in losses.items():
-                    sums[name] = sums.get(name, 0) + value.detach() / plan.passes
+                    losses = {name: value / plan.passes for name, value in losses.items()}
+                    sum(losses.values()).backward()
+                guard.add(losses, batch["index"])
+            running.add(guard.agree(step))
+            clip_gradients(method, cfg.TRAIN.CLIP_NORM)
             optimizer.step()
             optimizer.zero_grad()
             method.after_step(step)
@@ -116,21 +141,20 @@ def train(cfg: EasyDict, folder: Path, state: dict[str, Any] | None, here: Runti
 
             done = step + 1
             last = done == cfg.TRAIN.MAX_ITER
-            if done % cfg.LOG.EVERY == 0 or last:
-                means = (
-                    here.sum(torch.stack(list(sums.values()))) / here.world_size / (done - since)
-                )
-                names = [f"loss/{name}" for name in sums]
-                values = dict(zip(names, means.tolist(), strict=True))
-                total = sum(values.values())
-                if not math.isfinite(total):
-                    shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-                    raise UserError(f"the loss is not finite before step {done} ({shown})")
+            logging = last or done % cfg.LOG.EVERY == 0
+            saving = last or done % cfg.LOG.CHECKPOINT_EVERY == 0
+            saving |= cfg.VALID.EVERY > 0 and done % cfg.VALID.EVERY == 0
+            picturing = cfg.LOG.PICTURES_EVERY > 0 and (last or done % cfg.LOG.PICTURES_EVERY == 0)
+            # Nothing is recorded of a step before it is known to be sound.
+            stop = guard.check(now=logging or saving or picturing)
+            if logging:
+                values = {f"loss/{name}": mean for name, mean in running.take().items()}
+                values["loss/total"] = sum(values.values())
                 rates = {f"rate/{g['name']}": g["lr"] for g in optimizer.param_groups}
-                log.scalars(done, values | {"loss/total": total} | rates)
-                progress.set_postfix(loss=f"{total:.3f}")
-                sums, since = {}, done
-            if cfg.LOG.PICTURES_EVERY and (done % cfg.LOG.PICTURES_EVERY == 0 or last):
+                speed = progress.measure()
+                log.scalars(done, values | rates | speed)
+                progress.show(values["loss/total"], max(rates.values()), speed)
+            if picturing:
                 method.eval()
                 image, label = batch["image"][:1], batch["label"][0]
                 with torch.no_grad(), here.autocast():
@@ -138,23 +162,31 @@ def train(cfg: EasyDict, folder: Path, state: dict[str, Any] | None, here: Runti
                 log.picture(
                     done, "training crop", prediction_picture(image[0], label, logits, space)
                 )
-            if here.is_main and (done % cfg.LOG.CHECKPOINT_EVERY == 0 or last):
-                save_checkpoint(folder / "last.pth", method, optimizer, cfg, done, samples)
-            if cfg.VALID.EVERY and done % cfg.VALID.EVERY == 0 and not last:
-                validate(done, cfg.VALID.MAX_IMAGES)
+            if here.is_main and (saving or stop):
+                checkpoints.save(
+                    {
+                        "settings": config.flatten(cfg),
+                        "step": done,
+                        "samples": samples,
+                        "method": method.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "best": best.record,
+                        "running_means": running.state(),
+                        "log_position": log.position(),
+                    }
+                )
+            if stop and not last:
+                # Whoever ended before the checkpoint is written would have the others ended.
+                here.barrier()
+                raise interruption.outcome(stop)
 
     # Also for a run that was resumed after its last step, because its validation was cut off.
     results = validate(cfg.TRAIN.MAX_ITER, max_images=0)
     if here.is_main and results:
-        summary = gather(results, cfg, cfg.TRAIN.MAX_ITER)
+        summary = gather(results, cfg, cfg.TRAIN.MAX_ITER) | {"best": best.record}
         write(summary, folder)
         print(f"{table(summary)}\n\nwritten to {folder}")
     log.close()
-
-
-def progress_bar(name: str, cfg: EasyDict, first_step: int, here: Runtime) -> tqdm:
-    """A bar over optimizer steps, shown by the main process; closed by `with`, also on errors."""
-    return tqdm(desc=name, total=cfg.TRAIN.MAX_ITER, initial=first_step, disable=not here.is_main)
 
 
 if __name__ == "__main__":

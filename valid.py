@@ -1,45 +1,72 @@
-"""Judge a checkpoint on any number of domains; the checkpoint knows its network.
+"""Judge checkpoints on any number of domains; a checkpoint knows its network.
 
     python valid.py --snapshot logs/my_run/last.pth --val_dataset cityscapes bdd100k mapillary
+    python valid.py --snapshot logs/first logs/second/best.pth --val_dataset cityscapes
 
-Prints a table and writes results.txt, results.json and results.csv. A checkpoint of the published
-SRHA or RobustNet code does not know its network and source: name them with --method, --trunk and
---dataset.
+Prints a table and writes results.txt, results.json, results.csv and pictures of the confusion
+matrices; of several checkpoints each into a folder of its own, and one table of all is printed. A
+checkpoint of the published SRHA or RobustNet code does not know its network and source: name them
+with --method, --trunk and --dataset.
 """
 
-from pathlib import Path
+import sys
+from dataclasses import replace
 
-from utils.checkpoint import build_method, file_hash, load_checkpoint, resolve
+from tqdm import tqdm
+
 from utils.cli import parse_valid
-from utils.distributed import runtime
-from utils.errors import UserError, run_script
-from utils.evaluation import evaluate, open_domain
-from utils.results import gather, table, write
+from utils.distributed import Runtime, runtime
+from utils.errors import run_script
+from utils.evaluation import evaluate
+from utils.jobs import Job, load_job, open_jobs
+from utils.paper_table import domain_table, text
+from utils.results import gather, percent, table, write
 
 
 def main() -> None:
-    """Load the checkpoint, judge it on each domain, write the results."""
-    snapshot, out, network, overrides = parse_valid()
-    path = Path(snapshot)
-    state = load_checkpoint(path)
-    if state.get("published"):
-        unknown = {"DATASET.LABEL_SPACE": "cityscapes19", "DATASET.SOURCE": []}
-        state["settings"] = unknown | network
-    cfg = resolve(state["settings"] | overrides)
-    if not cfg.DATASET.VALIDATION:
-        raise UserError("no domain to judge on; name some with --val_dataset")
-    with runtime(cfg) as here:
-        method, space = build_method(cfg, state)
-        method.to(here.device, memory_format=here.memory_format)
-        domains = {name: open_domain(name, cfg, space) for name in cfg.DATASET.VALIDATION}
-        results = {
-            name: evaluate(method, domain, space, cfg, here) for name, domain in domains.items()
-        }
+    """Check all checkpoints, then judge one after the other on its domains."""
+    jobs = open_jobs(parse_valid())
+    # The device is that of the first checkpoint's settings.
+    with runtime(jobs[0].cfg) as here:
+        summaries = []
+        for number, job in enumerate(jobs, start=1):
+            say(f"checkpoint {number} of {len(jobs)}: {job.path}", here)
+            summaries.append(judge(job, here))
+            if here.is_main:
+                write(summaries[-1], job.folder)
         if here.is_main:
-            summary = gather(results, cfg, state["step"]) | {"checkpoint_sha256": file_hash(path)}
-            folder = Path(out) if out else path.parent / "valid"
-            write(summary, folder)
-            print(f"{table(summary)}\n\nwritten to {folder}")
+            print(report(jobs, summaries))
+
+
+def judge(job: Job, here: Runtime) -> dict:
+    """Judge one checkpoint on its domains; return what `results.write` takes."""
+    cfg = job.cfg
+    here = replace(here, precision=cfg.PRECISION, channels_last=cfg.CHANNELS_LAST)
+    method, space, state = load_job(job)
+    method.to(here.device, memory_format=here.memory_format)
+    results = {}
+    for name, domain in job.domains.items():
+        results[name] = evaluate(method, domain, space, cfg, here)
+        say(f"  {name}: mIoU {percent(results[name]['means']['mIoU'])} %", here)
+    return gather(results, cfg, state["step"]) | job.stamp
+
+
+def report(jobs: list[Job], summaries: list[dict]) -> str:
+    """Return the table of a single checkpoint, or one row for each of several, and where they are
+    written."""
+    if len(jobs) == 1:
+        return f"{table(summaries[0])}\n\nwritten to {jobs[0].folder}"
+    rows = {
+        str(job.path): [(job.folder, summary)] for job, summary in zip(jobs, summaries, strict=True)
+    }
+    folders = "\n".join(f"{job.path}: written to {job.folder}" for job in jobs)
+    return f"{text(domain_table(rows))}\n\n{folders}"
+
+
+def say(line: str, here: Runtime) -> None:
+    """Print progress without breaking the progress bar."""
+    if here.is_main:
+        tqdm.write(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -89,6 +90,15 @@ def _time_on_gpu(form: Callable[[], Any]) -> float:
     end.record()
     end.synchronize()
     return begin.elapsed_time(end) / 1000
+
+
+def peak_resident_bytes() -> int:
+    """Return the peak of this process's resident memory.
+
+    Not `ru_maxrss`, which a process inherits from the one that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

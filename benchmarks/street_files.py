@@ -14,19 +14,19 @@ from datasets.miniature.layouts import Place, place
 SIZES = {"GTAV": (1914, 1052), "Cityscapes": (2048, 1024), "BDD100K": (1280, 720)}
 
 
-def write_streets(root: Path, count: int) -> None:
-    """Write `count` training images and one for validation of each domain below `root`.
+def write_streets(root: Path, count: int, val: int = 1) -> None:
+    """Write `count` training images and `val` for validation of each domain below `root`.
 
     Files that are there stay. PNGs have the default compression; JPEGs quality 90.
     """
     jobs = [
         (name, split, i)
         for name in SIZES
-        for split, n in (("train", count), ("val", 1))
+        for split, n in (("train", count), ("val", val))
         for i in range(n)
     ]
     for name, split, index in tqdm(jobs, desc="drawing street scenes", disable=None):
-        where = Place(split, index, (count, 1), "published")
+        where = Place(split, index, (count, val), "published")
         image_path, label_path, save_label = place(name, root / name, where)
         if label_path.exists():
             continue

@@ -11,7 +11,6 @@ bfloat16 and channels-last, and a check that a step does not wait for the device
 """
 
 import argparse
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.loop_form import LoopAlignment, LoopRearrangement
-from benchmarks.reporting import describe_machine, markdown, save, wall_times
+from benchmarks.reporting import describe_machine, markdown, peak_resident_bytes, save, wall_times
 from benchmarks.scenes import labels_of
 from network.methods import Method, method_class
 from network.region_statistics import downsample_labels
@@ -181,15 +180,11 @@ def memory_in_own_process(name: str, size: tuple[str, int, int, int]) -> int:
 
 
 def peak_memory(name: str, *size: Any) -> int:
-    """Run two steps of a form and return this process's peak resident bytes.
-
-    Not `ru_maxrss`, which a process inherits from the one that started it.
-    """
+    """Run two steps of a form and return this process's peak resident bytes."""
     step = build_step(name, *size)
     step()
     step()
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+    return peak_resident_bytes()
 
 
 def count_waits(steps: dict[str, Callable[[], Any]]) -> dict[str, bool]:

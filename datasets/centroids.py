@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from datasets.dataset import SegmentationDataset
 from datasets.files import read_label
+from utils.children import end_with_parent
 from utils.errors import UserError
-from utils.interruption import end_with_parent
 
 
 class ClassCentroids(NamedTuple):

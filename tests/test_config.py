@@ -77,7 +77,7 @@ def test_flags_and_pairs():
         "SEED": "3",
     }
     options = parse_valid(["--snapshot", "a.pth", "--trunk", "resnet18", "WORKERS", "0"])
-    assert options == ("a.pth", None, {"TRUNK.NAME": "resnet18"}, {"WORKERS": "0"})
+    assert options == (["a.pth"], None, {"TRUNK.NAME": "resnet18"}, {"WORKERS": "0"})
     overrides, _ = parse_train(["--exp=x", "TRAIN.MAX_ITER", "5"])
     assert overrides == {"EXPERIMENT": "x", "TRAIN.MAX_ITER": "5"}
 

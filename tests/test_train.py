@@ -80,46 +80,21 @@ def test_train_validate_compare(run, tmp_path, capsys):
     table = capsys.readouterr().out
     assert "| baseline |" in table and "| srha |" in table and "GTAV (source)" in table
     score = 100 * results["domains"]["bdd100k"]["means"]["mIoU"]
-    assert f"| {score:.1f} |" in (tmp_path / "table.md").read_text()
+    assert f"| {score:.1f} |" in (tmp_path / "table.md").read_text().replace("**", "")
     assert picture.stat().st_size > 10000
 
 
-class Interrupted(Exception):
+class Cut(Exception):
     pass
-
-
-def test_a_resumed_run_ends_with_the_same_weights(run, tmp_path, monkeypatch):
-    options = ["--val_dataset", "gtav", "TRAIN.MAX_ITER", 4, "LOG.CHECKPOINT_EVERY", 2]
-    run(train.main, "--exp", "whole", *options)
-    save = train.save_checkpoint
-
-    def save_and_stop(*arguments):
-        save(*arguments)
-        raise Interrupted
-
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(train, "save_checkpoint", save_and_stop)
-        run(train.main, "--exp", "halves", *options)
-    run(train.main, "--exp", "halves", *options, "--resume")
-    whole, halves = (
-        torch.load(tmp_path / "logs" / name / "last.pth", weights_only=True)
-        for name in ("whole", "halves")
-    )
-    assert whole["step"] == halves["step"] == 4
-    assert all(torch.equal(v, halves["method"][k]) for k, v in whole["method"].items())
-    folders = [
-        json.loads((tmp_path / f"logs/{n}/results.json").read_text()) for n in ("whole", "halves")
-    ]
-    assert folders[0]["domains"] == folders[1]["domains"]
 
 
 def test_a_run_cut_off_in_its_last_validation_is_judged_on_resuming(run, tmp_path, monkeypatch):
     options = ["--val_dataset", "gtav", "TRAIN.MAX_ITER", 2, "--exp", "cut"]
 
     def stop(*arguments):
-        raise Interrupted
+        raise Cut
 
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    with monkeypatch.context() as patch, pytest.raises(Cut):
         patch.setattr(train, "evaluate", stop)
         run(train.main, *options)
     assert not (tmp_path / "logs/cut/results.json").exists()
@@ -144,19 +119,6 @@ def test_an_experiment_is_never_overwritten(run, tmp_path):
     with pytest.raises(UserError, match="mine exists; it holds no checkpoint to continue from"):
         run(train.main, "--exp", "mine")
     assert (folder / "notes.txt").read_text() == "keep"
-
-
-def test_two_processes_train_and_judge(miniature, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(ROOT / "train.py"), *NETWORK, "--dataset", "gtav", "--val_dataset", "bdd100k"]
-    command += ["--exp", "two", "DATASET.ROOT", str(miniature), "TRAIN.MAX_ITER", "2"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("mIoU") == 1, "only the main process prints"
-    results = json.loads((tmp_path / "logs/two/results.json").read_text())
-    confusion = torch.tensor(results["domains"]["bdd100k"]["confusion"])
-    assert results["domains"]["bdd100k"]["images"] == 3
-    assert 0 < confusion.sum() <= 3 * 320 * 180
 
 
 def test_a_users_mistake_is_one_line_without_a_traceback(tmp_path):

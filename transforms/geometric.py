@@ -1,9 +1,9 @@
 """Scale, pad, crop and flip of image and label together, computed only where the crop sees them.
 
 What comes out is what resizing the whole image, padding it and cutting out the crop would give: the
-label exactly, the image to one grey level (two at a few pixels in a million, where both are rounded
-differently). A crop of an image scaled up costs no more than any other. All random numbers come
-from torch's global generator.
+label exactly, the image to one grey level (two at some ten pixels in a million, where both are
+rounded differently). A crop of an image scaled up costs no more than any other. All random numbers
+come from torch's global generator.
 """
 
 import math
@@ -20,8 +20,8 @@ from utils.errors import UserError
 Centroid = tuple[float, float] | None
 
 # Source pixels by which a window may be out of place. At the steepest edge, 255 grey levels from
-# one pixel to the next, that is a quarter of a level.
-TOLERANCE = 1 / 1024
+# one pixel to the next, that is half a level. A smaller one makes windows larger.
+TOLERANCE = 1 / 512
 
 
 def uniform(low: float, high: float) -> float:

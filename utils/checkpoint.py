@@ -1,11 +1,13 @@
-"""Checkpoints: plain tensors and Python values, written atomically, loaded with weights_only."""
+"""What is in a checkpoint: settings and weights, and the method that they describe.
+
+Plain tensors and Python values, loaded with weights_only; utils/saving.py writes the files.
+"""
 
 import hashlib
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
@@ -16,44 +18,27 @@ from network.methods import Method, method_class
 from network.published import convert, is_published
 from utils.errors import UserError
 from utils.files import read_weights
+from utils.network_file import SAFETENSORS, read_network
 
-
-def save_checkpoint(
-    path: Path,
-    method: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    cfg: EasyDict,
-    step: int,
-    samples: int,
-) -> None:
-    """Write method, optimizer, settings, steps done and source samples drawn to `path`, through a
-    temporary file."""
-    state = {
-        "settings": config.flatten(cfg),
-        "step": step,
-        "samples": samples,
-        "method": method.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+# What inference needs of a method.
+NETWORK = ("trunk", "decoder")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to the CPU: one of `save_checkpoint`, or the published code's.
+    """Read a checkpoint to the CPU: one of training, one of utils/export.py, or a published one.
 
-    Returns `settings`, `step`, `method` (weights by name) and, of our own, `optimizer`. A published
-    file knows no settings and holds the inference network alone. UserError if it is neither.
+    Returns `settings`, `step`, `method` (weights by name) and, of training, what `train.py` saves
+    beside them. An exported or published file holds the inference network alone (`network_only`),
+    a published one no settings either (`published`). UserError if it is none of them.
     """
     if not path.is_file():
         raise UserError(f"no checkpoint {path}")
+    if path.suffix == SAFETENSORS:
+        return read_network(path) | {"network_only": True}
     state = dict(read_weights(path))
     if is_published(state):
-        return {"settings": {}, "step": 0, "method": convert(state), "published": True}
+        network = {"settings": {}, "step": 0, "method": convert(state)}
+        return network | {"published": True, "network_only": True}
     if not {"settings", "method"} <= state.keys():
         raise UserError(
             f"{path} is no checkpoint of this project, and not of the published SRHA or RobustNet "
@@ -75,22 +60,46 @@ def resolve(overrides: dict[str, Any]) -> EasyDict:
 def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Method, LabelSpace]:
     """Build the method that the settings describe, and the label space it is trained in.
 
-    With the `state` of a checkpoint its weights are loaded, and no pretrained ones are read. Our
-    own have to fit strictly, a published file has to fill the inference network.
+    With the `state` of a checkpoint its weights are loaded, and no pretrained ones are read. Those
+    of training have to fit strictly, others have to fill the inference network.
     """
     space = label_space(cfg.DATASET.LABEL_SPACE)
     method = method_class(cfg.METHOD)(cfg, len(space), pretrained=state is None)
     if state is not None:
-        load = load_network if state.get("published") else load_weights
+        load = load_network if state.get("network_only") else load_weights
         load(method, state["method"])
     return method, space
 
 
-def load_network(method: Method, weights: dict[str, Tensor]) -> None:
-    """Load trunk and decoder, which have to fit; nothing else (teachers, memories) is touched."""
-    network = nn.ModuleDict({"trunk": method.trunk, "decoder": method.decoder})
-    others = [name for name, _ in method.named_children() if name not in network]
-    load_weights(network, {k: v for k, v in weights.items() if k.split(".")[0] not in others})
+def initialise(method: Method, cfg: EasyDict) -> None:
+    """Fill the parts that INIT_PARTS names with the weights of the checkpoint INIT.
+
+    UserError if it lacks one of their keys, has another shape, or if a name is no part.
+    """
+    known = [name for name, _ in method.named_children()]
+    unknown = [part for part in cfg.INIT_PARTS if part not in known]
+    if unknown:
+        raise UserError(
+            f"INIT_PARTS names {unknown[0]}, which is no part of this method "
+            f"(parts: {', '.join(known)})"
+        )
+    try:
+        load_network(method, load_checkpoint(Path(cfg.INIT))["method"], cfg.INIT_PARTS)
+    except UserError as error:
+        raise UserError(f"--init {cfg.INIT}: {error}; INIT_PARTS says what is loaded") from error
+
+
+def load_network(
+    method: Method, weights: dict[str, Tensor], parts: Sequence[str] = NETWORK
+) -> None:
+    """Load the named parts of a method, by default trunk and decoder, which have to fit.
+
+    Other parts (teachers, memories) are not touched.
+    """
+    children = dict(method.named_children())
+    chosen = nn.ModuleDict({part: children[part] for part in parts})
+    others = [part for part in children if part not in parts]
+    load_weights(chosen, {k: v for k, v in weights.items() if k.split(".")[0] not in others})
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -30,8 +30,8 @@ FLAGS = {
 }
 
 
-def parse_train(arguments: Sequence[str] | None = None) -> tuple[dict[str, Any], bool]:
-    """Parse train.py's command line; return (setting overrides, whether to resume)."""
+def parse_train(arguments: Sequence[str] | None = None) -> tuple[dict[str, Any], str]:
+    """Parse train.py's command line; return setting overrides and `resume`: "", "yes", "auto"."""
     parser = _parser("Train a segmentation network on source domains.")
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help=", ".join(DATASETS))
     _add_validation_flag(parser)
@@ -43,7 +43,12 @@ def parse_train(arguments: Sequence[str] | None = None) -> tuple[dict[str, Any],
         help="start from trunk and decoder of a checkpoint, ours or of the published code",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="continue the experiment from its last.pth"
+        "--resume",
+        nargs="?",
+        const="yes",
+        default="",
+        choices=("yes", "auto"),
+        help="continue the experiment from its last.pth; auto: or start it if there is none",
     )
     options, pairs = _split(parser, arguments)
     return _overrides(options, pairs), options.resume
@@ -52,7 +57,7 @@ def parse_train(arguments: Sequence[str] | None = None) -> tuple[dict[str, Any],
 class ValidOptions(NamedTuple):
     """valid.py's command line: `network` names what a published checkpoint does not know."""
 
-    snapshot: str
+    snapshots: list[str]
     out: str | None
     network: dict[str, Any]
     overrides: dict[str, Any]
@@ -60,9 +65,20 @@ class ValidOptions(NamedTuple):
 
 def parse_valid(arguments: Sequence[str] | None = None) -> ValidOptions:
     """Parse valid.py's command line."""
-    parser = _parser("Judge a checkpoint on any number of domains.")
-    parser.add_argument("--snapshot", required=True, metavar="FILE", help="checkpoint to judge")
-    parser.add_argument("--out", metavar="DIR", help="folder of the results (default: its own)")
+    parser = _parser("Judge checkpoints on any number of domains.")
+    parser.add_argument(
+        "--snapshot",
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="checkpoints to judge: files, or experiment folders for their last.pth",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder of the results, of several checkpoints a folder in it for each (default: "
+        "valid, beside the checkpoint)",
+    )
     _add_validation_flag(parser)
     parser.add_argument("--protocol", metavar="NAME", help=", ".join(PROTOCOLS))
     parser.add_argument("--scales", nargs="+", metavar="S", help="such as 0.5 1.0 2.0")

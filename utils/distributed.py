@@ -14,7 +14,9 @@ import torch.distributed as dist
 from easydict import EasyDict
 from torch import nn
 
-from utils.errors import UserError
+from utils.allocator import keep_freed_memory
+from utils.errors import Stopped, UserError
+from utils.failures import explain
 from utils.seeding import stable_seed
 
 # How long processes wait for one another: class centroids of a large dataset take the main process
@@ -53,18 +55,44 @@ class Runtime:
             dist.all_reduce(tensor)
         return tensor
 
+    def largest(self, number: int) -> int:
+        """Return the largest of the processes' numbers, in all of them."""
+        if self.world_size == 1:
+            return number
+        tensor = torch.tensor(number, device=self.device)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the plain values of all processes in order of rank, in all of them."""
+        if self.world_size == 1:
+            return [value]
+        values = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def share_statistics(self, method: nn.Module) -> None:
+        """Give all processes the running statistics of the main one's batch norms, which are those
+        of the checkpoint, so that together they judge one network."""
+        if self.world_size == 1:
+            return
+        for module in method.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                for statistic in module.buffers():
+                    dist.broadcast(statistic, src=0)
+
     def seed_step(self, seed: int, step: int) -> None:
         """Seed torch for everything drawn inside one training step of this process."""
         torch.manual_seed(stable_seed("step", seed, step, self.rank))
 
     def to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Move the tensors of a collated batch to the device, images in the memory format."""
-        moved = {
-            key: value.to(self.device, non_blocking=True) if torch.is_tensor(value) else value
-            for key, value in batch.items()
-        }
+        """Move images, in the memory format, and labels, as int64, of a batch to the device.
+
+        What else is in the batch stays where it is.
+        """
+        moved = {key: batch[key].to(self.device, non_blocking=True) for key in ("image", "label")}
         moved["image"] = moved["image"].contiguous(memory_format=self.memory_format)
-        return moved
+        return batch | moved | {"label": moved["label"].long()}
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -76,6 +104,11 @@ class Runtime:
         if self.world_size == 1 or last_pass:
             return nullcontext()
         return wrapped.no_sync()
+
+    def leave(self) -> None:
+        """Leave the process group, once all processes are done."""
+        if self.world_size > 1:
+            dist.destroy_process_group()
 
     def describe(self) -> str:
         """Say where the run computes, for the log."""
@@ -104,9 +137,28 @@ class Runtime:
         )
 
 
+def choose_algorithms(deterministic: bool) -> None:
+    """Choose between operations that repeat to the last bit and the fastest ones.
+
+    Deterministic, an operation without such a form on the device raises a RuntimeError.
+    """
+    torch.use_deterministic_algorithms(deterministic)
+    # Filling fresh memory finds reads of what was never written, which is not what this is for.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    # Crops have one size, so trying out convolution algorithms pays; it may choose another one
+    # next time.
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 @contextmanager
 def runtime(cfg: EasyDict):
-    """Set up this process from settings and the environment of torchrun; yields a Runtime."""
+    """Set up this process from settings and the environment of torchrun; yields a Runtime.
+
+    What fails around the computation (a full disk, a process that died) is raised as UserError.
+    """
+    keep_freed_memory()
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if cfg.DEVICE == "cuda" and not torch.cuda.is_available():
@@ -127,9 +179,20 @@ def runtime(cfg: EasyDict):
         else:
             dist.init_process_group("gloo", timeout=PATIENCE)
     torch.manual_seed(cfg.SEED)
+    choose_algorithms(cfg.DETERMINISTIC)
     rank = dist.get_rank() if world_size > 1 else 0
-    yield Runtime(device, rank, world_size, cfg.PRECISION, cfg.CHANNELS_LAST)
-    # Not on errors: with NCCL a process that fails alone would wait here for the others, and its
-    # message would never be seen.
-    if world_size > 1:
-        dist.destroy_process_group()
+    here = Runtime(device, rank, world_size, cfg.PRECISION, cfg.CHANNELS_LAST)
+    # The process group is not left on errors: with NCCL a process that fails alone would wait here
+    # for the others, and its message would never be seen.
+    try:
+        yield here
+    except Stopped as stop:
+        if stop.agreed:
+            here.leave()
+        raise
+    except (RuntimeError, OSError) as error:
+        reason = explain(error)
+        if reason is None:
+            raise
+        raise UserError(reason) from error
+    here.leave()

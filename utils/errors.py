@@ -1,13 +1,26 @@
-"""Errors that a user can mend: one clear line and an exit code, never a traceback."""
+"""How a script ends: one clear line and an exit code, no traceback for what a user can mend."""
 
 import difflib
 import os
 import sys
 from collections.abc import Callable, Iterable
 
+from utils.children import end_children
+
 
 class UserError(Exception):
     """Bad input. The message names the file, key or value and says what to do."""
+
+
+class Stopped(Exception):
+    """A run ends early because it was asked to, with exit code `code`.
+
+    `agreed`: all processes stop at this place, so that none waits for another.
+    """
+
+    def __init__(self, message: str, code: int, agreed: bool):
+        super().__init__(message)
+        self.code, self.agreed = code, agreed
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
@@ -19,7 +32,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; a UserError is printed as one line on stderr and exits with 2."""
+    """Run a script's `main`. It exits with 2 after a UserError, printed as one line on stderr, with
+    the code of a Stopped, and with 130 after Ctrl-C."""
+    try:
+        code = _exit_code(main)
+    finally:
+        end_children()
+    if code:
+        sys.exit(code)
+
+
+def _exit_code(main: Callable[[], None]) -> int:
     try:
         main()
     except UserError as error:
@@ -27,4 +50,11 @@ def run_script(main: Callable[[], None]) -> None:
         message = str(error).rpartition(f"{UserError.__module__}.UserError: ")[2].strip()
         process = f" in process {os.environ['RANK']}" if "RANK" in os.environ else ""
         print(f"error{process}: {message}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+    except Stopped as stop:
+        if os.environ.get("RANK", "0") == "0":
+            print(stop, file=sys.stderr)
+        return stop.code
+    except KeyboardInterrupt:
+        return 130
+    return 0

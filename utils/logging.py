@@ -1,38 +1,31 @@
-"""An experiment folder: settings, metrics.jsonl, TensorBoard events."""
+"""What a run records: settings, metrics.jsonl, TensorBoard events, means over logged steps."""
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import torch
 from easydict import EasyDict
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from torch import Tensor
 from tqdm import tqdm
 
 import config
-from utils.errors import UserError
-
-
-def experiment_folder(cfg: EasyDict) -> Path:
-    """Return the folder of an experiment; its name defaults to source, trunk and method."""
-    name = cfg.EXPERIMENT or "_".join(["+".join(cfg.DATASET.SOURCE), cfg.TRUNK.NAME, cfg.METHOD])
-    return Path(cfg.LOG.DIR) / name
-
-
-def refuse_existing(folder: Path) -> None:
-    """Raise UserError if an experiment folder holds anything, telling how to go on."""
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    way = "continue it with --resume or choose another name with --exp"
-    if not (folder / "last.pth").exists():
-        way = "it holds no checkpoint to continue from; remove it or choose another name with --exp"
-    raise UserError(f"the experiment folder {folder} exists; {way}")
 
 
 class ExperimentLog:
-    """Writes what a run measures. Only the main process writes; in others it does nothing."""
+    """Writes what a run measures. Only the main process writes; in others it does nothing.
 
-    def __init__(self, folder: Path, cfg: EasyDict, is_main: bool):
+    A run continued from a checkpoint hands over its `step` and the log's `position` at that time:
+    what was recorded later is taken back, because it is going to be recorded again.
+    """
+
+    def __init__(self, folder: Path, cfg: EasyDict, is_main: bool, step: int, position: int):
         self.folder = folder
         self.is_main = is_main
         if not is_main:
@@ -40,28 +33,97 @@ class ExperimentLog:
         folder.mkdir(parents=True, exist_ok=True)
         settings = json.dumps(config.flatten(cfg), indent=1)
         (folder / "settings.json").write_text(settings + "\n")
-        self.metrics = open(folder / "metrics.jsonl", "a", buffering=1)
-        self.tensorboard = SummaryWriter(str(folder), flush_secs=30)
+        metrics = folder / "metrics.jsonl"
+        self.metrics = open(metrics, "a", buffering=1)
+        if metrics.stat().st_size < position:
+            self.say(f"{metrics} lacks records that it had when the checkpoint was written")
+        os.truncate(metrics, min(position, metrics.stat().st_size))
+        self.tensorboard = EventFile(folder, step)
 
     def say(self, text: str) -> None:
         """Print a line for the user without breaking the progress bar."""
         if self.is_main:
             tqdm.write(text, file=sys.stderr)
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Log named numbers of one step to metrics.jsonl and TensorBoard."""
+    def scalars(self, step: int, values: dict[str, float | None]) -> None:
+        """Log named numbers of one step to metrics.jsonl and TensorBoard; None is undefined."""
         if self.is_main:
             self.metrics.write(json.dumps({"step": step} | values) + "\n")
-            for name, value in values.items():
-                self.tensorboard.add_scalar(name, value, step)
+            defined = {name: value for name, value in values.items() if value is not None}
+            self.tensorboard.write(step, [summary.scalar(n, v) for n, v in defined.items()])
 
     def picture(self, step: int, name: str, picture: Tensor) -> None:
         """Log a picture `[3, H, W]` uint8 to TensorBoard."""
         if self.is_main:
-            self.tensorboard.add_image(name, picture.numpy(), step)
+            self.tensorboard.write(step, [summary.image(name, picture.numpy())])
+
+    def position(self) -> int:
+        """Bring metrics.jsonl to the disk and return its length in bytes, for a checkpoint."""
+        if not self.is_main:
+            return 0
+        os.fsync(self.metrics.fileno())
+        return os.fstat(self.metrics.fileno()).st_size
 
     def close(self) -> None:
-        """Flush and close the files."""
+        """Close the files."""
         if self.is_main:
             self.metrics.close()
             self.tensorboard.close()
+
+
+class EventFile:
+    """A TensorBoard event file, written at once: a full disk is an error where it happens, and no
+    thread is left with events that it cannot write."""
+
+    def __init__(self, folder: Path, step: int):
+        """TensorBoard hides what earlier files of `folder` hold of steps after `step`."""
+        # The name has a time in seconds; two starts within one second must not share a file.
+        self.writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        if step:
+            session = SessionLog(status=SessionLog.START)
+            self._write(Event(step=step + 1, file_version="brain.Event:2"))
+            self._write(Event(step=step + 1, session_log=session))
+
+    def write(self, step: int, summaries: list[Any]) -> None:
+        """Write summaries of one step."""
+        for item in summaries:
+            self._write(Event(step=step, summary=item))
+        self.writer.flush()
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self.writer.write_event(event)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.writer.close()
+
+
+class RunningMeans:
+    """Means of named scalars over the steps since the last log entry, kept on the device.
+
+    `state` and the constructor carry them through a checkpoint, so that the entry after resuming
+    is the one of an undisturbed run.
+    """
+
+    def __init__(self, device: torch.device, state: dict[str, Any] | None = None):
+        state = state or {"sums": {}, "steps": 0}
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.steps = state["steps"]
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Add the scalars of one step."""
+        for name, value in values.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.steps += 1
+
+    def take(self) -> dict[str, float]:
+        """Return the means and start anew; the one place that waits for the device."""
+        means = (torch.stack(list(self.sums.values())) / self.steps).tolist()
+        named = dict(zip(self.sums, means, strict=True))
+        self.sums, self.steps = {}, 0
+        return named
+
+    def state(self) -> dict[str, Any]:
+        """Return what the constructor continues from."""
+        return {"sums": dict(self.sums), "steps": self.steps}

@@ -48,7 +48,10 @@ def plan_batch(batch_size: int, per_process: int, world_size: int) -> BatchPlan:
 
 
 def build_optimizer(method: Method, cfg: EasyDict) -> torch.optim.Optimizer:
-    """SGD with the encoder's rate for the trunk and the decoder's for everything else."""
+    """SGD with the encoder's rate for the trunk and the decoder's for everything else.
+
+    It is fused because fused optimizers leave out a step on the device's word (utils/guard.py).
+    """
     rates = {"trunk": cfg.TRAIN.LR_ENCODER}
     groups = [
         {"params": parameters, "lr": rates.get(name, cfg.TRAIN.LR_DECODER), "name": name}
@@ -57,16 +60,49 @@ def build_optimizer(method: Method, cfg: EasyDict) -> torch.optim.Optimizer:
     ]
     for group in groups:
         group["initial_lr"] = group["lr"]
-    return torch.optim.SGD(groups, momentum=cfg.TRAIN.MOMENTUM, weight_decay=cfg.TRAIN.WEIGHT_DECAY)
+    return torch.optim.SGD(
+        groups, momentum=cfg.TRAIN.MOMENTUM, weight_decay=cfg.TRAIN.WEIGHT_DECAY, fused=True
+    )
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
     """Load a checkpoint's momentum into an optimizer that keeps the rates it was built with, so
-    that rates changed on resuming count."""
+    that rates changed on resuming count.
+
+    UserError if it belongs to other parameters.
+    """
+    sizes = [len(group["params"]) for group in optimizer.param_groups]
+    saved = [len(group["params"]) for group in state["param_groups"]]
+    if sizes != saved:
+        raise UserError(
+            f"the checkpoint's optimizer has {saved} parameters in its groups, these settings "
+            f"train {sizes}; resume with the settings of the run, or start a new one with --init"
+        )
     own = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, settings in zip(optimizer.param_groups, own, strict=True):
         group.update(settings)
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if not torch.is_tensor(value) or value.dim() == 0:
+                continue
+            if value.shape != parameter.shape:
+                raise UserError(
+                    f"the checkpoint's optimizer holds a {name} of {list(value.shape)} for a "
+                    f"parameter of {list(parameter.shape)}"
+                )
+            # Fused optimizers take memory as it lies: with another CHANNELS_LAST than the saved
+            # one they would add up the wrong elements.
+            values[name] = torch.empty_like(parameter).copy_(value)
+
+
+def clip_gradients(method: Method, norm: float) -> None:
+    """Scale the gradients down to a total L2 norm of `norm`; 0 leaves them as they are.
+
+    Nothing is read back from the device. A norm that is not finite is left to utils/guard.py.
+    """
+    if norm:
+        torch.nn.utils.clip_grad_norm_(method.parameters(), norm, foreach=True)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, step: int, cfg: EasyDict) -> None:

@@ -1,4 +1,4 @@
-"""Results of a checkpoint on its domains: a table to read, JSON and CSV to keep."""
+"""Results of a checkpoint on its domains: a table and pictures to read, JSON and CSV to keep."""
 
 import csv
 import json
@@ -13,6 +13,7 @@ from easydict import EasyDict
 
 import config
 from datasets import parse_domain
+from utils.confusion_picture import confusion_picture
 from utils.evaluation import describe_protocol
 
 
@@ -39,6 +40,20 @@ def gather(domains: dict[str, dict[str, Any]], cfg: EasyDict, step: int) -> dict
             "torchvision": torchvision.__version__,
             "numpy": np.__version__,
         },
+    }
+
+
+def domain_scalars(domains: dict[str, dict[str, Any]]) -> dict[str, float | None]:
+    """Return what a validation logs: means and IoU per class by domain; absent classes are None."""
+    scalars = {
+        f"{name}/{domain}": mean
+        for domain, result in domains.items()
+        for name, mean in result["means"].items()
+    }
+    return scalars | {
+        f"IoU_{domain}/{label}": value
+        for domain, result in domains.items()
+        for label, value in result["iou"].items()
     }
 
 
@@ -83,7 +98,8 @@ def align(rows: list[list[str]]) -> str:
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
-    """Write `results.json` (everything), `results.txt` (the table), `results.csv` (long form)."""
+    """Write `results.json` (everything), `results.txt` (the table), `results.csv` (long form) and
+    for each domain a picture of its confusion matrix, `confusion_NAME.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (folder / "results.txt").write_text(table(results) + "\n")
@@ -98,3 +114,9 @@ def write(results: dict[str, Any], folder: Path) -> None:
             for name in ("iou", "precision", "recall"):
                 for label, value in result[name].items():
                     writer.writerow([domain, name, label, value])
+    for domain, result in results["domains"].items():
+        miou, accuracy = percent(result["means"]["mIoU"]), percent(result["pixel_accuracy"])
+        title = f"{results['experiment'] or results['method']} on {result['title']}: "
+        title += f"mIoU {miou} %, pixel accuracy {accuracy} %"
+        picture = confusion_picture(np.array(result["confusion"]), list(result["iou"]), title)
+        picture.save(folder / f"confusion_{domain.replace(':', '_')}.png")

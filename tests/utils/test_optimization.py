@@ -5,7 +5,7 @@ import torch
 
 from utils.checkpoint import build_method
 from utils.errors import UserError
-from utils.optimization import build_optimizer, plan_batch, set_rates
+from utils.optimization import build_optimizer, plan_batch, restore_optimizer, set_rates
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,26 @@ def test_rates_of_encoder_and_decoder_decay_polynomially(settings):
     assert {id(p) for p in optimizer.param_groups[0]["params"]} == trunk
     assert all(g["weight_decay"] == 5e-4 for g in optimizer.param_groups)
     assert isinstance(optimizer, torch.optim.SGD)
+
+
+def test_momentum_is_restored_into_another_memory_layout(settings):
+    """A run may be continued with another CHANNELS_LAST."""
+    cfg = settings(METHOD="baseline", DATASET__LABEL_SPACE="cityscapes19")
+    method, _ = build_method(cfg)
+    other, _ = build_method(cfg, {"method": method.state_dict()})
+    other.to(memory_format=torch.channels_last)
+    optimizers = [build_optimizer(m, cfg) for m in (method, other)]
+    gradients = [torch.randn_like(p) for p in method.parameters()]
+
+    def step(m, optimizer):
+        for parameter, gradient in zip(m.parameters(), gradients, strict=True):
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
+        optimizer.step()
+
+    step(method, optimizers[0])
+    other.load_state_dict(method.state_dict())
+    restore_optimizer(optimizers[1], optimizers[0].state_dict())
+    for m, optimizer in zip((method, other), optimizers, strict=True):
+        step(m, optimizer)
+    for name, parameter in method.named_parameters():
+        torch.testing.assert_close(other.get_parameter(name), parameter)

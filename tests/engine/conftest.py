@@ -1,0 +1,47 @@
+"""What the engine's tests share."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from network.methods.method import Method
+from tests.engine.processes import SETTINGS
+
+
+@pytest.fixture
+def run(miniature, tmp_path, monkeypatch):
+    """Return `run(*arguments)`, which trains in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+
+    def start(*arguments, data: Path = miniature) -> None:
+        line = [*SETTINGS, "DATASET.ROOT", str(data), *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", ["train.py", *line])
+        train.main()
+
+    return start
+
+
+@pytest.fixture
+def after_step(monkeypatch):
+    """Return `after_step(step, act)`, by which `act()` happens right after that optimizer step."""
+
+    def plan(step: int, act: Callable[[], None]) -> None:
+        def hook(method: Method, current: int) -> None:
+            if current == step:
+                act()
+
+        monkeypatch.setattr(Method, "after_step", hook)
+
+    return plan
+
+
+@pytest.fixture
+def signal_after(after_step):
+    """Return `signal_after(step, number)`: this process gets a signal after that step."""
+    return lambda step, number: after_step(step, lambda: os.kill(os.getpid(), number))

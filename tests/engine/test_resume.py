@@ -1,0 +1,169 @@
+"""A run that was stopped and continued ends as one that was not: bit by bit, records too."""
+
+import json
+import signal
+
+import pytest
+
+import train
+from network.methods.method import Method
+from tests.engine.processes import Training, load, records, same, wait_for
+from utils.errors import Stopped, UserError
+
+# Six images and batch 4: every stop but one in three is inside an epoch.
+OPTIONS = ["TRAIN.MAX_ITER", 8, "LOG.EVERY", 4, "LOG.CHECKPOINT_EVERY", 100, "VALID.EVERY", 4]
+
+
+def ends_as(folder, other):
+    """Compare checkpoints, best checkpoints, records and results of two runs."""
+    for name in ("last.pth", "best.pth"):
+        states = [load(run / name, "settings", "log_position") for run in (folder, other)]
+        assert same(*states), name
+    metrics = [records(run) for run in (folder, other)]
+    assert metrics[0] == metrics[1]
+    assert [sum(key in r for r in metrics[0]) for key in ("loss/total", "mIoU/gtav")] == [2, 2]
+    results = [json.loads((run / "results.json").read_text()) for run in (folder, other)]
+    assert results[0]["domains"] == results[1]["domains"]
+
+
+@pytest.fixture
+def undisturbed(run, tmp_path):
+    """Return `undisturbed(method, workers)`, the folder of a run that nothing happens to."""
+
+    def start(method, workers):
+        run("--method", method, "--exp", "whole", "WORKERS", workers, *OPTIONS)
+        return tmp_path / "logs" / "whole"
+
+    return start
+
+
+@pytest.mark.parametrize("method, before, after", [
+    ("baseline", 0, 0), ("srha", 0, 0), ("baseline", 2, 2), ("srha", 2, 2), ("srha", 0, 2),
+])  # fmt: skip
+def test_stopped_in_mid_epoch(run, tmp_path, signal_after, undisturbed, method, before, after):
+    whole = undisturbed(method, before)
+    # Steps 5 to 7 are in the checkpoint as a part of the log entry of step 8.
+    signal_after(4, signal.SIGTERM)
+    halves = ["--method", method, "--exp", "halves", *OPTIONS]
+    with pytest.raises(Stopped):
+        run(*halves, "WORKERS", before)
+    assert load(tmp_path / "logs/halves/last.pth")["step"] == 7
+    run(*halves, "WORKERS", after, "--resume")
+    ends_as(tmp_path / "logs/halves", whole)
+
+
+def test_stopped_in_validation(run, tmp_path, monkeypatch, undisturbed):
+    whole = undisturbed("baseline", 0)
+    evaluate = train.evaluate
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGUSR1)
+        return evaluate(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(train, "evaluate", interrupted)
+        run("--method", "baseline", "--exp", "halves", *OPTIONS)
+    assert load(tmp_path / "logs/halves/last.pth")["step"] == 4
+    run("--method", "baseline", "--exp", "halves", *OPTIONS, "--resume")
+    ends_as(tmp_path / "logs/halves", whole)
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_in_step_5(method, step):
+    if step == 5:
+        raise Killed
+
+
+def test_killed_after_a_checkpoint(run, tmp_path, monkeypatch, undisturbed):
+    """What was recorded after the checkpoint is recorded again, once."""
+    whole = undisturbed("baseline", 0)
+
+    options = ["--method", "baseline", "--exp", "halves", *OPTIONS, "LOG.EVERY", 1]
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Method, "after_step", kill_in_step_5)
+        run(*options)
+    metrics = tmp_path / "logs/halves/metrics.jsonl"
+    assert json.loads(metrics.read_text().splitlines()[-1])["step"] == 5, "after the checkpoint"
+    run(*options, "--resume")
+    logged = [r["step"] for r in records(metrics.parent) if "loss/total" in r]
+    assert logged == [1, 2, 3, 4, 5, 6, 7, 8]
+    weights = [load(path / "last.pth")["method"] for path in (whole, metrics.parent)]
+    assert same(*weights)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_processes(miniature, tmp_path, workers):
+    options = ["--method", "srha", "WORKERS", workers, *OPTIONS, "LOG.CHECKPOINT_EVERY", 1]
+    whole = Training(tmp_path, miniature, *options, "--exp", "whole", world_size=2)
+    assert whole.wait() == [0, 0], whole.output()
+    halves = [*options, "--exp", "halves", "--resume", "auto"]
+    first = Training(tmp_path, miniature, *halves, world_size=2)
+    wait_for(tmp_path / "logs/halves/last.pth", first)
+    # One of them alone: they have to agree.
+    first.processes[1].terminate()
+    codes = first.wait()
+    assert codes == [75, 75], first.output()
+    assert load(tmp_path / "logs/halves/last.pth")["step"] < 8
+    second = Training(tmp_path, miniature, *halves, world_size=2)
+    assert second.wait() == [0, 0], second.output()
+    logs = tmp_path / "logs"
+    for name in ("last.pth", "best.pth"):
+        runs = logs / "whole", logs / "halves"
+        assert same(*(load(run / name, "settings", "log_position") for run in runs))
+    assert records(runs[0]) == records(runs[1])
+
+
+def test_another_number_of_processes_keeps_the_order_of_samples(run, miniature, tmp_path):
+    # In float32 the sums of two processes round differently: close, not equal.
+    options = ["--method", "baseline", "DECODER.AUX_DROPOUT", 0, *OPTIONS]
+    run(*options, "--exp", "one", "TRAIN.MAX_ITER", 2)
+    state = load(tmp_path / "logs/one/last.pth")
+    assert (state["step"], state["samples"]) == (2, 8)
+    two = Training(
+        tmp_path, miniature, *options, "--exp", "one", "TRAIN.MAX_ITER", 3, "--resume",
+        world_size=2,
+    )  # fmt: skip
+    assert two.wait() == [0, 0], two.output()
+    assert load(tmp_path / "logs/one/last.pth")["samples"] == 12
+
+
+def test_auto_starts_and_continues(run, tmp_path):
+    options = ["--method", "baseline", "--exp", "auto", "--resume", "auto"]
+    folder = tmp_path / "logs/auto"
+    folder.mkdir(parents=True)
+    # What a start leaves that ended before its first checkpoint.
+    (folder / "settings.json").write_text("{}")
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n')
+    run(*options, "TRAIN.MAX_ITER", 1, "LOG.EVERY", 1)
+    assert (folder / "metrics.jsonl").read_text().count('"step": 1,') == 2
+    run(*options, "TRAIN.MAX_ITER", 2, "LOG.EVERY", 1)
+    assert load(folder / "last.pth")["step"] == 2
+
+
+def test_auto_never_overwrites_what_is_not_its_own(run, tmp_path):
+    folder = tmp_path / "logs/auto"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("keep")
+    with pytest.raises(UserError, match="auto exists; it holds no checkpoint"):
+        run("--exp", "auto", "--resume", "auto")
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("flag, value", [("--trunk", "resnet18"), ("--method", "srha")])
+def test_a_checkpoint_of_another_network(run, tmp_path, flag, value):
+    run("--method", "baseline", "--exp", "one", "TRAIN.MAX_ITER", 1)
+    before = (tmp_path / "logs/one/last.pth").read_bytes()
+    with pytest.raises(UserError, match=f"cannot continue it with {value}; --init starts"):
+        run("--exp", "one", "--resume", "TRAIN.MAX_ITER", 2, flag, value)
+    assert (tmp_path / "logs/one/last.pth").read_bytes() == before
+
+
+def test_other_parameters_than_the_optimizers(run):
+    options = ["--method", "srha", "--exp", "one", "TRAIN.MAX_ITER", 2]
+    options += [w for part in ("GLOBAL", "REGIONAL", "LOCAL") for w in (f"ALIGN.{part}", "0,0,0,0")]
+    run(*options)
+    with pytest.raises(UserError, match="parameters in its groups, these settings train"):
+        run(*options, "--resume", "STEM_FROZEN", "off")

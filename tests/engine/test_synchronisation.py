@@ -1,0 +1,71 @@
+"""Between log entries the training loop never waits for the device.
+
+Counted on the CPU: reading a tensor's value into Python, and operations whose result's size depends
+on values, which both wait on a GPU.
+"""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from network.methods.method import Method
+
+OPERATIONS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim",
+              "unique_consecutive", "equal", "is_nonzero"}  # fmt: skip
+METHODS = {"item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__",
+           "__array__", "__iter__"}  # fmt: skip
+
+
+class CountCalls(TorchFunctionMode):
+    def __init__(self, counts):
+        super().__init__()
+        self.counts = counts
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        if name in METHODS and isinstance(args[0], torch.Tensor):
+            self.counts[name] += 1
+        return function(*args, **(kwargs or {}))
+
+
+class CountOperations(TorchDispatchMode):
+    def __init__(self, counts):
+        super().__init__()
+        self.counts = counts
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        boolean = name in ("index", "index_put_", "index_put") and any(
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+        )
+        if name in OPERATIONS or boolean:
+            self.counts[name] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", ["baseline", "srha"])
+def test_only_steps_that_record_wait(run, monkeypatch, method):
+    counts, at_step = Counter(), {}
+
+    def note(method, step):
+        at_step[step] = Counter(counts)
+
+    monkeypatch.setattr(Method, "after_step", note)
+    with CountCalls(counts), CountOperations(counts):
+        run("--method", method, "WORKERS", 1, "TRAIN.MAX_ITER", 9, "LOG.EVERY", 6,
+            "TRAIN.BATCH_PER_PROCESS", 2, "--val_dataset", "gtav")  # fmt: skip
+    # From the middle of step 1 to that of step 5: four whole steps.
+    assert at_step[5] - at_step[1] == Counter()
+    assert at_step[6] - at_step[5], "the entry after step 6 is not counted: counting is broken"
+
+
+def test_what_counts_as_waiting():
+    counts = Counter()
+    with CountCalls(counts), CountOperations(counts):
+        x = torch.arange(3.0)
+        x.sum().item(), x.tolist(), bool(x[0]), float(x[1]), x[x > 1], x.nonzero(), x.cpu()
+    assert counts["item"] == counts["tolist"] == counts["__bool__"] == counts["__float__"] == 1
+    assert counts["index"] == counts["cpu"] == 1 and counts["nonzero"] >= 1

@@ -1,0 +1,96 @@
+"""The inference network as a file of its own, and loading parts of a checkpoint."""
+
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import config
+from tests.engine.processes import same
+from utils import network_file
+from utils.checkpoint import build_method, initialise, load_checkpoint, resolve
+from utils.errors import UserError
+from utils.export import export
+
+
+@pytest.fixture
+def checkpoint(settings, tmp_path):
+    """Return the path of a small SRHA checkpoint and the method that is in it."""
+    cfg = settings(METHOD="srha", DATASET__LABEL_SPACE="cityscapes19")
+    method, _ = build_method(cfg)
+    path = tmp_path / "last.pth"
+    state = {"settings": config.flatten(cfg), "step": 7, "method": method.state_dict()}
+    torch.save(state, path)
+    return path, method.eval()
+
+
+def test_an_exported_network_predicts_the_same(checkpoint, tmp_path, batch):
+    path, method = checkpoint
+    size = export(path, tmp_path / "network.safetensors")
+    assert size == (tmp_path / "network.safetensors").stat().st_size < path.stat().st_size
+    state = load_checkpoint(tmp_path / "network.safetensors")
+    assert state["step"] == 7 and state["settings"] == load_checkpoint(path)["settings"]
+    assert {key.split(".")[0] for key in state["method"]} == {"trunk", "decoder"}
+    again, _ = build_method(resolve(state["settings"]), state)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(batch["image"]), method(batch["image"]))
+
+
+def test_other_tools_read_it(checkpoint, tmp_path):
+    path, method = checkpoint
+    export(path, tmp_path / "network.safetensors")
+    weights = load_file(tmp_path / "network.safetensors")
+    assert torch.equal(weights["decoder.classifier.weight"], method.decoder.classifier.weight)
+
+
+def test_files_that_are_none(checkpoint, tmp_path, monkeypatch):
+    path, _ = checkpoint
+    with pytest.raises(UserError, match="has to end in .safetensors"):
+        export(path, tmp_path / "network.pth")
+    (tmp_path / "text.safetensors").write_text("no network")
+    with pytest.raises(UserError, match="text.safetensors is damaged or no safetensors file"):
+        load_checkpoint(tmp_path / "text.safetensors")
+    save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match="other.safetensors holds no settings"):
+        load_checkpoint(tmp_path / "other.safetensors")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(UserError, match="pip install -r requirements-extra.txt"):
+        network_file.read_network(tmp_path / "other.safetensors")
+
+
+def test_parts_are_loaded_by_name(checkpoint, settings):
+    path, trained = checkpoint
+
+    def start(*parts):
+        options = {"METHOD": "srha", "DATASET__LABEL_SPACE": "idd_lite7", "INIT": str(path)}
+        cfg = settings(**options, **({"INIT_PARTS": list(parts)} if parts else {}))
+        torch.manual_seed(1)
+        method, _ = build_method(cfg)
+        before = {k: v.clone() for k, v in method.decoder.state_dict().items()}
+        initialise(method, cfg)
+        return method, before
+
+    # Another number of classes.
+    with pytest.raises(UserError, match="--init .*4 of another shape: decoder.classifier.bias"):
+        start()
+    method, before = start("trunk")
+    assert same(method.trunk.state_dict(), trained.trunk.state_dict())
+    assert same(method.decoder.state_dict(), before)
+    with pytest.raises(UserError, match="INIT_PARTS names head, which is no part.*teacher"):
+        start("trunk", "head")
+    state = torch.load(path, weights_only=True)
+    del state["method"]["trunk.layer0.0.weight"]
+    torch.save(state, path)
+    with pytest.raises(UserError, match="1 missing: trunk.layer0.0.weight.*INIT_PARTS"):
+        start("trunk")
+
+
+def test_settings_are_text(checkpoint, tmp_path):
+    path, _ = checkpoint
+    export(path, tmp_path / "network.safetensors")
+    header = (tmp_path / "network.safetensors").read_bytes()
+    length = int.from_bytes(header[:8], "little")
+    metadata = json.loads(header[8 : 8 + length])["__metadata__"]
+    assert json.loads(metadata["settings"])["METHOD"] == "srha" and metadata["step"] == "7"

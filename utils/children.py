@@ -1,0 +1,45 @@
+"""Processes that this one has started must not outlive it, and must not keep it from ending."""
+
+import atexit
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+
+def end_children() -> None:
+    """End all of them at once.
+
+    Python would ask them with SIGTERM, which data loading processes do not hear (see
+    `utils.interruption.start_workers`), and wait.
+    """
+    children = multiprocessing.active_children()
+    if children:
+        # The DataLoader's handler would report each of them as an accident.
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for child in children:
+            child.kill()
+            child.join()
+        signal.signal(signal.SIGCHLD, handler)
+
+
+def end_children_at_exit() -> None:
+    """See to `end_children` when Python ends, before anything that was registered up to now."""
+    atexit.unregister(end_children)
+    atexit.register(end_children)
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process within a second after its parent, of that id, is gone.
+
+    The processes of a pool wait for work for ever when theirs is killed; those of a DataLoader
+    look after themselves.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,78 @@
+"""Beginning and continuing an experiment: its folder, its settings, its checkpoint."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from easydict import EasyDict
+
+from utils.checkpoint import resolve
+from utils.errors import UserError
+from utils.saving import LAST, has_checkpoint, newest_checkpoint
+
+# What a start leaves that ends before its first checkpoint.
+BEGINNINGS = ("settings.json", "metrics.jsonl", "events.out.tfevents", "nonfinite.json", LAST)
+
+# Settings that name what is in a checkpoint: another value is another experiment.
+FIXED = ("METHOD", "TRUNK.NAME", "DECODER.NAME", "DATASET.LABEL_SPACE")
+
+
+class Experiment(NamedTuple):
+    """Resolved settings, the folder, and for one that is continued the checkpoint's content, path
+    and a warning about it."""
+
+    cfg: EasyDict
+    folder: Path
+    state: dict[str, Any] | None = None
+    checkpoint: Path | None = None
+    warning: str = ""
+
+
+def open_experiment(overrides: dict[str, Any], resume: str) -> Experiment:
+    """Resolve the settings and decide where training starts.
+
+    `resume` is "" for a new experiment, "yes" to continue its newest checkpoint, or "auto" to
+    continue where there is a checkpoint and to start where there is none. UserError if a new one
+    would overwrite something, or if the checkpoint is of another network.
+    """
+    cfg = resolve(overrides)
+    folder = experiment_folder(cfg)
+    if resume == "yes" or (resume == "auto" and has_checkpoint(folder)):
+        path, state, warning = newest_checkpoint(folder)
+        _refuse_other_network(path, state["settings"], overrides)
+        cfg = resolve(state["settings"] | overrides)
+        cfg.EXPERIMENT = folder.name
+        return Experiment(cfg, folder, state, path, warning)
+    if int(os.environ.get("RANK", 0)) == 0:
+        refuse_existing(folder, reuse=resume == "auto")
+    cfg.EXPERIMENT = folder.name
+    return Experiment(cfg, folder)
+
+
+def experiment_folder(cfg: EasyDict) -> Path:
+    """Return the folder of an experiment; its name defaults to source, trunk and method."""
+    name = cfg.EXPERIMENT or "_".join(["+".join(cfg.DATASET.SOURCE), cfg.TRUNK.NAME, cfg.METHOD])
+    return Path(cfg.LOG.DIR) / name
+
+
+def refuse_existing(folder: Path, reuse: bool) -> None:
+    """Raise UserError if an experiment folder holds anything, telling how to go on.
+
+    With `reuse` it may hold what a start leaves that ended before its first checkpoint.
+    """
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if not names or (reuse and all(name.startswith(BEGINNINGS) for name in names)):
+        return
+    way = "continue it with --resume or choose another name with --exp"
+    if not has_checkpoint(folder):
+        way = "it holds no checkpoint to continue from; remove it or choose another name with --exp"
+    raise UserError(f"the experiment folder {folder} exists; {way}")
+
+
+def _refuse_other_network(path: Path, own: dict[str, Any], overrides: dict[str, Any]) -> None:
+    for key in FIXED:
+        if key in overrides and str(overrides[key]) != str(own[key]):
+            raise UserError(
+                f"{path} was trained with {key} {own[key]}, and --resume cannot continue it with "
+                f"{overrides[key]}; --init starts a new run from its weights"
+            )

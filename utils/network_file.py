@@ -1,0 +1,54 @@
+"""The inference network alone as a safetensors file, with its settings as metadata."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+
+SAFETENSORS = ".safetensors"
+
+
+def _library() -> Any:
+    try:
+        import safetensors
+        import safetensors.torch
+    except ImportError:
+        raise UserError(
+            f"{SAFETENSORS} files need a package: pip install -r requirements-extra.txt"
+        ) from None
+    return safetensors
+
+
+def network_bytes(weights: dict[str, Tensor], settings: dict[str, Any], step: int) -> bytes:
+    """Return the content of a safetensors file: weights by name, settings and step as JSON."""
+    metadata = {"format": "pt", "settings": json.dumps(settings), "step": json.dumps(step)}
+    dense = {name: weight.contiguous() for name, weight in weights.items()}
+    return _library().torch.save(dense, metadata)
+
+
+def read_network(path: Path) -> dict[str, Any]:
+    """Read a file of `network_bytes` to the CPU: `settings`, `step` and `method` (the weights).
+
+    UserError if it is damaged or was made by something else.
+    """
+    library = _library()
+    try:
+        with library.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights: dict[str, torch.Tensor] = {key: file.get_tensor(key) for key in file.keys()}
+    except (library.SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or no safetensors file ({error})") from error
+    if not {"settings", "step"} <= metadata.keys():
+        raise UserError(
+            f"{path} holds no settings: it was not made by `python -m utils.export`, and what "
+            "network its weights belong to is unknown"
+        )
+    return {
+        "settings": json.loads(metadata["settings"]),
+        "step": json.loads(metadata["step"]),
+        "method": weights,
+    }

@@ -106,7 +106,8 @@ def _difference(stream: Tensor, teacher: Tensor) -> Tensor:
 class HierarchicalAlignment(nn.Module):
     """Global, regional and local alignment on layers 1–4, each with its own four weights.
 
-    A term of weight 0 is not computed; `last_layer` is the last layer that any term looks at (0 if
+    With `relative`, a layer's terms are divided by the mean square of its teacher feature. A term
+    of weight 0 is not computed; `last_layer` is the last layer that any term looks at (0 if
     there is none), so that the teacher computes nothing beyond it.
     """
 
@@ -117,10 +118,12 @@ class HierarchicalAlignment(nn.Module):
         regional_weights: Sequence[float],
         local_weights: Sequence[float],
         void_is_region: bool = True,
+        relative: bool = False,
     ):
         super().__init__()
         self.num_classes = num_classes
         self.void_is_region = void_is_region
+        self.relative = relative
         self.weights = {
             "global": tuple(global_weights),
             "regional": tuple(regional_weights),
@@ -147,8 +150,13 @@ class HierarchicalAlignment(nn.Module):
             if size not in regions:
                 regions[size] = find_regions(labels, size, self.num_classes, self.void_is_region)
             wanted = tuple(bool(weight) for weight in weights.values())
-            terms = align(student[layer], teacher[layer].detach(), regions[size], wanted)
+            target = teacher[layer].detach()
+            terms = align(student[layer], target, regions[size], wanted)
+            scale = 1.0
+            if self.relative:
+                energy = torch.linalg.vector_norm(target, dtype=terms.local.dtype).square()
+                scale = target.numel() / energy.clamp_min(1e-12)
             for (name, weight), value in zip(weights.items(), terms, strict=True):
                 if weight:
-                    losses[name] = losses.get(name, 0) + weight * value
+                    losses[name] = losses.get(name, 0) + weight * scale * value
         return losses

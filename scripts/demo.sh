@@ -15,10 +15,8 @@ train() {
     run=$1
     shift
     [ -f "$out/$run/results.json" ] && return 0
-    resume=
-    if [ -f "$out/$run/last.pth" ]; then resume=--resume; else rm -rf "${out:?}/$run"; fi
     "$PYTHON" train.py --dataset gtav --val_dataset gtav cityscapes bdd100k mapillary synthia \
-        --trunk resnet_mini --exp "$run" $resume LOG.DIR "$out" DATASET.ROOT "$data" WORKERS 1 \
+        --trunk resnet_mini --exp "$run" --resume auto LOG.DIR "$out" DATASET.ROOT "$data" WORKERS 1 \
         TRUNK.WEIGHTS objects DECODER.CHANNELS 64 DECODER.LOW_LEVEL_CHANNELS 24 \
         DECODER.AUX_CHANNELS 64 TRANSFORM.CROP_SIZE 128,224 TRANSFORM.SCALE 0.75,1.5 \
         TRANSFORM.BLUR_SIGMA 0.1,0.6 DATASET.CLASS_UNIFORM_TILE 128 VALID.PROTOCOL native \

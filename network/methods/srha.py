@@ -51,9 +51,24 @@ class SRHA(Method):
             "GLOBAL": Setting([0.4, 0.6, 0.8, 1.0], "weights of global alignment, layers 1-4"),
             "REGIONAL": Setting([0.4, 0.6, 0.8, 1.0], "weights of regional alignment, layers 1-4"),
             "LOCAL": Setting([0.4, 0.6, 0.8, 1.0], "weights of local alignment, layers 1-4"),
+            "RELATIVE": Setting(
+                False,
+                "divide each layer's terms by the mean square of the neutral feature (not "
+                "published: features of different networks then weigh alike)",
+            ),
+            "WARMUP": Setting(
+                0,
+                "steps over which alignment rises from 0 to its weights (published: 0)",
+                minimum=0,
+            ),
         },
         "CONSISTENCY": {
             "WEIGHT": Setting(10.0, "weight of the JS divergence between the streams; 0: off"),
+            "WARMUP": Setting(
+                0,
+                "steps over which consistency rises from 0 to its weight (published: 0)",
+                minimum=0,
+            ),
         },
     }
 
@@ -70,8 +85,14 @@ class SRHA(Method):
                 num_classes, cfg.SRM.CONCENTRATION, cfg.SRM.SCOPE, void_is_region
             )
         self.consistency_weight = cfg.CONSISTENCY.WEIGHT
+        self.warmup = {"alignment": cfg.ALIGN.WARMUP, "consistency": cfg.CONSISTENCY.WARMUP}
         self.alignment = HierarchicalAlignment(
-            num_classes, cfg.ALIGN.GLOBAL, cfg.ALIGN.REGIONAL, cfg.ALIGN.LOCAL, void_is_region
+            num_classes,
+            cfg.ALIGN.GLOBAL,
+            cfg.ALIGN.REGIONAL,
+            cfg.ALIGN.LOCAL,
+            void_is_region,
+            cfg.ALIGN.RELATIVE,
         )
         self.teacher, self.teacher_stem = None, None
         if self.alignment.last_layer:
@@ -114,10 +135,13 @@ class SRHA(Method):
         losses = self.decoder.losses(output, labels)
         if self.teacher is not None:
             targets = self._targets(images, streams, batch["label"])
-            losses |= self.alignment(features, targets, batch["label"])
+            terms = self.alignment(features, targets, batch["label"])
+            share = warmed_up(batch["step"], self.warmup["alignment"])
+            losses |= {name: share * term for name, term in terms.items()}
         if self.rearrangement is not None and self.consistency_weight:
             divergence = jensen_shannon(*output.logits.chunk(2))
-            losses["consistency"] = self.consistency_weight * divergence
+            share = warmed_up(batch["step"], self.warmup["consistency"])
+            losses["consistency"] = share * self.consistency_weight * divergence
         return losses
 
     @torch.no_grad()
@@ -142,6 +166,11 @@ class SRHA(Method):
         """Return logits `[B, K, H, W]`: the baseline's network with style elimination."""
         features = self.trunk(images, after=self.after)
         return self.decoder(features, images.shape[-2:]).logits
+
+
+def warmed_up(step: int, steps: int) -> float:
+    """Return the share of its weight that a term has in a step: linear up to 1 over `steps`."""
+    return min(1.0, (step + 1) / steps) if steps else 1.0
 
 
 class _Teacher(nn.Module):

@@ -133,3 +133,19 @@ def test_layers_are_weighted_and_switched(example):
     torch.testing.assert_close(losses["global"], 0.4 * terms[1].global_ + 0.8 * terms[3].global_)
     torch.testing.assert_close(losses["regional"], 0.6 * terms[2].regional)
     assert HierarchicalAlignment(K, [0] * 4, [0] * 4, [0] * 4).last_layer == 0
+
+
+def test_relative_terms_do_not_depend_on_the_scale_of_features(example):
+    student, teacher, labels = example
+    student = student.flatten(0, 1)
+    weights = [[1.0, 0, 0, 0]] * 3
+    plain = HierarchicalAlignment(K, *weights)
+    relative = HierarchicalAlignment(K, *weights, relative=True)
+    losses = relative({1: student}, {1: teacher}, labels)
+    for scale in (1e-3, 50.0):
+        scaled = relative({1: scale * student}, {1: scale * teacher}, labels)
+        for name, value in losses.items():
+            torch.testing.assert_close(scaled[name], value)
+    energy = teacher.square().mean()
+    for name, value in plain({1: student}, {1: teacher}, labels).items():
+        torch.testing.assert_close(losses[name], value / energy)

@@ -4,7 +4,8 @@
 
 Shapes of the ResNet-50 recipe: restyling on layer 0 (64 channels at a quarter of the crop), the
 regional loss on layers 1–4 of two streams, forward and backward. K = 19, 65, 150, 1000 classes. The
-forms take turns; medians. On a GPU, times are those of events, bfloat16 beside float32.
+forms take turns; medians, on a CPU of its time: run with OMP_NUM_THREADS=1. On a GPU, times are
+those of events, bfloat16 beside float32.
 """
 
 import argparse
@@ -14,10 +15,11 @@ from typing import Any
 import torch
 
 from benchmarks import loop_form
-from benchmarks.reporting import describe_machine, markdown, save, wall_times
+from benchmarks.reporting import describe_machine, markdown, median_times, save
 from benchmarks.scenes import labels_of
 from network.alignment import HierarchicalAlignment
 from network.rearrangement import SemanticRearrangement
+from utils.allocator import keep_freed_memory
 from utils.errors import run_script
 
 CLASSES = (19, 65, 150, 1000)
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--no-loops", action="store_true", help="measure our own form alone")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
+    keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precisions = [torch.float32, torch.bfloat16] if device.type == "cuda" else [torch.float32]
     figures, rows = [], []
@@ -91,7 +94,7 @@ def measure(options: Any, classes: int, device: torch.device, dtype: torch.dtype
     if not options.no_loops:
         forms["restyle loop"] = lambda: loop_form.rearrange(stem, labels)
         forms["regional loop"] = loops
-    return wall_times(forms, options.rounds, device)
+    return median_times(forms, options.rounds, device)
 
 
 def cells(seconds: dict[str, float]) -> list[str]:

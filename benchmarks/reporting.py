@@ -60,10 +60,12 @@ def cpu_times(forms: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, 
     return {name: total / rounds for name, total in totals.items()}
 
 
-def wall_times(
+def median_times(
     forms: dict[str, Callable[[], Any]], rounds: int, device: torch.device
 ) -> dict[str, float]:
-    """Return the median seconds of one call of each form, by events on a GPU.
+    """Return the median seconds of one call of each form: by events on a GPU, and on a CPU the
+    time that this process computes, which others on the machine disturb least (run it with one
+    thread: OMP_NUM_THREADS=1).
 
     The forms take turns; the first round, which compiles and allocates, is not counted.
     """
@@ -77,9 +79,9 @@ def wall_times(
 
 
 def _time(form: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
+    begin = time.process_time()
     form()
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 def _time_on_gpu(form: Callable[[], Any]) -> float:

@@ -6,8 +6,9 @@
 A step is forward and backward without data loading and optimizer. The floor is an SRHA step's
 convolutions, upsampling and cross entropies composed by hand without any SRHA code: layer 0 on B
 images, the student's layers 1–4, decoder and losses on 2B, the teacher's layers 1–4 on 2B without
-gradient. Forms take turns; medians and peak memory (of a process of its own on a CPU). On a GPU,
-bfloat16 and channels-last, and a check that a step does not wait for the device.
+gradient. Forms take turns; medians, on a CPU of its time (run with OMP_NUM_THREADS=1), and peak
+memory, on a CPU of a process of its own. On a GPU, bfloat16 and channels-last, and a check that a
+step does not wait for the device.
 """
 
 import argparse
@@ -18,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from benchmarks.loop_form import LoopAlignment, LoopRearrangement
-from benchmarks.reporting import describe_machine, markdown, peak_resident_bytes, save, wall_times
+from benchmarks.reporting import describe_machine, markdown, median_times, peak_resident_bytes, save
 from benchmarks.scenes import labels_of
+from loss.cross_entropy import cross_entropy
 from network.methods import Method, method_class
 from network.region_statistics import downsample_labels
 from utils.allocator import keep_freed_memory
@@ -96,7 +97,7 @@ def measure(options: argparse.Namespace, trunk: str, batch: int, classes: int) -
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     steps = {name: build_step(name, *size) for name in options.forms}
     result = dict(zip(("trunk", "crop", "batch", "classes"), size, strict=True))
-    result["seconds"] = wall_times(steps, options.rounds, device)
+    result["seconds"] = median_times(steps, options.rounds, device)
     result["bytes"] = {}
     if device.type == "cuda":
         for name, step in steps.items():
@@ -164,9 +165,8 @@ def floor_losses(method: Method, images: torch.Tensor, labels: torch.Tensor) -> 
         x = features[i] = getattr(method.trunk, f"layer{i}")(x)
     labels = torch.cat([labels, labels])
     output = method.decoder(features, images.shape[-2:])
-    loss = F.cross_entropy(output.logits, labels, ignore_index=255)
     small = downsample_labels(labels, output.auxiliary.shape[-2:])
-    return loss + 0.4 * F.cross_entropy(output.auxiliary, small, ignore_index=255)
+    return cross_entropy(output.logits, labels) + 0.4 * cross_entropy(output.auxiliary, small)
 
 
 def memory_in_own_process(name: str, size: tuple[str, int, int, int]) -> int:

@@ -4,6 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# Elements that a CPU works on at a time: a few copies of them stay in its cache.
+CHUNK = 2**18
+
 
 def jensen_shannon(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     """JS divergence of two softmax predictions `[B, K, H, W]`, in nats, mean over all pixels.
@@ -12,12 +15,13 @@ def jensen_shannon(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     Written as `p · (log_softmax − log M)`: `F.kl_div` has NaN gradients where a probability is
     exactly 0. Float32 at least; the gradient flows into both.
     """
-    wide = [x if x.dtype.itemsize >= 4 else x.float() for x in (logits_a, logits_b)]
-    return _JensenShannon.apply(*wide)
+    classes = logits_a.shape[1]
+    rows = [x.permute(0, 2, 3, 1).reshape(-1, classes) for x in (logits_a, logits_b)]
+    return _JensenShannon.apply(*rows)
 
 
 class _JensenShannon(torch.autograd.Function):
-    """The divergence with its gradient in closed form.
+    """The divergence of rows `[N, K]` of logits, with its gradient in closed form.
 
     `dJS / dP_a = ½ log(P_a / M)`, since the derivatives of log M cancel, and a softmax turns that
     into `½ P_a (r_a − Σ P_a r_a)` with `r_a = log(P_a / M)`. Autograd's own graph of the same
@@ -26,21 +30,29 @@ class _JensenShannon(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits_a: Tensor, logits_b: Tensor) -> Tensor:
-        log_a, log_b = F.log_softmax(logits_a, dim=1), F.log_softmax(logits_b, dim=1)
-        a, b = log_a.exp(), log_b.exp()
-        log_mixture = (a + b).mul_(0.5).clamp_(1e-7, 1).log_()
-        pixels = log_a.numel() // log_a.shape[1]
-        divergence = log_a.new_zeros(())
-        gradients = []
-        for probability, ratio in ((a, log_a.sub_(log_mixture)), (b, log_b.sub_(log_mixture))):
-            weighted = ratio.mul_(probability)
-            total = weighted.sum(1, keepdim=True)
-            divergence += total.sum() / (2 * pixels)
-            gradients.append(weighted.addcmul_(probability, total, value=-1).div_(2 * pixels))
+        pixels, classes = logits_a.shape
+        gradients = [torch.empty_like(logits_a), torch.empty_like(logits_b)]
+        divergence = 0
+        size = max(1, CHUNK // classes) if logits_a.device.type == "cpu" else pixels
+        for start in range(0, pixels, size):
+            part = slice(start, start + size)
+            logs = [F.log_softmax(_wide(x[part]), 1) for x in (logits_a, logits_b)]
+            a, b = (log.exp() for log in logs)
+            log_mixture = (a + b).mul_(0.5).clamp_(1e-7, 1).log_()
+            for probability, log, gradient in zip((a, b), logs, gradients, strict=True):
+                weighted = log.sub_(log_mixture).mul_(probability)
+                total = weighted.sum(1, keepdim=True)
+                divergence = divergence + total.sum()
+                gradient[part] = weighted.addcmul_(probability, total, value=-1)
         ctx.save_for_backward(*gradients)
-        return divergence
+        return divergence / (2 * pixels)
 
     @staticmethod
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, Tensor]:
         gradient_a, gradient_b = ctx.saved_tensors
-        return upstream * gradient_a, upstream * gradient_b
+        upstream = upstream / (2 * len(gradient_a))
+        return (upstream * gradient_a).to(gradient_a), (upstream * gradient_b).to(gradient_b)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype.itemsize >= 4 else x.float()

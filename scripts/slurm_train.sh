@@ -27,6 +27,8 @@ port=$((20000 + SLURM_JOB_ID % 20000))
 # torchrun passes the signal on, and waits this many seconds (by itself 30) for the last step and
 # the checkpoint before it kills.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-110}"
+# Without it, processes that torchrun starts again on several machines wait for one another.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 
 asked=0

@@ -33,8 +33,7 @@ def end_children_at_exit() -> None:
 def end_with_parent(parent: int) -> None:
     """End this process within a second after its parent, of that id, is gone.
 
-    The processes of a pool wait for work for ever when theirs is killed; those of a DataLoader
-    look after themselves.
+    The processes of a pool would wait for work for ever when theirs is killed.
     """
 
     def watch() -> None:

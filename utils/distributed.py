@@ -190,7 +190,7 @@ def runtime(cfg: EasyDict):
         if stop.agreed:
             here.leave()
         raise
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, EOFError) as error:
         reason = explain(error)
         if reason is None:
             raise

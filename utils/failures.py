@@ -9,20 +9,21 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LAST_CHECKPOINT = "The last checkpoint is intact, and --resume continues from it"
 
 
-def explain(error: RuntimeError | OSError) -> str | None:
+def explain(error: RuntimeError | OSError | EOFError) -> str | None:
     """Return what happened and what to do, or None for an error that is not of this kind."""
-    text = str(error)
+    text, worker = str(error), re.compile(r"DataLoader worker \(pid(\(s\))?[\d, ]+\) ")
+    # The first two: a process ended while it was handing a tensor over.
+    if isinstance(error, (ConnectionError, EOFError)) or worker.match(text):
+        end = worker.sub("", text).rstrip(". ") if worker.match(text) else "was killed"
+        return (
+            f"a data loading process {end} (often for want of memory: fewer WORKERS need less). "
+            f"{LAST_CHECKPOINT}"
+        )
     if isinstance(error, OSError):
         if error.errno not in NO_SPACE:
             return None
         place = f" {error.filename}" if error.filename else ""
         return f"cannot write{place}: {error.strerror.lower()}; make room. {LAST_CHECKPOINT}"
-    if text.startswith("DataLoader worker (pid"):
-        end = re.sub(r"DataLoader worker \(pid(\(s\))?[\d, ]+\) ", "", text).rstrip(". ")
-        return (
-            f"a data loading process {end} (often for want of memory: fewer WORKERS need less). "
-            f"{LAST_CHECKPOINT}"
-        )
     if isinstance(error, dist.DistError) or "gloo" in text or "Connection closed by peer" in text:
         first = text.strip().splitlines()[0]
         return (

@@ -9,12 +9,13 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
 from torch.utils.data import DataLoader
 
-from utils.children import end_children_at_exit
+from utils.children import end_children_at_exit, end_with_parent
 from utils.distributed import Runtime
 from utils.errors import Stopped
 
@@ -82,12 +83,19 @@ def start_workers(loader: DataLoader) -> Iterator[Any]:
     processes inherit what is blocked while they are started, so that there is no moment in which
     one could be hit. They end as the DataLoader wants them to, or are killed in the end.
     """
+    # The DataLoader's own look-out for a parent that was killed takes five seconds, in which peers
+    # believe it alive, and misses one that was killed while it started them.
+    loader.worker_init_fn = partial(_follow, os.getpid())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         return iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         end_children_at_exit()
+
+
+def _follow(parent: int, worker: int) -> None:
+    end_with_parent(parent)
 
 
 @contextmanager

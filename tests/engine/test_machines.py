@@ -47,7 +47,18 @@ class Machines:
     def _start(command, arguments, folder, log):
         with log.open("w") as file:
             line = [*command, *SETTINGS, *map(str, arguments)]
-            return subprocess.Popen(line, cwd=folder, stdout=file, stderr=file)
+            # See docs/running.md.
+            environment = os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+            return subprocess.Popen(line, cwd=folder, env=environment, stdout=file, stderr=file)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for agent in self.processes:
+            for process in children(agent.pid):
+                os.kill(process, signal.SIGKILL)
+            agent.kill()
 
     def output(self):
         return "\n".join(log.read_text() for log in self.logs)
@@ -57,23 +68,23 @@ def test_two_machines_are_restarted_stopped_and_continued(miniature, tmp_path):
     options = ["--method", "baseline", "--exp", "two", "--resume", "auto", "WORKERS", 1]
     options += ["VALID.EVERY", 0, "LOG.CHECKPOINT_EVERY", 1, "--val_dataset", "bdd100k"]
     data = ["DATASET.ROOT", miniature]
-    machines = Machines(tmp_path, *options, *data, "TRAIN.MAX_ITER", 100000)
-    wait_for(tmp_path / "logs/two/last.pth", machines)
-    # A training process dies, and torchrun starts all of them again: they continue.
-    os.kill(children(machines.processes[1].pid)[0], signal.SIGKILL)
-    end = time.monotonic() + PATIENCE
-    while "continuing logs/two/last.pth from step" not in machines.output():
-        assert time.monotonic() < end, machines.output()
-        time.sleep(0.05)
-    (tmp_path / "logs/two/previous.pth").unlink(missing_ok=True)
-    wait_for(tmp_path / "logs/two/previous.pth", machines)
-    # What a scheduler sends to the agents reaches the processes.
-    for agent in machines.processes:
-        agent.send_signal(signal.SIGUSR1)
-    codes = [agent.wait(PATIENCE) for agent in machines.processes]
-    printed = machines.output()
-    assert 0 not in codes, "an agent answers every end but success with an error"
-    assert "2 processes on CPU" in printed and "stopped and saved; --resume" in printed
+    with Machines(tmp_path, *options, *data, "TRAIN.MAX_ITER", 100000) as machines:
+        wait_for(tmp_path / "logs/two/last.pth", machines)
+        # A training process dies, and torchrun starts all of them again: they continue.
+        os.kill(children(machines.processes[1].pid)[0], signal.SIGKILL)
+        end = time.monotonic() + PATIENCE
+        while "continuing logs/two/last.pth from step" not in machines.output():
+            assert time.monotonic() < end, machines.output()
+            time.sleep(0.05)
+        (tmp_path / "logs/two/previous.pth").unlink(missing_ok=True)
+        wait_for(tmp_path / "logs/two/previous.pth", machines)
+        # What a scheduler sends to the agents reaches the processes.
+        for agent in machines.processes:
+            agent.send_signal(signal.SIGUSR1)
+        codes = [agent.wait(PATIENCE) for agent in machines.processes]
+        printed = machines.output()
+        assert 0 not in codes, "an agent answers every end but success with an error"
+        assert "2 processes on CPU" in printed and "stopped and saved; --resume" in printed
     step = load(tmp_path / "logs/two/last.pth")["step"]
 
     again = Training(tmp_path, miniature, *options, "TRAIN.MAX_ITER", step + 2, world_size=2)

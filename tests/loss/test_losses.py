@@ -1,5 +1,6 @@
 """Cross entropy and Jensen-Shannon divergence against their equations, in float64."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -50,6 +51,17 @@ def test_jensen_shannon_is_its_equation():
     terms = 0.5 * (q * (q / m).log()).sum(1) + 0.5 * (p * (p / m).log()).sum(1)
     torch.testing.assert_close(jensen_shannon(a, b), terms.mean())
     torch.testing.assert_close(jensen_shannon(a, a), torch.zeros((), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_jensen_shannon_does_not_depend_on_layout_and_chunks(layout, monkeypatch):
+    inputs = [example(seed)[0].contiguous(memory_format=layout).requires_grad_() for seed in (4, 5)]
+    whole = jensen_shannon(*inputs)
+    gradients = torch.autograd.grad(whole, inputs)
+    monkeypatch.setattr("loss.consistency.CHUNK", 3 * inputs[0].shape[1] + 1)
+    parts = jensen_shannon(*inputs)
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(torch.autograd.grad(parts, inputs), gradients)
 
 
 def test_jensen_shannon_has_the_right_gradient_in_both():

@@ -2,6 +2,7 @@
 
     python -m benchmarks.train_step [--trunk mobilenet_v2 resnet18] [--crop 256] [--batch 4]
                                     [--classes 19] [--forms NAME …] [--rounds 5] [--no-memory]
+    python -m benchmarks.train_step --options …     # precision, layout, memory, compilation
 
 A step is forward and backward without data loading and optimizer. The floor is an SRHA step's
 convolutions, upsampling and cross entropies composed by hand without any SRHA code: layer 0 on B
@@ -29,6 +30,7 @@ from network.region_statistics import downsample_labels
 from utils.allocator import keep_freed_memory
 from utils.checkpoint import resolve
 from utils.errors import UserError, run_script
+from utils.optimization import clip_gradients
 
 OFF = "0,0,0,0"
 # Forms of a step: the settings that make them. "floor" and "loops" change the step itself.
@@ -49,9 +51,13 @@ FORMS: dict[str, dict[str, str]] = {
     "float32": {"PRECISION": "float32"},
     "bfloat16": {"PRECISION": "bfloat16"},
     "contiguous layout": {"CHANNELS_LAST": "off"},
+    "clipped gradients": {"TRAIN.CLIP_NORM": "1"},
     "compiled": {},
 }
-USUAL = [name for name in FORMS if name not in ("float32", "bfloat16", "compiled")]
+# Options beside the method, which `--options` measures.
+OPTIONS = ["srha", "float32", "bfloat16", "contiguous layout", "recomputed layers"]
+OPTIONS += ["clipped gradients", "compiled"]
+USUAL = [name for name in FORMS if name not in OPTIONS[1:]]
 
 
 def main() -> None:
@@ -64,6 +70,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[4, 8] if on_gpu else [4])
     parser.add_argument("--classes", type=int, nargs="+", default=[19])
     parser.add_argument("--forms", nargs="+", default=USUAL, help=", ".join(FORMS))
+    parser.add_argument("--options", action="store_true", help="measure options, not parts")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--name", default="train_step", help="name of the JSON file")
@@ -74,6 +81,8 @@ def main() -> None:
     if options.only_memory_of:
         print(peak_memory(options.only_memory_of, *_first(options)))
         return
+    if options.options:
+        options.forms = OPTIONS
     unknown = [form for form in options.forms if form not in FORMS]
     if unknown:
         raise UserError(f"unknown form {unknown[0]!r}; there are: {', '.join(FORMS)}")
@@ -136,6 +145,7 @@ def build_step(name: str, trunk: str, crop: int, batch: int, classes: int) -> Ca
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
             loss = losses(method, images, labels)
         loss.backward()
+        clip_gradients(method, cfg.TRAIN.CLIP_NORM)
         method.zero_grad()
 
     return step
@@ -205,8 +215,8 @@ def count_waits(steps: dict[str, Callable[[], Any]]) -> dict[str, bool]:
 def show(result: dict[str, Any]) -> None:
     """Print the table of one trunk."""
     print("\n{trunk}, crop {crop}, batch {batch}, {classes} classes\n".format(**result))
-    floor = result["seconds"].get("floor")
-    least = result["bytes"].get("floor")
+    first = next(iter(result["seconds"]))
+    floor, least = result["seconds"][first], result["bytes"].get(first)
     rows = []
     for name, seconds in result["seconds"].items():
         size = result["bytes"].get(name)
@@ -214,13 +224,13 @@ def show(result: dict[str, Any]) -> None:
             [
                 name,
                 f"{1000 * seconds:.0f}",
-                f"{seconds / floor:.2f}" if floor else "-",
+                f"{seconds / floor:.2f}",
                 f"{result['batch'] / seconds:.2f}",
                 f"{size / 2**20:.0f}" if size else "-",
                 f"{size / least:.2f}" if size and least else "-",
             ]
         )
-    header = ["step", "ms", "/ floor", "images/s", "peak MiB", "/ floor"]
+    header = ["step", "ms", f"/ {first}", "images/s", "peak MiB", f"/ {first}"]
     print(markdown(header, rows))
     waits = [name for name, waited in result.get("waits for the device", {}).items() if waited]
     if "waits for the device" in result:

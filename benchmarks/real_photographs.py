@@ -2,6 +2,7 @@
 
     python -m benchmarks.real_photographs --data DIR --weights FILE [--seeds 1 2 3] [--jobs 2]
         [--directions camvid idd_lite] [--variants NAME …] [--steps 500] [--long]
+        [--precision bfloat16]
 
 DIR holds camvid/ and idd_lite/, FILE a state dict of torchvision's mobilenet_v2. Trains each
 variant on one dataset and judges it on both: CamVid → IDD-Lite, and IDD-Lite → CamVid in IDD-Lite's
@@ -33,7 +34,7 @@ RECIPE = (
     "--trunk mobilenet_v2 TRANSFORM.CROP_SIZE 192,256 "
     "DECODER.CHANNELS 128 DECODER.AUX_CHANNELS 128 "
     "DATASET.CLASS_UNIFORM_TILE 256 TRAIN.BATCH_SIZE 4 WORKERS 1 VALID.PROTOCOL native "
-    "LOG.EVERY 25 LOG.CHECKPOINT_EVERY 100 LOG.PICTURES_EVERY 0"
+    "LOG.EVERY 25 LOG.CHECKPOINT_EVERY 100 LOG.PICTURES_EVERY 0 VALID.MAX_IMAGES 50"
 ).split()
 # Source: (validation split to choose settings on, seen domain, unseen domain, further settings).
 DIRECTIONS = {
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--long", action="store_true", help="four times the steps")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--logs", type=Path, default=Path("logs/real_photographs"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
@@ -92,7 +94,13 @@ def main() -> None:
     variants = [v for v in options.variants if not options.long or v in LONG]
     done = {key_of(row) for row in rows_of(options.out)}
     jobs = [
-        {"direction": direction, "variant": variant, "seed": seed, "steps": steps}
+        {
+            "direction": direction,
+            "variant": variant,
+            "seed": seed,
+            "steps": steps,
+            "precision": options.precision,
+        }
         for seed in options.seeds
         for direction in options.directions
         for variant in variants
@@ -107,8 +115,8 @@ def main() -> None:
 
 
 def key_of(row: dict[str, Any]) -> tuple:
-    """Return what makes a run: direction, variant, seed and steps."""
-    return tuple(row[name] for name in ("direction", "variant", "seed", "steps"))
+    """Return what makes a run."""
+    return tuple(row[name] for name in ("direction", "variant", "seed", "steps", "precision"))
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
@@ -126,7 +134,14 @@ def attempt(job: dict[str, Any], options: argparse.Namespace) -> str:
     command += ["--exp", name, "--resume", "auto", *RECIPE, *further]
     command += VARIANTS[job["variant"]].format(steps=job["steps"] // 2).split()
     command += ["SEED", job["seed"], "TRAIN.MAX_ITER", job["steps"]]
-    command += ["VALID.EVERY", job["steps"] // 4, "DATASET.ROOT", options.data]
+    command += [
+        "PRECISION",
+        job["precision"],
+        "VALID.EVERY",
+        job["steps"] // 4,
+        "DATASET.ROOT",
+        options.data,
+    ]
     command += ["TRUNK.WEIGHTS", options.weights, "LOG.DIR", options.logs]
     options.logs.mkdir(parents=True, exist_ok=True)
     threads = str(max(1, (os.cpu_count() or 1) // options.jobs))
@@ -177,11 +192,11 @@ def add_row(row: dict[str, Any], out: Path) -> None:
 def tables(rows: list[dict[str, Any]]) -> str:
     """Return a Markdown table for each direction and budget."""
     texts = []
-    budgets = sorted({(row["direction"], row["steps"]) for row in rows})
-    for direction, steps in budgets:
+    budgets = sorted({(row["direction"], row["steps"], row["precision"]) for row in rows})
+    for direction, steps, precision in budgets:
         own = defaultdict(list)
         for row in rows:
-            if (row["direction"], row["steps"]) == (direction, steps):
+            if (row["direction"], row["steps"], row["precision"]) == (direction, steps, precision):
                 own[row["variant"]].append(row)
         columns = dict(
             zip(DIRECTIONS[direction][:3], ("validation", "seen", "unseen"), strict=True)
@@ -191,7 +206,7 @@ def tables(rows: list[dict[str, Any]]) -> str:
         for variant in filter(own.__contains__, VARIANTS):
             scores = [spread([row[name] for row in own[variant]]) for name in columns.values()]
             body.append([variant, *scores, str(len(own[variant]))])
-        texts.append(f"{direction}, {steps} steps\n\n" + markdown(header, body))
+        texts.append(f"{direction}, {steps} steps, {precision}\n\n" + markdown(header, body))
     return "\n\n".join(texts)
 
 

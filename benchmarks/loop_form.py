@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datasets.label_spaces import VOID
 from network.region_statistics import EPSILON
 
 
@@ -41,11 +42,14 @@ class LoopRearrangement(nn.Module):
         return rearrange(features, labels)
 
 
-def regional_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+def regional_loss(
+    student: Tensor, teacher: Tensor, labels: Tensor, classes: int | None = None
+) -> Tensor:
     """Regional alignment of `[S * B, C, h, w]` with `[B, C, h, w]`, a region at a time.
 
     The teacher's features are repeated for each stream, and a mean over a region is a masked sum
-    over the whole image.
+    over the whole image. With `classes`, each of them and void is visited in every image, there or
+    not (absent ones give 0), as where a loop asks nobody what is in the image.
     """
     streams = len(student) // len(teacher)
     teacher = teacher.repeat(streams, 1, 1, 1)
@@ -54,12 +58,13 @@ def regional_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     small = small.repeat(streams, 1, 1)
     terms = []
     for f, g, label in zip(student, teacher, small, strict=True):
-        for value in label.unique():
+        for value in label.unique() if classes is None else [*range(classes), VOID]:
             mask = (label == value).to(f.dtype)
-            count = mask.sum()
+            count = mask.sum().clamp_min(1)
             gap = (f * mask).sum((1, 2)) / count - (g * mask).sum((1, 2)) / count
             terms.append((gap.square() * count / mask.numel()).mean())
-    return sum(terms) / len(terms)
+    present = len(terms) if classes is None else sum(len(label.unique()) for label in small)
+    return sum(terms) / present
 
 
 class LoopAlignment(nn.Module):

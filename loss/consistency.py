@@ -1,17 +1,17 @@
-"""Prediction consistency between two streams: the Jensen-Shannon divergence."""
+"""Prediction consistency between two streams: the Jensen-Shannon divergence (SRHA's PCPC)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-# Elements that a CPU works on at a time: a few copies of them stay in its cache.
-CHUNK = 2**18
+from utils.chunks import chunks
 
 
 def jensen_shannon(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     """JS divergence of two softmax predictions `[B, K, H, W]`, in nats, mean over all pixels.
 
-    `½ KL(P_a‖M) + ½ KL(P_b‖M)` with `M = (P_a + P_b) / 2` clamped to `[1e-7, 1]` (SRHA's PCPC).
+    `½ KL(P_a‖M) + ½ KL(P_b‖M)` with `M = (P_a + P_b) / 2` clamped to `[1e-7, 1]`.
     Written as `p · (log_softmax − log M)`: `F.kl_div` has NaN gradients where a probability is
     exactly 0. Float32 at least; the gradient flows into both.
     """
@@ -20,39 +20,40 @@ def jensen_shannon(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     return _JensenShannon.apply(*rows)
 
 
-class _JensenShannon(torch.autograd.Function):
-    """The divergence of rows `[N, K]` of logits, with its gradient in closed form.
+def compare(probabilities: Tensor, logs: Tensor, gradients: Tensor) -> Tensor:
+    """Return `Σ P_a log(P_a / M) + Σ P_b log(P_b / M)` over all rows of `[2, …, K]`, and write the
+    gradient in the logits into `gradients`; `logs`, of the probabilities, are overwritten.
 
-    `dJS / dP_a = ½ log(P_a / M)`, since the derivatives of log M cancel, and a softmax turns that
-    into `½ P_a (r_a − Σ P_a r_a)` with `r_a = log(P_a / M)`. Autograd's own graph of the same
-    formula keeps and walks through a dozen tensors of the size of the logits.
+    With `r = log(P / M)` the gradient in P is r, since the derivatives of log M cancel, and a
+    softmax turns it into `P (r − Σ P r)`. Autograd's own graph of the same formula keeps and walks
+    through a dozen tensors of the size of the logits.
     """
+    log_mixture = torch.lerp(*probabilities, 0.5).clamp_(1e-7, 1).log_()
+    weighted = logs.sub_(log_mixture).mul_(probabilities)
+    total = weighted.sum(-1, keepdim=True)
+    torch.addcmul(weighted, probabilities, total, value=-1, out=gradients)
+    return total.sum()
+
+
+class _JensenShannon(torch.autograd.Function):
+    """The divergence of rows `[N, K]` of logits, with its gradient in closed form."""
 
     @staticmethod
-    def forward(ctx, logits_a: Tensor, logits_b: Tensor) -> Tensor:
-        pixels, classes = logits_a.shape
-        gradients = [torch.empty_like(logits_a), torch.empty_like(logits_b)]
+    def forward(ctx, *logits: Tensor) -> Tensor:
+        gradients = [torch.empty_like(x) for x in logits]
         divergence = 0
-        size = max(1, CHUNK // classes) if logits_a.device.type == "cpu" else pixels
-        for start in range(0, pixels, size):
-            part = slice(start, start + size)
-            logs = [F.log_softmax(_wide(x[part]), 1) for x in (logits_a, logits_b)]
-            a, b = (log.exp() for log in logs)
-            log_mixture = (a + b).mul_(0.5).clamp_(1e-7, 1).log_()
-            for probability, log, gradient in zip((a, b), logs, gradients, strict=True):
-                weighted = log.sub_(log_mixture).mul_(probability)
-                total = weighted.sum(1, keepdim=True)
-                divergence = divergence + total.sum()
-                gradient[part] = weighted.addcmul_(probability, total, value=-1)
+        for part in chunks(*logits[0].shape, logits[0].device):
+            both = torch.stack([x[part] for x in logits])
+            logs = F.log_softmax(both if both.dtype.itemsize >= 4 else both.float(), -1)
+            slopes = torch.empty_like(logs)
+            divergence = divergence + compare(logs.exp(), logs, slopes)
+            for gradient, slope in zip(gradients, slopes, strict=True):
+                gradient[part] = slope
         ctx.save_for_backward(*gradients)
-        return divergence / (2 * pixels)
+        return divergence / (2 * len(logits[0]))
 
     @staticmethod
-    def backward(ctx, upstream: Tensor) -> tuple[Tensor, Tensor]:
-        gradient_a, gradient_b = ctx.saved_tensors
-        upstream = upstream / (2 * len(gradient_a))
-        return (upstream * gradient_a).to(gradient_a), (upstream * gradient_b).to(gradient_b)
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype.itemsize >= 4 else x.float()
+    @once_differentiable
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, ...]:
+        upstream = upstream / (2 * len(ctx.saved_tensors[0]))
+        return tuple((upstream * gradient).to(gradient) for gradient in ctx.saved_tensors)

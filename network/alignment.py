@@ -8,8 +8,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from network.region_statistics import Regions, find_regions, from_rows, region_sums, to_rows
+from network.region_statistics import (
+    Regions,
+    divisor,
+    find_regions,
+    from_rows,
+    to_rows,
+    widened,
+)
+from utils.chunks import chunks
 
 
 class Terms(NamedTuple):
@@ -44,63 +53,73 @@ class _Align(torch.autograd.Function):
 
     Means over an image and over its regions are sums of the same rows, so one `index_add` gives
     both; their gradients are constant over a region, so one gather from a small table gives both.
-    Neither the difference nor repeated teacher features are kept for the backward pass.
+    The teacher's features are not repeated for the streams, and the difference is taken part by
+    part (in float32 at least: squares of bfloat16 differences lose the small ones) and never kept.
     """
 
     @staticmethod
     def forward(ctx, student, teacher, regions, wanted):
         by_image, by_region, by_pixel = wanted
-        streams, pixels = len(student) // len(teacher), teacher[0, 0].numel()
-        sums, square = [], 0
-        for stream in student.chunk(streams):
-            rows = to_rows(_difference(stream, teacher))
-            if by_image or by_region:
-                sums.append(region_sums(rows, regions))
-            if by_pixel:
-                square = square + torch.linalg.vector_norm(rows).square()
+        rows, target = to_rows(student), to_rows(teacher)
+        streams, pixels = len(rows) // len(target), teacher[0, 0].numel()
+        wide = widened(student.dtype)
+        sums = [rows.new_zeros(regions.count.numel(), rows.shape[1], dtype=wide)] * streams
+        sums = [own.clone() for own in sums]
+        square = rows.new_zeros((), dtype=wide)
+        for part in chunks(*target.shape, target.device):
+            slot, aim = regions.slot[part], target[part].to(wide)
+            for stream, own in zip(rows.chunk(streams), sums, strict=True):
+                difference = stream[part] - aim
+                if by_image or by_region:
+                    own.index_add_(0, slot, difference)
+                if by_pixel:
+                    square += torch.linalg.vector_norm(difference).square()
         ctx.save_for_backward(student, teacher)
         ctx.regions, ctx.by_pixel, ctx.tables = regions, by_pixel, {}
-        zero = rows.new_zeros(())
+        zero = torch.zeros_like(square)
         terms = [zero, zero, zero]
+        sums = torch.stack(sums).view(streams, *regions.count.shape, -1)
         if by_image:
-            gap = torch.stack(sums).sum(2, keepdim=True) / pixels
+            gap = sums.sum(2, keepdim=True) / pixels
             terms[0] = gap.square().mean()
             ctx.tables[0] = gap * (2 / gap.numel() / pixels)
         if by_region:
-            count = regions.count.to(rows.dtype)[..., None]
             triples = (regions.present.sum() * streams * rows.shape[1]).clamp_min(1)
-            mean = torch.stack(sums) / count.clamp_min(1)
+            mean = sums / divisor(regions, wide)
             # An absent region has no pixels, and so no share.
-            terms[1] = (mean.square() * count).sum() / (pixels * triples)
-            ctx.tables[1] = mean * (count > 0) * (2 / (pixels * triples))
+            present = regions.present[..., None]
+            terms[1] = (mean.square() * regions.count[..., None]).sum() / (pixels * triples)
+            ctx.tables[1] = mean * present * (2 / (pixels * triples))
         if by_pixel:
             terms[2] = square / student.numel()
         return tuple(terms)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *upstream):
         student, teacher = ctx.saved_tensors
-        streams, regions = len(student) // len(teacher), ctx.regions
-        gradient = torch.empty_like(student)
+        rows, target, regions = to_rows(student), to_rows(teacher), ctx.regions
+        streams, wide = len(rows) // len(target), widened(student.dtype)
         table = sum(upstream[i] * own for i, own in ctx.tables.items())
         if ctx.tables:
             table = table.expand(streams, *regions.count.shape, -1).flatten(1, 2)
-        halves = zip(student.chunk(streams), gradient.chunk(streams), strict=True)
-        for number, (stream, out) in enumerate(halves):
-            rows = None
-            if ctx.by_pixel:
-                rows = to_rows(_difference(stream, teacher)).mul_(upstream[2] * 2 / student.numel())
-            if ctx.tables:
-                constant = table[number].index_select(0, regions.slot)
-                rows = constant if rows is None else rows.add_(constant)
-            out.copy_(from_rows(rows, out.shape))
-        return gradient, None, None, None
-
-
-def _difference(stream: Tensor, teacher: Tensor) -> Tensor:
-    """`f − g`, in float32 at least: squares of bfloat16 differences lose the small ones."""
-    wide = torch.promote_types(stream.dtype, torch.float32)
-    return stream.to(wide) - teacher
+        slope = upstream[2] * (2 / student.numel())
+        gradient = torch.empty_like(rows)
+        for part in chunks(*target.shape, target.device):
+            slot, aim = regions.slot[part], target[part].to(wide)
+            halves = zip(rows.chunk(streams), gradient.chunk(streams), strict=True)
+            for number, (stream, out) in enumerate(halves):
+                out = out[part]
+                value = out if out.dtype == wide else torch.empty_like(out, dtype=wide)
+                if ctx.by_pixel:
+                    torch.sub(stream[part], aim, out=value).mul_(slope)
+                    if ctx.tables:
+                        value += table[number].index_select(0, slot)
+                else:
+                    torch.index_select(table[number], 0, slot, out=value)
+                if value is not out:
+                    out.copy_(value)
+        return from_rows(gradient, student.shape), None, None, None
 
 
 class HierarchicalAlignment(nn.Module):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from config import Setting
 from loss.cross_entropy import cross_entropy
+from loss.upsampled import upsampled_losses
 from network.region_statistics import downsample_labels
 from network.trunks import Trunk
 from utils.errors import UserError
@@ -17,11 +19,18 @@ from utils.errors import UserError
 
 @dataclass
 class Output:
-    """`logits` `[B, K, H, W]`, whose softmax is the posterior; `auxiliary` `[B, K, h, w]` logits
-    of the head on layer 3 at its own resolution, in training only."""
+    """`small` `[B, K, h, w]`: logits at the decoder's own resolution; `size` (H, W) of the image.
+    `auxiliary` `[B, K, h', w']`: logits of the head on layer 3, in training only."""
 
-    logits: Tensor
+    small: Tensor
+    size: tuple[int, int]
     auxiliary: Tensor | None = None
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """`[B, K, H, W]`, whose softmax is the posterior; made when they are asked for, which the
+        losses do not."""
+        return _upsample(self.small, self.size)
 
 
 def _conv_norm(inside: int, outside: int, kernel: int, dilation: int = 1) -> list[nn.Module]:
@@ -106,24 +115,32 @@ class DeepLabV3Plus(nn.Module):
 
     def forward(self, features: Mapping[int, Tensor], size: tuple[int, int]) -> Output:
         """Segment trunk features {1, 3, 4} at the image `size` (H, W)."""
-        logits = _upsample(self.classifier(self.embed(features)), size)
         auxiliary = self.dsn(features[3]) if self.training and self.aux_weight else None
-        return Output(logits, auxiliary)
+        return Output(self.classifier(self.embed(features)), size, auxiliary)
 
     def losses(
-        self, output: Output, labels: Tensor, weight: Tensor | None = None
+        self,
+        output: Output,
+        labels: Tensor,
+        weight: Tensor | None = None,
+        paired: bool = False,
     ) -> dict[str, Tensor]:
         """Cross entropies of main and auxiliary head, weighted, by name.
 
         `labels` `[B, H, W]`, `weight` `[B, H, W]` as in `cross_entropy`. The auxiliary loss is
-        taken at the head's own resolution against nearest-downsampled labels.
+        taken at the head's own resolution against nearest-downsampled labels. With `paired`, the
+        second half of the batch is another stream of the first, and "consistency" is the JS
+        divergence of their predictions, without a weight.
         """
-        losses = {"ce": cross_entropy(output.logits, labels, weight)}
+        entropy, divergence = upsampled_losses(output.small, labels, weight, paired)
+        losses = {"ce": entropy}
         if output.auxiliary is not None:
             size = output.auxiliary.shape[-2:]
             small_weight = None if weight is None else downsample_labels(weight, size)
             small = downsample_labels(labels, size)
             losses["aux"] = self.aux_weight * cross_entropy(output.auxiliary, small, small_weight)
+        if paired:
+            losses["consistency"] = divergence
         return losses
 
 

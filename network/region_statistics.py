@@ -8,6 +8,9 @@ table is read back by one row gather. Nothing here synchronises with the host.
 Variances are taken relative to one pixel of the region itself: `E[v²] − E[v]²` on raw features
 loses all digits when a mean is large against its deviation, whereas `v = x − x_reference` is of the
 order of the deviation, and exactly zero where a region is constant or has a single pixel.
+
+On CPUs, whose memory is the bottleneck, rows are handled in parts that stay in the cache: features
+are read once for the statistics, once more for restyling, and written once.
 """
 
 from collections.abc import Sequence
@@ -17,6 +20,7 @@ import torch
 from torch import Tensor
 
 from datasets.label_spaces import VOID
+from utils.chunks import chunks
 
 # Added to a standard deviation before it divides (published SRHA code).
 EPSILON = 1e-7
@@ -67,10 +71,13 @@ def find_regions(
 
 
 def to_rows(features: Tensor) -> Tensor:
-    """Turn `[B, C, h, w]` into rows `[B * h * w, C]`, in float32 at least."""
-    if features.dtype in (torch.float16, torch.bfloat16):
-        features = features.float()
+    """Turn `[B, C, h, w]` into rows `[B * h * w, C]`: a view of features that are channels-last."""
     return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+
+
+def widened(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype that statistics of features of `dtype` are taken in: float32 at least."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def from_rows(rows: Tensor, shape: Sequence[int]) -> Tensor:
@@ -79,30 +86,28 @@ def from_rows(rows: Tensor, shape: Sequence[int]) -> Tensor:
     return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def region_sums(rows: Tensor, regions: Regions) -> Tensor:
-    """Sum rows `[B * h * w, C]` over each region: `[B, R, C]`; differentiable in `rows`."""
+def region_means(features: Tensor, regions: Regions) -> Tensor:
+    """Mean of features `[B, C, h, w]` over each region: `[B, R, C]`, 0 where a region is absent.
+
+    Float32 at least; differentiable in the features.
+    """
+    rows = to_rows(features).to(widened(features.dtype))
     batch, number = regions.count.shape
     sums = rows.new_zeros(batch * number, rows.shape[1]).index_add(0, regions.slot, rows)
-    return sums.view(batch, number, -1)
-
-
-def region_means(features: Tensor, regions: Regions) -> Tensor:
-    """Mean of features `[B, C, h, w]` over each region: `[B, R, C]`, 0 where a region is absent."""
-    means = region_sums(to_rows(features), regions) / _divisor(regions, features.dtype)
+    means = sums.view(batch, number, -1) / divisor(regions, rows.dtype)
     return means.masked_fill(~regions.present[..., None], 0)
 
 
 class RegionStatistics(NamedTuple):
-    """Mean and standard deviation `[B, R, C]`, and what restyling reuses.
+    """Mean and standard deviation `[B, R, C]`, and the pixel they were taken relative to.
 
-    `std` is biased and has EPSILON added; both are 0 for absent regions. `centred` are the rows
-    `[B * h * w, C]` minus the region's reference pixel `reference` `[B, R, C]`.
+    `std` is biased and has EPSILON added; both are 0 for absent regions. `reference` `[B, R, C]` is
+    the first pixel of each region.
     """
 
     mean: Tensor
     std: Tensor
     reference: Tensor
-    centred: Tensor
 
 
 @torch.no_grad()
@@ -111,25 +116,29 @@ def region_statistics(features: Tensor, regions: Regions) -> RegionStatistics:
 
     Float32 at least, whatever the dtype of the features; no gradient.
     """
-    rows = to_rows(features)
+    rows, wide = to_rows(features), widened(features.dtype)
     batch, number = regions.count.shape
     # The first pixel of each region; absent regions point at row 0, whose value is masked below.
     position = torch.arange(len(rows), device=rows.device)
     first = torch.full((batch * number,), len(rows), device=rows.device)
     first = first.scatter_reduce(0, regions.slot, position, "amin").remainder(len(rows))
-    reference = rows[first]
-    # `index_select` takes a quarter of the time of indexing with brackets on CPUs.
-    centred = reference.index_select(0, regions.slot)
-    torch.sub(rows, centred, out=centred)
+    reference = rows[first].to(wide)
+    sums, squares = torch.zeros_like(reference), torch.zeros_like(reference)
+    for part in chunks(*rows.shape, rows.device):
+        slot = regions.slot[part]
+        # `index_select` takes a quarter of the time of indexing with brackets on CPUs.
+        centred = reference.index_select(0, slot)
+        torch.sub(rows[part], centred, out=centred)
+        sums.index_add_(0, slot, centred)
+        squares.index_add_(0, slot, centred.square_())
 
-    divisor = _divisor(regions, rows.dtype)
-    offset = region_sums(centred, regions) / divisor
-    variance = region_sums(centred.square(), regions) / divisor - offset.square()
+    shape, pixels = (batch, number, -1), divisor(regions, wide)
+    offset, reference = sums.view(shape) / pixels, reference.view(shape)
+    variance = squares.view(shape) / pixels - offset.square()
     present = regions.present[..., None]
-    reference = reference.view(batch, number, -1)
     mean = (reference + offset).masked_fill(~present, 0)
     std = (variance.clamp_min(0).sqrt() + EPSILON).masked_fill(~present, 0)
-    return RegionStatistics(mean, std, reference, centred)
+    return RegionStatistics(mean, std, reference)
 
 
 @torch.no_grad()
@@ -139,18 +148,23 @@ def restyle(
     """Give each region of features `[B, C, h, w]` the style `mean`, `std` `[B, R, C]` (AdaIN).
 
     `F̃ = std · (F − μ) / σ + mean` inside each present region; pixels of absent regions (void where
-    void is no region) stay as they are. Returns `[B, C, h, w]` in the dtype of the features.
+    void is no region) stay as they are. Returns `[B, C, h, w]` in the dtype of the features,
+    channels-last.
     """
     present = regions.present[..., None]
+    reference = statistics.reference
     scale = torch.where(present, std / statistics.std.clamp_min(EPSILON), 1.0)
-    own_offset = statistics.mean - statistics.reference
-    shift = torch.where(present, mean - own_offset * scale, statistics.reference)
-    scale, shift = (table.flatten(0, 1).index_select(0, regions.slot) for table in (scale, shift))
-    restyled = shift.addcmul_(statistics.centred, scale)
-    return from_rows(restyled, features.shape).to(features.dtype)
+    shift = torch.where(present, mean - (statistics.mean - reference) * scale, reference)
+    tables = [table.flatten(0, 1) for table in (reference, scale, shift)]
+    rows = to_rows(features)
+    restyled = torch.empty_like(rows)
+    for part in chunks(*rows.shape, rows.device):
+        centred, scales, shifts = (table.index_select(0, regions.slot[part]) for table in tables)
+        torch.sub(rows[part], centred, out=centred)
+        restyled[part] = shifts.addcmul_(centred, scales)
+    return from_rows(restyled, features.shape)
 
 
-def _divisor(regions: Regions, dtype: torch.dtype) -> Tensor:
-    """`[B, R, 1]` pixels per region, at least 1, so that an absent region divides 0 by 1."""
-    divisor = regions.count.clamp_min(1)[..., None]
-    return divisor.double() if dtype == torch.float64 else divisor
+def divisor(regions: Regions, dtype: torch.dtype) -> Tensor:
+    """Return pixels per region `[B, R, 1]`, at least 1: an absent region divides 0 by 1."""
+    return regions.count.clamp_min(1)[..., None].to(dtype)

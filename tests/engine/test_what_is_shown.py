@@ -7,6 +7,8 @@ import torch
 
 from network.methods.method import Method
 from tests.engine.processes import load, records, same
+from utils.distributed import Runtime
+from utils.progress import Progress
 
 OPTIONS = ["--method", "baseline", "TRAIN.MAX_ITER", 4, "LOG.EVERY", 2, "VALID.EVERY", 0]
 
@@ -24,6 +26,20 @@ def test_records_redraw_every_plot(run, tmp_path):
     assert [line["step"] for line in judged] == [2, 4]
     classes = [line for line in judged[0] if line.startswith("IoU_gtav/")]
     assert len(classes) == 19 and "IoU_gtav/traffic light" in classes
+
+
+def test_speed_does_not_count_what_was_judged_before(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("utils.progress.time.perf_counter", lambda: float(next(clock)))
+    here = Runtime(torch.device("cpu"), 0, 1, "float32")
+    with Progress("run", 10, 0, 4, here) as progress:  # begins at 0 s
+        speeds = []
+        for _ in range(2):
+            with progress.pause():  # 1 to 2 s, 4 to 5 s
+                pass
+            progress.update()
+            speeds.append(progress.measure()["speed/images_per_second"])  # at 3 s, at 6 s
+    assert speeds == [4 / 2, 4 / 2]
 
 
 def test_a_log_file_gets_a_line_for_each_entry(run, capsys):

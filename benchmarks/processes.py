@@ -77,12 +77,12 @@ def work(rank: int, number: int, port: int, options: dict[str, Any], queue: Any)
     overrides["PRECISION"] = "bfloat16" if torch.cuda.is_available() else "float32"
     cfg = resolve(overrides)
     with runtime(cfg) as here:
-        method, space = build_method(cfg)
+        method, _ = build_method(cfg)
         wrapped = here.wrap(method, sync_batch_norm=True).train()
         optimizer = build_optimizer(method, cfg)
         crop, count = options["crop"], options["batch"]
         batch = {"image": torch.randn(count, 3, crop, crop)}
-        batch["label"] = labels_of(len(space.names), count, crop)
+        batch["label"] = labels_of(method.num_classes, count, crop)
         batch = here.to_device(batch) | {"step": 0}
 
         def step(sync: bool) -> float:

@@ -63,22 +63,26 @@ class _Align(torch.autograd.Function):
         rows, target = to_rows(student), to_rows(teacher)
         streams, pixels = len(rows) // len(target), teacher[0, 0].numel()
         wide = widened(student.dtype)
-        sums = [rows.new_zeros(regions.count.numel(), rows.shape[1], dtype=wide)] * streams
-        sums = [own.clone() for own in sums]
+        sums = rows.new_zeros(streams, regions.count.numel(), rows.shape[1], dtype=wide)
+        aims = torch.zeros_like(sums[0])
         square = rows.new_zeros((), dtype=wide)
         for part in chunks(*target.shape, target.device):
             slot, aim = regions.slot[part], target[part].to(wide)
             for stream, own in zip(rows.chunk(streams), sums, strict=True):
-                difference = stream[part] - aim
-                if by_image or by_region:
-                    own.index_add_(0, slot, difference)
+                value = stream[part].to(wide)
                 if by_pixel:
-                    square += torch.linalg.vector_norm(difference).square()
+                    value = value - aim
+                    square += torch.linalg.vector_norm(value).square()
+                if by_image or by_region:
+                    own.index_add_(0, slot, value)
+            # Without the local term only the difference of the sums is needed, not each one.
+            if not by_pixel:
+                aims.index_add_(0, slot, aim)
+        sums = (sums - aims).view(streams, *regions.count.shape, -1)
         ctx.save_for_backward(student, teacher)
         ctx.regions, ctx.by_pixel, ctx.tables = regions, by_pixel, {}
         zero = torch.zeros_like(square)
         terms = [zero, zero, zero]
-        sums = torch.stack(sums).view(streams, *regions.count.shape, -1)
         if by_image:
             gap = sums.sum(2, keepdim=True) / pixels
             terms[0] = gap.square().mean()

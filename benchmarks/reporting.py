@@ -61,17 +61,21 @@ def cpu_times(forms: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, 
 
 
 def median_times(
-    forms: dict[str, Callable[[], Any]], rounds: int, device: torch.device
+    forms: dict[str, Callable[[], Any]], rounds: int, device: torch.device, warm: bool = False
 ) -> dict[str, float]:
     """Return the median seconds of one call of each form: by events on a GPU, and on a CPU the
     time that this process computes, which others on the machine disturb least (run it with one
     thread: OMP_NUM_THREADS=1).
 
-    The forms take turns; the first round, which compiles and allocates, is not counted.
+    The forms take turns; the first round, which compiles and allocates, is not counted. With `warm`
+    a form runs once untimed before each of its turns: it then finds its own memory and not what
+    another form has left, as in training, where one step follows another of its kind.
     """
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     for number in range(rounds + 1):
         for name, form in forms.items():
+            if warm:
+                form()
             taken = _time_on_gpu(form) if device.type == "cuda" else _time(form)
             if number:
                 seconds[name].append(taken)

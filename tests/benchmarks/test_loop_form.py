@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.loop_form import regional_loss
+from benchmarks.loop_form import regional_loss, regional_loss_by_product
 from network.alignment import align
 from network.region_statistics import find_regions
 
@@ -17,3 +17,5 @@ def test_regional_loop(visited):
     labels[0, :2] = 255
     expected = align(student, teacher, find_regions(labels, (5, 7), 6)).regional
     torch.testing.assert_close(regional_loss(student, teacher, labels, visited), expected)
+    by_product = regional_loss_by_product(student, teacher, labels, 6)
+    torch.testing.assert_close(by_product, expected)

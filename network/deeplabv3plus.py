@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from config import Setting
+from loss.consistency import jensen_shannon
 from loss.cross_entropy import cross_entropy
 from network.region_statistics import downsample_labels
 from network.trunks import Trunk
@@ -60,6 +62,8 @@ class ASPP(nn.Module):
 class DeepLabV3Plus(nn.Module):
     """ASPP on layer 4, joined with layer 1 at its resolution, two 3×3 and a 1×1 classifier."""
 
+    # Settings whose default is another one with this decoder.
+    defaults: dict[str, Any] = {}
     settings = {
         "DECODER": {
             "CHANNELS": Setting(256, "width of ASPP branches and final convolutions"),
@@ -111,12 +115,14 @@ class DeepLabV3Plus(nn.Module):
         return Output(logits, auxiliary)
 
     def losses(
-        self, output: Output, labels: Tensor, weight: Tensor | None = None
+        self, output: Output, labels: Tensor, weight: Tensor | None = None, paired: bool = False
     ) -> dict[str, Tensor]:
         """Cross entropies of main and auxiliary head, weighted, by name.
 
         `labels` `[B, H, W]`, `weight` `[B, H, W]` as in `cross_entropy`. The auxiliary loss is
-        taken at the head's own resolution against nearest-downsampled labels.
+        taken at the head's own resolution against nearest-downsampled labels. With `paired` the
+        batch holds two streams one after the other, and `consistency` is the unweighted JS
+        divergence between their posteriors.
         """
         losses = {"ce": cross_entropy(output.logits, labels, weight)}
         if output.auxiliary is not None:
@@ -124,6 +130,8 @@ class DeepLabV3Plus(nn.Module):
             small_weight = None if weight is None else downsample_labels(weight, size)
             small = downsample_labels(labels, size)
             losses["aux"] = self.aux_weight * cross_entropy(output.auxiliary, small, small_weight)
+        if paired:
+            losses["consistency"] = jensen_shannon(*output.logits.chunk(2))
         return losses
 
 

@@ -13,7 +13,6 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from config import Setting
-from loss.consistency import jensen_shannon
 from network.alignment import HierarchicalAlignment
 from network.methods.method import Method
 from network.rearrangement import SemanticRearrangement, eliminate_style
@@ -132,16 +131,16 @@ class SRHA(Method):
             streams = eliminate_style(streams)
         features = self.trunk(streams, start=1)
         output = self.decoder(features, images.shape[-2:])
-        losses = self.decoder.losses(output, labels)
+        paired = self.rearrangement is not None and self.consistency_weight > 0
+        losses = self.decoder.losses(output, labels, paired=paired)
         if self.teacher is not None:
             targets = self._targets(images, streams, batch["label"])
             terms = self.alignment(features, targets, batch["label"])
             share = warmed_up(batch["step"], self.warmup["alignment"])
             losses |= {name: share * term for name, term in terms.items()}
-        if self.rearrangement is not None and self.consistency_weight:
-            divergence = jensen_shannon(*output.logits.chunk(2))
+        if paired:
             share = warmed_up(batch["step"], self.warmup["consistency"])
-            losses["consistency"] = share * self.consistency_weight * divergence
+            losses["consistency"] = share * self.consistency_weight * losses["consistency"]
         return losses
 
     @torch.no_grad()

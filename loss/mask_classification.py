@@ -84,10 +84,9 @@ class MaskClassificationLoss:
     def _losses(
         self, layers: Sequence[Prediction], labels: Tensor, weight: Tensor | None
     ) -> dict[str, Tensor]:
-        with torch.no_grad():
-            sizes = _class_sizes(labels, layers[0].classes.shape[2] - 1)
-            present = torch.ones_like(sizes) if self.every_class else (sizes > 0).to(sizes)
-            matches = self.match(layers, labels, present)
+        sizes = _class_sizes(labels, layers[0].classes.shape[2] - 1)
+        present = torch.ones_like(sizes) if self.every_class else (sizes > 0).to(sizes)
+        matches = self.match(layers, labels, present)
         number = number_of_targets(present)
         mask, dice = self.mask_losses(layers, labels, matches, weight)
         return {
@@ -96,6 +95,7 @@ class MaskClassificationLoss:
             "dice": self.dice_weight * dice / number,
         }
 
+    @torch.no_grad()
     def match(self, layers: Sequence[Prediction], labels: Tensor, present: Tensor) -> Matches:
         """Match each target `present` `[B, K]` with a query, in every layer and image.
 

@@ -8,7 +8,8 @@ import torch
 from network.methods import METHODS
 from utils.checkpoint import build_method
 
-SPACE = {"DATASET__LABEL_SPACE": "cityscapes19", "DECODER__AUX_DROPOUT": 0.0}
+SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
+DETERMINED = {"deeplabv3plus": {"DECODER__AUX_DROPOUT": 0.0}, "mask2former": {}}
 
 
 def step(method, batch, **autocast):
@@ -22,10 +23,12 @@ def step(method, batch, **autocast):
     return {n: v.detach() for n, v in losses.items()}, gradients
 
 
-def pair(settings, name, trunk="resnet_mini", **changes):
+def pair(settings, name, trunk="resnet_mini", decoder="deeplabv3plus", **changes):
     """Two methods of equal weights, the second with changed settings."""
-    plain, _ = build_method(settings(METHOD=name, TRUNK__NAME=trunk, **SPACE))
-    changed, _ = build_method(settings(METHOD=name, TRUNK__NAME=trunk, **SPACE, **changes))
+    network = {"METHOD": name, "TRUNK__NAME": trunk, "DECODER__NAME": decoder}
+    network |= SPACE | DETERMINED[decoder]
+    plain, _ = build_method(settings(**network))
+    changed, _ = build_method(settings(**network, **changes))
     changed.load_state_dict(copy.deepcopy(plain.state_dict()))
     return plain, changed
 

@@ -100,48 +100,54 @@ def compared(mask, label, target, weight, points, ignore_void):
     return entropy, dice, counted.sum()
 
 
+def best_assignment(classes, masks, label, ignore_void):
+    """Try all: {query: class} of an image's predictions `[Q, K + 1]` and `[Q, h, w]`."""
+    present = [k for k in label.unique().tolist() if k != VOID]
+    ones = torch.ones(label.shape, dtype=torch.float64)
+    points = same_points(1, POINTS, 2)[0]
+    cost = {}
+    for query, mask in enumerate(masks):
+        for target in present:
+            entropy, dice, counted = compared(mask, label, target, ones, points, ignore_void)
+            chance = classes[query].softmax(0)[target]
+            total = WEIGHTS[1] * entropy / counted.clamp(min=1) + WEIGHTS[2] * dice
+            cost[query, target] = (total - WEIGHTS[0] * chance).item()
+    tried = permutations(range(len(masks)), len(present))
+    best = min(tried, key=lambda queries: sum(map(cost.get, zip(queries, present, strict=True))))
+    return dict(zip(best, present, strict=True))
+
+
+def chosen_points(mask, label, ignore_void):
+    points = same_points(1, 3 * POINTS, 2)[0]
+    certainty = at_points(mask, points).abs()
+    if ignore_void:
+        x, y = (points * torch.tensor(label.shape).flip(0)).long().unbind(1)
+        certainty[label[y, x] == VOID] = torch.inf
+    chosen = points[certainty.argsort()[: 3 * POINTS // 4]]
+    return torch.cat([chosen, same_points(1, POINTS // 4, 2)[0]])
+
+
 def reference(predicted, labels, weight, ignore_void):
     """Losses by loops: dense masks, all assignments tried."""
-    weighs = weight is not None
     total = {"class": 0, "mask": 0, "dice": 0}
-    present = [[k for k in label.unique().tolist() if k != VOID] for label in labels]
-    number = max(1, sum(map(len, present)))
+    number = sum(len(set(label.unique().tolist()) - {VOID}) for label in labels)
     for classes, masks in predicted:
         entropies, importances = [], []
         for image, label in enumerate(labels):
-            ones = torch.ones(label.shape, dtype=torch.float64)
-            points = same_points(1, POINTS, 2)[0]
-
-            def cost(query, target, image=image, label=label, ones=ones, points=points):
-                arguments = (masks[image, query], label, target, ones, points, ignore_void)
-                entropy, dice, counted = compared(*arguments)
-                entropy = entropy / counted.clamp(min=1)
-                chance = classes[image, query].softmax(0)[target]
-                return (WEIGHTS[1] * entropy + WEIGHTS[2] * dice - WEIGHTS[0] * chance).item()
-
-            table = [[cost(q, k) for k in present[image]] for q in range(masks.shape[1])]
-            tried = permutations(range(masks.shape[1]), len(present[image]))
-            best = min(tried, key=lambda qs: sum(table[q][i] for i, q in enumerate(qs)))
-            own = dict(zip(best, present[image], strict=True))
-            pixels = weight[image] if weighs else ones
-            for query in range(masks.shape[1]):
+            own = best_assignment(classes[image], masks[image], label, ignore_void)
+            pixels = torch.ones(label.shape).double() if weight is None else weight[image]
+            for query, mask in enumerate(masks[image]):
                 target = own.get(query, classes.shape[2] - 1)
                 factor = pixels[label == target].mean() if query in own else pixels.mean()
                 importances.append(1.0 if query in own else 0.1)
                 entropy = F.cross_entropy(classes[image, query][None], torch.tensor([target]))
                 entropies.append(importances[-1] * factor * entropy)
-            for query, target in own.items():
-                points = same_points(1, 3 * POINTS, 2)[0]
-                certainty = at_points(masks[image, query], points).abs()
-                if ignore_void:
-                    x, y = (points * torch.tensor(label.shape).flip(0)).long().unbind(1)
-                    certainty[label[y, x] == VOID] = torch.inf
-                chosen = certainty.argsort()[: 3 * POINTS // 4]
-                points = torch.cat([points[chosen], same_points(1, POINTS // 4, 2)[0]])
-                entropy, dice, counted = compared(
-                    masks[image, query], label, target, pixels, points, ignore_void
-                )
-                total["mask"] += entropy / (POINTS if weighs else counted.clamp(min=1)) / number
+                if query not in own:
+                    continue
+                points = chosen_points(mask, label, ignore_void)
+                entropy, dice, counted = compared(mask, label, target, pixels, points, ignore_void)
+                points = POINTS if weight is not None else counted.clamp(min=1)
+                total["mask"] += entropy / points / number
                 total["dice"] += dice / number
         total["class"] += sum(entropies) / sum(importances)
     return {n: w * total[n] for n, w in zip(total, WEIGHTS, strict=True)}

@@ -1,4 +1,4 @@
-"""Every method with every trunk and decoder: trains, predicts, saves, loads, and names forgotten gradients."""
+"""Every method with every trunk and decoder: trains all it should, predicts, saves, loads."""
 
 import pytest
 import torch

@@ -225,7 +225,7 @@ class MaskClassificationLoss:
             name = labels.flatten()[(image[:, None] * height + row) * width + column]
             certainty = certainty.masked_fill(name == VOID, torch.inf)
         number = int(UNCERTAIN_SHARE * self.points)
-        chosen = certainty.topk(number, largest=False).indices
+        chosen = certainty.topk(number, largest=False, sorted=False).indices
         chosen = points.gather(1, chosen[..., None].expand(-1, -1, 2))
         rest = self._random(masks, len(masks), self.points - number)
         return torch.cat([chosen, rest], dim=1)

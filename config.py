@@ -140,8 +140,15 @@ SETTINGS = {
         ),
         "LR_ENCODER": Setting(0.005, "learning rate of the trunk", minimum=0),
         "LR_DECODER": Setting(0.01, "learning rate of everything else", minimum=0),
+        "OPTIMIZER": Setting("sgd", "optimizer", choices=("sgd", "adamw")),
         "MOMENTUM": Setting(0.9, "of SGD"),
-        "WEIGHT_DECAY": Setting(5e-4, "of everything trained, norms and biases too (as published)"),
+        "WEIGHT_DECAY": Setting(5e-4, "of everything trained but what NO_DECAY names"),
+        "NO_DECAY": Setting(
+            [],
+            "parameters without weight decay, any of norms, embeddings, biases (SRHA as published: "
+            "none)",
+            choices=("norms", "embeddings", "biases"),
+        ),
         "POLY_POWER": Setting(0.9, "both rates fall by (1 - step / MAX_ITER) ** POLY_POWER"),
         "CLIP_NORM": Setting(
             0.0, "gradients are scaled down to this total L2 norm; 0: never", minimum=0
@@ -309,10 +316,13 @@ def _wrong_type(key: str, value: Any, expected: str) -> UserError:
     return UserError(f"setting {key} is {value!r}; expected {expected}")
 
 
-def describe(settings: dict) -> str:
-    """Return the list of settings as text: key, default, meaning, choices."""
+def describe(settings: dict, defaults: dict[str, Any]) -> str:
+    """Return the list of settings as text: key, default, meaning, choices.
+
+    `defaults` of a decoder take the place of a setting's own."""
     lines = []
     for key, (default, meaning, choices, *_) in walk(settings):
+        default = defaults.get(key, default)
         shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)
         options = f" [{' | '.join(map(str, choices))}]" if choices else ""
         lines.append(f"{key} = {shown}\n    {meaning}{options}")

@@ -2,14 +2,16 @@
 
     python -m benchmarks.train_step [--trunk mobilenet_v2 resnet18] [--crop 256] [--batch 4]
                                     [--classes 19] [--forms NAME …] [--rounds 5] [--no-memory]
+                                    [--decoder mask2former]
     python -m benchmarks.train_step --options …     # precision, layout, memory, compilation
 
 A step is forward and backward without data loading and optimizer. The floor is an SRHA step's
 convolutions, upsampling and cross entropies composed by hand without any SRHA code: layer 0 on B
 images, the student's layers 1–4, decoder and losses on 2B, the teacher's layers 1–4 on 2B without
-gradient. Forms take turns; medians, on a CPU of its time (run with OMP_NUM_THREADS=1), and peak
-memory, on a CPU of a process of its own. On a GPU, bfloat16 and channels-last, and a check that a
-step does not wait for the device.
+gradient. It is DeepLabV3+'s; forms with another decoder are compared with one another. Forms take
+turns; medians, on a CPU of its time (run with OMP_NUM_THREADS=1), and peak memory, on a CPU of a
+process of its own. On a GPU, bfloat16 and channels-last, and a check that a step does not wait for
+the device.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from benchmarks.loop_form import LoopAlignment, LoopRearrangement
 from benchmarks.reporting import describe_machine, markdown, median_times, peak_resident_bytes, save
 from benchmarks.scenes import labels_of
 from loss.cross_entropy import cross_entropy
+from network.decoders import DECODERS
 from network.methods import Method, method_class
 from network.region_statistics import downsample_labels
 from utils.allocator import keep_freed_memory
@@ -66,10 +69,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     trunks = ["resnet50"] if on_gpu else ["mobilenet_v2", "resnet18"]
     parser.add_argument("--trunk", nargs="+", default=trunks)
+    parser.add_argument("--decoder", default="deeplabv3plus", help=", ".join(DECODERS))
     parser.add_argument("--crop", type=int, default=768 if on_gpu else 256)
     parser.add_argument("--batch", type=int, nargs="+", default=[4, 8] if on_gpu else [4])
     parser.add_argument("--classes", type=int, nargs="+", default=[19])
-    parser.add_argument("--forms", nargs="+", default=USUAL, help=", ".join(FORMS))
+    parser.add_argument("--forms", nargs="+", help=", ".join(FORMS))
     parser.add_argument("--options", action="store_true", help="measure options, not parts")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
@@ -83,9 +87,11 @@ def main() -> None:
         return
     if options.options:
         options.forms = OPTIONS
-    unknown = [form for form in options.forms if form not in FORMS]
+    known = [form for form in FORMS if form != "floor" or options.decoder == "deeplabv3plus"]
+    options.forms = options.forms or [form for form in USUAL if form in known]
+    unknown = [form for form in options.forms if form not in known]
     if unknown:
-        raise UserError(f"unknown form {unknown[0]!r}; there are: {', '.join(FORMS)}")
+        raise UserError(f"unknown form {unknown[0]!r}; there are: {', '.join(known)}")
     print(f"{describe_machine()}, {torch.get_num_threads()} threads")
     measured = []
     for trunk in options.trunk:
@@ -96,16 +102,17 @@ def main() -> None:
     save(options.out, options.name, {"threads": torch.get_num_threads(), "measured": measured})
 
 
-def _first(options: argparse.Namespace) -> tuple[str, int, int, int]:
-    return options.trunk[0], options.crop, options.batch[0], options.classes[0]
+def _first(options: argparse.Namespace) -> tuple[str, str, int, int, int]:
+    shape = options.crop, options.batch[0], options.classes[0]
+    return options.trunk[0], options.decoder, *shape
 
 
 def measure(options: argparse.Namespace, trunk: str, batch: int, classes: int) -> dict[str, Any]:
     """Return median seconds and bytes of each form."""
-    size = (trunk, options.crop, batch, classes)
+    size = (trunk, options.decoder, options.crop, batch, classes)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     steps = {name: build_step(name, *size) for name in options.forms}
-    result = dict(zip(("trunk", "crop", "batch", "classes"), size, strict=True))
+    result = dict(zip(("trunk", "decoder", "crop", "batch", "classes"), size, strict=True))
     result["seconds"] = median_times(steps, options.rounds, device)
     result["bytes"] = {}
     if device.type == "cuda":
@@ -119,11 +126,13 @@ def measure(options: argparse.Namespace, trunk: str, batch: int, classes: int) -
     return result
 
 
-def build_step(name: str, trunk: str, crop: int, batch: int, classes: int) -> Callable[[], Any]:
+def build_step(
+    name: str, trunk: str, decoder: str, crop: int, batch: int, classes: int
+) -> Callable[[], Any]:
     """Return a function that runs one step of a form; its gradients are dropped."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     overrides = {"PRECISION": "bfloat16" if device.type == "cuda" else "float32"} | FORMS[name]
-    overrides |= {"TRUNK.NAME": trunk, "TRUNK.WEIGHTS": "none"}
+    overrides |= {"TRUNK.NAME": trunk, "TRUNK.WEIGHTS": "none", "DECODER.NAME": decoder}
     overrides["DATASET.LABEL_SPACE"] = "cityscapes19"
     cfg = resolve({"METHOD": "srha"} | overrides)
     method = _with_classes(cfg, classes)
@@ -179,11 +188,11 @@ def floor_losses(method: Method, images: torch.Tensor, labels: torch.Tensor) -> 
     return cross_entropy(output.logits, labels) + 0.4 * cross_entropy(output.auxiliary, small)
 
 
-def memory_in_own_process(name: str, size: tuple[str, int, int, int]) -> int:
+def memory_in_own_process(name: str, size: tuple[str, str, int, int, int]) -> int:
     """Return the peak resident bytes of a process that runs two steps of a form."""
-    trunk, *numbers = size
+    trunk, decoder, *numbers = size
     command = [sys.executable, "-m", "benchmarks.train_step", "--only-memory-of", name]
-    command += ["--trunk", trunk]
+    command += ["--trunk", trunk, "--decoder", decoder]
     for flag, number in zip(("--crop", "--batch", "--classes"), numbers, strict=True):
         command += [flag, str(number)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -214,7 +223,8 @@ def count_waits(steps: dict[str, Callable[[], Any]]) -> dict[str, bool]:
 
 def show(result: dict[str, Any]) -> None:
     """Print the table of one trunk."""
-    print("\n{trunk}, crop {crop}, batch {batch}, {classes} classes\n".format(**result))
+    text = "\n{trunk}, {decoder}, crop {crop}, batch {batch}, {classes} classes\n"
+    print(text.format(**result))
     first = next(iter(result["seconds"]))
     floor, least = result["seconds"][first], result["bytes"].get(first)
     rows = []

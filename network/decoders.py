@@ -8,6 +8,7 @@ from utils.errors import unknown_name
 
 DECODERS = {
     "deeplabv3plus": "network.deeplabv3plus:DeepLabV3Plus",
+    "mask2former": "network.mask2former:Mask2Former",
 }
 
 

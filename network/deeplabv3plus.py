@@ -10,6 +10,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from config import Setting
+from loss.consistency import jensen_shannon
 from loss.cross_entropy import cross_entropy
 from loss.upsampled import upsampled_losses
 from network.region_statistics import downsample_labels
@@ -69,6 +70,8 @@ class ASPP(nn.Module):
 class DeepLabV3Plus(nn.Module):
     """ASPP on layer 4, joined with layer 1 at its resolution, two 3×3 and a 1×1 classifier."""
 
+    # Settings whose default is another one with this decoder.
+    defaults: dict[str, Any] = {}
     settings = {
         "DECODER": {
             "CHANNELS": Setting(256, "width of ASPP branches and final convolutions"),

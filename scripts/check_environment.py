@@ -19,9 +19,10 @@ def lacking(path: Path) -> list[str]:
         if line.startswith("-r "):
             missing += lacking(path.parent / line[3:])
         elif line:
-            name, minimum = re.match(r"([^<>=]+)>=([^,]+)", line).groups()
+            name, minimum, limit = re.match(r"([^<>=]+)>=([^,]+)(?:,<(.+))?", line).groups()
             try:
-                fits = numbers(version(name)) >= numbers(minimum)
+                own = numbers(version(name))
+                fits = numbers(minimum) <= own and (limit is None or own < numbers(limit))
             except PackageNotFoundError:
                 fits = False
             if not fits:

@@ -9,14 +9,24 @@ from utils.checkpoint import resolve
 
 DOMAINS = ("GTAV", "SYNTHIA", "Cityscapes", "BDD100K", "Mapillary")
 
-# Random weights, a narrow decoder and small crops.
-SMALL = {
-    "TRUNK.NAME": "resnet_mini",
-    "TRUNK.WEIGHTS": "none",
-    "DECODER.CHANNELS": 16,
-    "DECODER.LOW_LEVEL_CHANNELS": 8,
-    "DECODER.AUX_CHANNELS": 16,
-    "VALID.PROTOCOL": "native",
+# Random weights and a narrow decoder.
+SMALL = {"TRUNK.NAME": "resnet_mini", "TRUNK.WEIGHTS": "none", "VALID.PROTOCOL": "native"}
+SMALL_DECODERS = {
+    "deeplabv3plus": {
+        "DECODER.CHANNELS": 16,
+        "DECODER.LOW_LEVEL_CHANNELS": 8,
+        "DECODER.AUX_CHANNELS": 16,
+    },
+    "mask2former": {
+        "DECODER.CHANNELS": 32,
+        "DECODER.QUERIES": 12,
+        "DECODER.PIXEL_LAYERS": 1,
+        "DECODER.PIXEL_FEEDFORWARD": 32,
+        "DECODER.LAYERS": 2,
+        "DECODER.FEEDFORWARD": 32,
+        "DECODER.HEADS": 4,
+        "DECODER.POINTS": 64,
+    },
 }
 
 
@@ -33,7 +43,9 @@ def settings():
     """Return `settings(**overrides)` → resolved small settings; dots are written as `__`."""
 
     def make(**overrides):
-        return resolve(SMALL | {key.replace("__", "."): v for key, v in overrides.items()})
+        changes = {key.replace("__", "."): value for key, value in overrides.items()}
+        decoder = SMALL_DECODERS[changes.get("DECODER.NAME", "deeplabv3plus")]
+        return resolve(SMALL | decoder | changes)
 
     return make
 

@@ -1,6 +1,7 @@
 """Settings: overrides are typed, mistakes are named."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from datasets import DATASETS
 from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
 from utils.checkpoint import resolve
-from utils.cli import parse_train, parse_valid
+from utils.cli import parse_train, parse_valid, print_settings
 from utils.errors import UserError
+from utils.experiment import experiment_folder
 from utils.seeding import stable_seed
 
 
@@ -153,3 +155,16 @@ def test_every_setting_has_a_reader():
 def test_values_out_of_range_are_refused(key, value, message):
     with pytest.raises(UserError, match=message):
         config.load({key: value})
+
+
+def test_a_decoder_has_defaults_of_its_own(monkeypatch, capsys):
+    """Overrides win over them, the list shows them, and a run's folder names the decoder."""
+    cfg = resolve({"DECODER.NAME": "mask2former", "TRAIN.CLIP_NORM": "1"})
+    assert (cfg.TRAIN.OPTIMIZER, cfg.TRAIN.LR_ENCODER, cfg.TRAIN.CLIP_NORM) == ("adamw", 1e-5, 1)
+    assert experiment_folder(cfg).name == "gtav_resnet50_mask2former_srha"
+    assert experiment_folder(resolve({})).name == "gtav_resnet50_srha"
+    assert resolve({}).TRAIN.OPTIMIZER == "sgd"
+    monkeypatch.setattr(sys, "argv", ["config.py", "--decoder", "mask2former"])
+    print_settings()
+    listed = capsys.readouterr().out
+    assert "TRAIN.OPTIMIZER = adamw" in listed and "TRAIN.NO_DECAY = norms,embeddings" in listed

@@ -1,8 +1,8 @@
 """One process, two gloo processes, accumulated passes: the same losses and gradients.
 
 Under the conditions in which the means of a batch split over processes and passes: labels with
-equal void and region counts in every image, given SRM weights, batch norms on fixed statistics, no
-dropout. In float64, so that only rounding is left.
+equal void and region counts in every image, given SRM weights and points of masks, batch norms on
+fixed statistics, no dropout. In float64, so that only rounding is left.
 """
 
 import pytest
@@ -13,6 +13,8 @@ from torch import nn
 
 from datasets.dataset import SegmentationDataset
 from datasets.sampling import SequentialShard
+from loss.mask_classification import number_of_targets
+from network.decoders import DECODERS
 from network.methods import METHODS
 from utils.checkpoint import build_method
 from utils.distributed import Runtime
@@ -41,6 +43,13 @@ def next_region(present):
     return weights
 
 
+def same_points(number, points, two, **options):
+    """In place of random points at which masks are compared: the same ones for each."""
+    generator = torch.Generator().manual_seed(points)
+    fixed = torch.empty(points, two, dtype=torch.float64).uniform_(generator=generator)
+    return fixed.expand(number, points, two).clone()
+
+
 def losses_and_gradients(cfg, passes, rank, world_size):
     """Return them for this process's share of the global batch, in `passes`, as train.py does."""
     torch.manual_seed(0)
@@ -53,6 +62,8 @@ def losses_and_gradients(cfg, passes, rank, world_size):
             module.eval()
     if hasattr(method, "rearrangement"):
         method.rearrangement.draw = next_region
+    if hasattr(method.decoder, "criterion"):
+        method.decoder.criterion.draw = same_points
     optimizer = build_optimizer(method, cfg)
     guard = StepGuard(method, optimizer, None, here, Interruption(), None)
     whole = global_batch()
@@ -84,16 +95,20 @@ def in_processes(world_size, tmp_path, work, *arguments):
     out = tmp_path / "out.pt"
     options = (world_size, tmp_path / "rendezvous", work, arguments, out)
     # Forked from a server that has imported everything, which takes seconds.
-    mp.get_context("forkserver").set_forkserver_preload(["train"])
+    mp.get_context("forkserver").set_forkserver_preload(["train", "network.mask2former"])
     mp.start_processes(in_process, options, nprocs=world_size, start_method="forkserver")
     return torch.load(out, weights_only=True)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_split(settings, tmp_path, name):
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_split(
+    settings, tmp_path, name, decoder
+):
     """One process with four images, with two passes of two, and two processes with two."""
-    overrides = {"METHOD": name, "DATASET__LABEL_SPACE": "cityscapes19"}
-    overrides |= {"DECODER__AUX_DROPOUT": 0.0}
+    overrides = {"METHOD": name, "DECODER__NAME": decoder, "DATASET__LABEL_SPACE": "cityscapes19"}
+    if decoder == "deeplabv3plus":
+        overrides["DECODER__AUX_DROPOUT"] = 0.0
     if name == "srha":
         overrides["TEACHER__BATCH_STATISTICS"] = False
     cfg = settings(**overrides)
@@ -104,6 +119,17 @@ def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_split(settings, tm
     for other_losses, other_gradients in (accumulated, shared):
         torch.testing.assert_close(other_losses, losses, rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(other_gradients, gradients, rtol=1e-9, atol=1e-13)
+
+
+def targets_of(presence, rank, world_size):
+    return number_of_targets(torch.tensor(presence[rank]))
+
+
+def test_the_number_of_targets_is_a_mean_over_processes(tmp_path):
+    presence = [[[1.0, 1, 1], [1, 1, 0]], [[0.0, 1, 0], [1, 0, 0]]]
+    assert in_processes(2, tmp_path, targets_of, presence) == 3.5
+    assert [targets_of(presence, rank, 1) for rank in range(2)] == [5, 2]
+    assert targets_of([[[0.0, 0]]], 0, 1) == 1
 
 
 class SevenImages(SegmentationDataset):

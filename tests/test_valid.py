@@ -8,6 +8,7 @@ import torch
 
 import config
 import valid
+from network.decoders import DECODERS
 from utils import compare
 from utils.checkpoint import build_method, file_hash
 from utils.errors import UserError
@@ -170,3 +171,16 @@ def test_the_picture_finds_the_checkpoint_of_results(checkpoint, judge, tmp_path
     (tmp_path / "logs/run/first.pth").unlink()
     with pytest.raises(UserError, match="needs the checkpoint of logs/run/valid/results.json"):
         judge("logs/run/valid", "--picture", "page.png", main=compare.main)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_windows_scales_and_batches_with_every_decoder(checkpoint, judge, tmp_path, decoder):
+    """One image at a time or two, the same confusion but for pixels that rounding decides."""
+    checkpoint("logs/one/last.pth", **{"DECODER.NAME": decoder})
+    options = ["--snapshot", "logs/one", "--sliding", 64, 48, "--scales", 0.25, 0.5, "--flip"]
+    for number in (1, 2):
+        judge(*options, "--out", f"out{number}", "VALID.BATCH_SIZE", number)
+    one, two = (results(tmp_path / f"out{n}")["domains"] for n in (1, 2))
+    assert one.keys() == two.keys() == {"gtav", "cityscapes"}
+    for domain in one:
+        assert one[domain]["means"]["mIoU"] == pytest.approx(two[domain]["means"]["mIoU"], abs=1e-3)

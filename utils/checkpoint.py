@@ -48,13 +48,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def resolve(overrides: dict[str, Any]) -> EasyDict:
-    """Resolve settings with those that the chosen method and decoder declare."""
+    """Resolve settings with those that the chosen method and decoder declare, and the decoder's
+    own defaults of shared ones."""
     chosen = config.load({k: v for k, v in overrides.items() if k in ("METHOD", "DECODER.NAME")})
-    return config.load(
-        overrides,
-        method_class(chosen.METHOD).settings,
-        decoder_class(chosen.DECODER.NAME).settings,
-    )
+    decoder = decoder_class(chosen.DECODER.NAME)
+    declared = method_class(chosen.METHOD).settings, decoder.settings
+    return config.load(decoder.defaults | overrides, *declared)
 
 
 def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Method, LabelSpace]:

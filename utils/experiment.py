@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from easydict import EasyDict
 
+import config
 from utils.checkpoint import resolve
 from utils.errors import UserError
 from utils.saving import LAST, has_checkpoint, newest_checkpoint
@@ -50,8 +51,12 @@ def open_experiment(overrides: dict[str, Any], resume: str) -> Experiment:
 
 
 def experiment_folder(cfg: EasyDict) -> Path:
-    """Return the folder of an experiment; its name defaults to source, trunk and method."""
-    name = cfg.EXPERIMENT or "_".join(["+".join(cfg.DATASET.SOURCE), cfg.TRUNK.NAME, cfg.METHOD])
+    """Return the folder of an experiment; its name defaults to source, trunk, the decoder where it
+    is not the default one, and method."""
+    usual = config.SETTINGS["DECODER"]["NAME"].default
+    decoder = [cfg.DECODER.NAME] if cfg.DECODER.NAME != usual else []
+    parts = ["+".join(cfg.DATASET.SOURCE), cfg.TRUNK.NAME, *decoder, cfg.METHOD]
+    name = cfg.EXPERIMENT or "_".join(parts)
     return Path(cfg.LOG.DIR) / name
 
 

@@ -1,9 +1,11 @@
 """Optimizer, schedule, and how an effective batch is split over processes and passes."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from easydict import EasyDict
+from torch import nn
 
 from network.methods import Method
 from utils.errors import UserError
@@ -48,21 +50,37 @@ def plan_batch(batch_size: int, per_process: int, world_size: int) -> BatchPlan:
 
 
 def build_optimizer(method: Method, cfg: EasyDict) -> torch.optim.Optimizer:
-    """SGD with the encoder's rate for the trunk and the decoder's for everything else.
+    """SGD or AdamW, with the encoder's rate for the trunk and the decoder's for everything else.
 
     It is fused because fused optimizers leave out a step on the device's word (utils/guard.py).
     """
     rates = {"trunk": cfg.TRAIN.LR_ENCODER}
-    groups = [
-        {"params": parameters, "lr": rates.get(name, cfg.TRAIN.LR_DECODER), "name": name}
-        for name, parameters in method.parameter_groups().items()
-        if parameters
-    ]
-    for group in groups:
-        group["initial_lr"] = group["lr"]
-    return torch.optim.SGD(
-        groups, momentum=cfg.TRAIN.MOMENTUM, weight_decay=cfg.TRAIN.WEIGHT_DECAY, fused=True
-    )
+    exempt = without_decay(method, cfg.TRAIN.NO_DECAY)
+    groups = []
+    for name, parameters in method.parameter_groups().items():
+        rate = rates.get(name, cfg.TRAIN.LR_DECODER)
+        for spared in (False, True):
+            members = [p for p in parameters if (id(p) in exempt) == spared]
+            decay = 0.0 if spared else cfg.TRAIN.WEIGHT_DECAY
+            options = {"lr": rate, "initial_lr": rate, "weight_decay": decay, "name": name}
+            groups += [{"params": members, **options}] if members else []
+    if cfg.TRAIN.OPTIMIZER == "adamw":
+        return torch.optim.AdamW(groups, fused=True)
+    return torch.optim.SGD(groups, momentum=cfg.TRAIN.MOMENTUM, fused=True)
+
+
+def without_decay(method: nn.Module, kinds: Sequence[str]) -> set[int]:
+    """Return the ids of a method's parameters that are of one of the `kinds`: those of norms, of
+    embeddings, and biases."""
+    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
+    types = {"norms": norms, "embeddings": (nn.Embedding,)}
+    chosen = tuple(each for kind in kinds for each in types.get(kind, ()))
+    exempt = set()
+    for module in method.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if isinstance(module, chosen) or ("biases" in kinds and name.endswith("bias")):
+                exempt.add(id(parameter))
+    return exempt
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
@@ -71,6 +89,12 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
 
     UserError if it belongs to other parameters.
     """
+    kinds = ["momentum" in groups[0] for groups in (optimizer.param_groups, state["param_groups"])]
+    if kinds[0] != kinds[1]:
+        raise UserError(
+            "the checkpoint's optimizer is another one than TRAIN.OPTIMIZER; resume with that of "
+            "the run, or start a new run with --init"
+        )
     sizes = [len(group["params"]) for group in optimizer.param_groups]
     saved = [len(group["params"]) for group in state["param_groups"]]
     if sizes != saved:

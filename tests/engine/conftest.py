@@ -10,7 +10,7 @@ import torch
 
 import train
 from network.methods.method import Method
-from tests.engine.processes import SETTINGS
+from tests.engine.processes import command_line
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def run(miniature, tmp_path, monkeypatch):
     torch.set_num_threads(1)
 
     def start(*arguments, data: Path = miniature) -> None:
-        line = [*SETTINGS, "DATASET.ROOT", str(data), *map(str, arguments)]
+        line = command_line("DATASET.ROOT", data, *arguments)
         monkeypatch.setattr(sys, "argv", ["train.py", *line])
         train.main()
 

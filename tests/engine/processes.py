@@ -16,16 +16,28 @@ from typing import Any
 
 import torch
 
+from tests.conftest import SMALL_DECODERS
+
 # Everything small: a step takes some 50 ms on one core.
 SETTINGS = (
-    "--trunk resnet_mini TRUNK.WEIGHTS none DECODER.CHANNELS 16 DECODER.LOW_LEVEL_CHANNELS 8 "
-    "DECODER.AUX_CHANNELS 16 TRANSFORM.CROP_SIZE 64,64 TRAIN.BATCH_SIZE 4 WORKERS 0 DEVICE cpu "
-    "VALID.PROTOCOL native VALID.SCALES 0.25 LOG.PICTURES_EVERY 0 --dataset gtav --val_dataset gtav"
+    "--trunk resnet_mini TRUNK.WEIGHTS none TRANSFORM.CROP_SIZE 64,64 TRAIN.BATCH_SIZE 4 WORKERS 0 "
+    "DEVICE cpu VALID.PROTOCOL native VALID.SCALES 0.25 LOG.PICTURES_EVERY 0 "
+    "--dataset gtav --val_dataset gtav"
 ).split()
 PATIENCE = 60  # seconds
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["train", "network.methods.srha", "network.methods.baseline"])
+_context.set_forkserver_preload(
+    ["train", "network.methods.srha", "network.methods.baseline", "network.mask2former"]
+)
+
+
+def command_line(*arguments: Any) -> list[str]:
+    """Return the arguments of train.py: small settings, also of the decoder, then `arguments`."""
+    words = [str(word) for word in arguments]
+    decoder = words[words.index("--decoder") + 1] if "--decoder" in words else "deeplabv3plus"
+    small = [str(word) for pair in SMALL_DECODERS[decoder].items() for word in pair]
+    return [*SETTINGS, *small, *words]
 
 
 class Training:
@@ -40,7 +52,7 @@ class Training:
         prepare: Callable[[int], None] | None = None,
     ):
         """`prepare(rank)`, a function of a module, is called in each process before training."""
-        line = [*SETTINGS, "DATASET.ROOT", str(data), *map(str, arguments)]
+        line = command_line("DATASET.ROOT", data, *arguments)
         self.outputs = [folder / f"output_{rank}.txt" for rank in range(world_size)]
         environment: dict[str, str] = {}
         if world_size > 1:

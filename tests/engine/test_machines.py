@@ -13,9 +13,9 @@ import torch
 
 from tests.engine.processes import (
     PATIENCE,
-    SETTINGS,
     Training,
     children,
+    command_line,
     free_port,
     load,
     wait_for,
@@ -46,7 +46,7 @@ class Machines:
     @staticmethod
     def _start(command, arguments, folder, log):
         with log.open("w") as file:
-            line = [*command, *SETTINGS, *map(str, arguments)]
+            line = [*command, *command_line(*arguments)]
             # See docs/running.md.
             environment = os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
             return subprocess.Popen(line, cwd=folder, env=environment, stdout=file, stderr=file)

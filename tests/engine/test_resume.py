@@ -28,23 +28,29 @@ def ends_as(folder, other):
 
 @pytest.fixture
 def undisturbed(run, tmp_path):
-    """Return `undisturbed(method, workers)`, the folder of a run that nothing happens to."""
+    """Return `undisturbed(method, workers, …)`, the folder of a run that nothing happens to."""
 
-    def start(method, workers):
-        run("--method", method, "--exp", "whole", "WORKERS", workers, *OPTIONS)
+    def start(method, workers, *arguments):
+        run("--method", method, "--exp", "whole", "WORKERS", workers, *OPTIONS, *arguments)
         return tmp_path / "logs" / "whole"
 
     return start
 
 
-@pytest.mark.parametrize("method, before, after", [
-    ("baseline", 0, 0), ("srha", 0, 0), ("baseline", 2, 2), ("srha", 2, 2), ("srha", 0, 2),
+MASK2FORMER = ["--decoder", "mask2former"]
+
+
+@pytest.mark.parametrize("method, before, after, decoder", [
+    ("baseline", 0, 0, []), ("srha", 0, 0, []), ("baseline", 2, 2, []), ("srha", 2, 2, []),
+    ("srha", 0, 2, []), ("baseline", 0, 0, MASK2FORMER), ("srha", 2, 0, MASK2FORMER),
 ])  # fmt: skip
-def test_stopped_in_mid_epoch(run, tmp_path, signal_after, undisturbed, method, before, after):
-    whole = undisturbed(method, before)
+def test_stopped_in_mid_epoch(
+    run, tmp_path, signal_after, undisturbed, method, before, after, decoder
+):
+    whole = undisturbed(method, before, *decoder)
     # Steps 5 to 7 are in the checkpoint as a part of the log entry of step 8.
     signal_after(4, signal.SIGTERM)
-    halves = ["--method", method, "--exp", "halves", *OPTIONS]
+    halves = ["--method", method, "--exp", "halves", *OPTIONS, *decoder]
     with pytest.raises(Stopped):
         run(*halves, "WORKERS", before)
     assert load(tmp_path / "logs/halves/last.pth")["step"] == 7
@@ -152,13 +158,23 @@ def test_auto_never_overwrites_what_is_not_its_own(run, tmp_path):
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.parametrize("flag, value", [("--trunk", "resnet18"), ("--method", "srha")])
+@pytest.mark.parametrize(
+    "flag, value",
+    [("--trunk", "resnet18"), ("--method", "srha"), ("--decoder", "mask2former")],
+)
 def test_a_checkpoint_of_another_network(run, tmp_path, flag, value):
     run("--method", "baseline", "--exp", "one", "TRAIN.MAX_ITER", 1)
     before = (tmp_path / "logs/one/last.pth").read_bytes()
     with pytest.raises(UserError, match=f"cannot continue it with {value}; --init starts"):
         run("--exp", "one", "--resume", "TRAIN.MAX_ITER", 2, flag, value)
     assert (tmp_path / "logs/one/last.pth").read_bytes() == before
+
+
+def test_the_optimizer_of_another_kind(run):
+    options = ["--method", "baseline", "--exp", "one"]
+    run(*options, "TRAIN.MAX_ITER", 1)
+    with pytest.raises(UserError, match="another one than TRAIN.OPTIMIZER"):
+        run(*options, "TRAIN.MAX_ITER", 2, "--resume", "TRAIN.OPTIMIZER", "adamw")
 
 
 def test_other_parameters_than_the_optimizers(run):

@@ -1,8 +1,9 @@
-"""Every method with every trunk: trains, predicts, saves, loads, and names forgotten gradients."""
+"""Every method with every trunk and decoder: trains all it should, predicts, saves, loads."""
 
 import pytest
 import torch
 
+from network.decoders import DECODERS
 from network.methods import METHODS, method_class
 from network.trunks import TRUNKS
 from utils.checkpoint import build_method
@@ -20,8 +21,10 @@ def train_step(method, batch):
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("trunk", TRUNKS)
-def test_a_step_reaches_every_trainable_parameter(settings, batch, name, trunk):
-    method, _ = build_method(settings(METHOD=name, TRUNK__NAME=trunk, **SPACE))
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_step_reaches_every_trainable_parameter(settings, batch, name, trunk, decoder):
+    network = {"TRUNK__NAME": trunk, "DECODER__NAME": decoder}
+    method, _ = build_method(settings(METHOD=name, **network, **SPACE))
     odd = {"image": torch.randn(2, 3, 97, 131), "label": torch.randint(0, 19, (2, 97, 131))}
     losses = train_step(method, batch | odd)
     assert all(torch.isfinite(v) and v.ndim == 0 for v in losses.values())
@@ -35,8 +38,9 @@ def test_a_step_reaches_every_trainable_parameter(settings, batch, name, trunk):
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("trunk", TRUNKS)
-def test_odd_sizes_and_saving(settings, name, trunk):
-    cfg = settings(METHOD=name, TRUNK__NAME=trunk, **SPACE)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_odd_sizes_and_saving(settings, name, trunk, decoder):
+    cfg = settings(METHOD=name, TRUNK__NAME=trunk, DECODER__NAME=decoder, **SPACE)
     method, _ = build_method(cfg)
     method.eval()
     images = torch.randn(1, 3, 97, 131)
@@ -48,8 +52,9 @@ def test_odd_sizes_and_saving(settings, name, trunk):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_evaluation_does_not_depend_on_the_batch_size(settings, batch, name):
-    method, _ = build_method(settings(METHOD=name, **SPACE))
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_evaluation_does_not_depend_on_the_batch_size(settings, batch, name, decoder):
+    method, _ = build_method(settings(METHOD=name, DECODER__NAME=decoder, **SPACE))
     train_step(method, batch)
     method.eval()
     images = torch.randn(3, 3, 64, 80)

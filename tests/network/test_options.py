@@ -5,10 +5,12 @@ import copy
 import pytest
 import torch
 
+from network.decoders import DECODERS
 from network.methods import METHODS
 from utils.checkpoint import build_method
 
-SPACE = {"DATASET__LABEL_SPACE": "cityscapes19", "DECODER__AUX_DROPOUT": 0.0}
+SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
+DETERMINED = {"deeplabv3plus": {"DECODER__AUX_DROPOUT": 0.0}, "mask2former": {}}
 
 
 def step(method, batch, **autocast):
@@ -22,18 +24,21 @@ def step(method, batch, **autocast):
     return {n: v.detach() for n, v in losses.items()}, gradients
 
 
-def pair(settings, name, trunk="resnet_mini", **changes):
+def pair(settings, name, trunk="resnet_mini", decoder="deeplabv3plus", **changes):
     """Two methods of equal weights, the second with changed settings."""
-    plain, _ = build_method(settings(METHOD=name, TRUNK__NAME=trunk, **SPACE))
-    changed, _ = build_method(settings(METHOD=name, TRUNK__NAME=trunk, **SPACE, **changes))
+    network = {"METHOD": name, "TRUNK__NAME": trunk, "DECODER__NAME": decoder}
+    network |= SPACE | DETERMINED[decoder]
+    plain, _ = build_method(settings(**network))
+    changed, _ = build_method(settings(**network, **changes))
     changed.load_state_dict(copy.deepcopy(plain.state_dict()))
     return plain, changed
 
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("trunk", ["resnet_mini", "shufflenet_v2_x0_5"])
-def test_recomputed_layers_change_nothing(settings, batch, name, trunk):
-    plain, recomputed = pair(settings, name, trunk, TRUNK__RECOMPUTE="on,on,on,on")
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_recomputed_layers_change_nothing(settings, batch, name, trunk, decoder):
+    plain, recomputed = pair(settings, name, trunk, decoder, TRUNK__RECOMPUTE="on,on,on,on")
     (losses, gradients), (again, others) = step(plain, batch), step(recomputed, batch)
     for expected, found in ((losses, again), (gradients, others)):
         assert expected.keys() == found.keys()
@@ -67,8 +72,9 @@ def test_recomputed_layers_keep_less(settings):
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("trunk", ["resnet_mini", "shufflenet_v2_x0_5"])
-def test_channels_last_changes_rounding_only(settings, batch, name, trunk):
-    plain, last = (method.double() for method in pair(settings, name, trunk))
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_channels_last_changes_rounding_only(settings, batch, name, trunk, decoder):
+    plain, last = (method.double() for method in pair(settings, name, trunk, decoder))
     last = last.to(memory_format=torch.channels_last)
     batch |= {"image": batch["image"].double()}
     images = batch["image"].contiguous(memory_format=torch.channels_last)
@@ -81,8 +87,9 @@ def test_channels_last_changes_rounding_only(settings, batch, name, trunk):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_bfloat16_stays_near_float32(settings, batch, name):
-    plain, half = pair(settings, name)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_bfloat16_stays_near_float32(settings, batch, name, decoder):
+    plain, half = pair(settings, name, decoder=decoder)
     (losses, gradients), (again, others) = step(plain, batch), step(half, batch, enabled=True)
     for key in losses:
         assert again[key].dtype == torch.float32
@@ -94,8 +101,9 @@ def test_bfloat16_stays_near_float32(settings, batch, name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_compiled_network_gives_the_same(settings, batch, name):
-    plain, compiled = pair(settings, name)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_compiled_network_gives_the_same(settings, batch, name, decoder):
+    plain, compiled = pair(settings, name, decoder=decoder)
     # Traced and differentiated ahead of time like the default, without its C++ compiler, which
     # takes a minute; benchmarks/train_step.py runs that.
     compiled.compile_network(backend="aot_eager")

@@ -5,7 +5,13 @@ import torch
 
 from utils.checkpoint import build_method
 from utils.errors import UserError
-from utils.optimization import build_optimizer, plan_batch, restore_optimizer, set_rates
+from utils.optimization import (
+    build_optimizer,
+    clip_gradients,
+    plan_batch,
+    restore_optimizer,
+    set_rates,
+)
 
 
 @pytest.mark.parametrize(
@@ -69,3 +75,89 @@ def test_momentum_is_restored_into_another_memory_layout(settings):
         step(m, optimizer)
     for name, parameter in method.named_parameters():
         torch.testing.assert_close(other.get_parameter(name), parameter)
+
+
+def test_a_decoders_own_recipe_and_what_it_spares_from_decay(settings):
+    """AdamW as Mask2Former trains: a tenth of the rate for the trunk, no decay of norms and
+    embeddings. Its rates and all else stay settings."""
+    cfg = settings(METHOD="srha", DECODER__NAME="mask2former", DATASET__LABEL_SPACE="cityscapes19")
+    method, _ = build_method(cfg)
+    optimizer = build_optimizer(method, cfg)
+    assert isinstance(optimizer, torch.optim.AdamW) and cfg.TRAIN.CLIP_NORM == 0.01
+    rates = {(g["name"], g["lr"]) for g in optimizer.param_groups}
+    assert rates == {("trunk", 1e-5), ("decoder", 1e-4)}
+    spared = {id(p) for g in optimizer.param_groups if g["weight_decay"] == 0 for p in g["params"]}
+    trained = [(n, p) for n, p in method.named_parameters() if p.requires_grad]
+    names = {name for name, parameter in trained if id(parameter) in spared}
+    for part in ("queries_features", "queries_embedder", "level_embed"):
+        assert f"decoder.transformer.{part}.weight" in names
+    assert any(name.startswith("trunk") and "bn1.weight" in name for name in names)
+    assert any(name.endswith("layernorm.bias") for name in names)
+    assert not any("mask_predictor" in name or "conv1" in name for name in names)
+    assert "decoder.pixel_decoder.level_embed" not in names, "no embedding layer, as published"
+    total = sum(len(group["params"]) for group in optimizer.param_groups)
+    assert total == len(trained)
+
+    sgd = {"TRAIN__OPTIMIZER": "sgd", "TRAIN__NO_DECAY": "", "TRAIN__CLIP_NORM": 0}
+    sgd |= {"TRAIN__LR_ENCODER": 5e-5, "TRAIN__WEIGHT_DECAY": 5e-4}
+    published = settings(
+        METHOD="srha", DECODER__NAME="mask2former", DATASET__LABEL_SPACE="cityscapes19", **sgd
+    )
+    optimizer = build_optimizer(method, published)
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [
+        (5e-5, 5e-4), (1e-4, 5e-4),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("decay", [0.1, 0.0])
+def test_biases_may_be_spared(settings, decay):
+    cfg = settings(
+        METHOD="baseline",
+        DATASET__LABEL_SPACE="cityscapes19",
+        TRAIN__NO_DECAY="biases",
+        TRAIN__WEIGHT_DECAY=decay,
+    )
+    method, _ = build_method(cfg)
+    groups = build_optimizer(method, cfg).param_groups
+    assert [g["weight_decay"] for g in groups] == [decay, 0, decay, 0]
+    biases = {id(p) for n, p in method.named_parameters() if n.endswith("bias")}
+    assert {id(p) for g in groups[1::2] for p in g["params"]} == biases
+    assert sum(len(g["params"]) for g in groups) == len(list(method.parameters()))
+
+
+def test_adamw_leaves_out_a_step_on_the_devices_word(settings):
+    cfg = settings(METHOD="baseline", DATASET__LABEL_SPACE="cityscapes19", TRAIN__OPTIMIZER="adamw")
+    method, _ = build_method(cfg)
+    optimizer = build_optimizer(method, cfg)
+    before = [p.detach().clone() for p in method.parameters()]
+    for word in (1.0, 0.0):
+        optimizer.found_inf = torch.tensor(word)
+        for parameter in method.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        kept = [torch.equal(p, q) for p, q in zip(method.parameters(), before, strict=True)]
+        assert all(kept) if word else not any(kept)
+    assert all(state["step"] == 1 for state in optimizer.state.values())
+
+
+def test_the_state_of_another_optimizer_is_refused(settings):
+    cfg = settings(METHOD="baseline", DATASET__LABEL_SPACE="cityscapes19")
+    method, _ = build_method(cfg)
+    state = build_optimizer(method, cfg).state_dict()
+    cfg.TRAIN.OPTIMIZER = "adamw"
+    with pytest.raises(UserError, match="another one than TRAIN.OPTIMIZER"):
+        restore_optimizer(build_optimizer(method, cfg), state)
+
+
+def test_clipping_scales_all_gradients_to_a_norm(settings):
+    method, _ = build_method(settings(METHOD="baseline", DATASET__LABEL_SPACE="cityscapes19"))
+    gradients = [torch.randn_like(p) for p in method.parameters()]
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
+    for limit in (0.0, 0.01):
+        for parameter, gradient in zip(method.parameters(), gradients, strict=True):
+            parameter.grad = gradient.clone()
+        clip_gradients(method, limit)
+        scale = limit / norm if limit else 1.0
+        for parameter, gradient in zip(method.parameters(), gradients, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient * scale, rtol=1e-4, atol=1e-9)

@@ -1,0 +1,27 @@
+"""scripts/check_environment.py: which lines of a requirements file the running Python lacks."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+lacking = runpy.run_path(str(Path(__file__).parent.parent / "scripts/check_environment.py"))[
+    "lacking"
+]
+
+
+@pytest.mark.parametrize(
+    "line, there",
+    [
+        ("numpy>=1.0", True),
+        ("numpy>=1.0,<99.1", True),
+        ("numpy>=99.0", False),
+        ("numpy>=0.9,<1.0", False),
+        ("no-such-package>=1.0", False),
+        ("# nothing is asked for", True),
+    ],
+)
+def test_bounds_on_both_sides(tmp_path, line, there):
+    (tmp_path / "inner.txt").write_text(line + "\n")
+    (tmp_path / "outer.txt").write_text("-r inner.txt\npytest>=1.0\n")
+    assert lacking(tmp_path / "outer.txt") == ([] if there else [line])

@@ -53,12 +53,20 @@ SETTINGS = {
     "COMPILE": Setting(False, "compile trunk and decoder: minutes at the start, faster on GPUs"),
     "WORKERS": Setting(4, "data loading processes of each training process", minimum=0),
     "DATASET": {
-        "SOURCE": Setting(["gtav"], "training dataset (flag --dataset)"),
+        "SOURCE": Setting(["gtav"], "training datasets (flag --dataset)"),
+        "MIXING": Setting(
+            "equal",
+            "how batches are made of several sources: equal parts of each, or in proportion to "
+            "their numbers of images",
+            choices=("equal", "proportional"),
+        ),
         "VALIDATION": Setting(
             ["cityscapes", "bdd100k", "mapillary"],
             "datasets judged during training, NAME or NAME:SPLIT (flag --val_dataset)",
         ),
-        "LABEL_SPACE": Setting("", "classes that are trained; empty: those of the first source"),
+        "LABEL_SPACE": Setting(
+            "", "classes that are trained; empty: those of the sources, which have to agree then"
+        ),
         "ROOT": Setting("", "folder that holds one folder for each dataset under its usual name"),
         "GTAV_DIR": Setting(
             "", "root of GTAV; empty: ROOT/GTAV, then the environment variable GTAV_DIR"
@@ -174,8 +182,8 @@ SETTINGS = {
         ),
         "BEST_ON": Setting(
             "",
-            "judged domain whose mIoU chooses best.pth; empty: the source's validation split. An "
-            "unseen domain makes the choice an oracle",
+            "judged domain whose mIoU chooses best.pth; empty: the mean over the validation splits "
+            "of the sources. An unseen domain makes the choice an oracle",
         ),
         "BATCH_SIZE": Setting(1, "images of equal size in one evaluation pass", minimum=1),
         "MAX_IMAGES": Setting(

@@ -52,6 +52,29 @@ def test_stopped_in_mid_epoch(run, tmp_path, signal_after, undisturbed, method, 
     ends_as(tmp_path / "logs/halves", whole)
 
 
+@pytest.mark.parametrize("mixing, workers", [("equal", 0), ("proportional", 2)])
+def test_stopped_with_several_sources(run, tmp_path, signal_after, mixing, workers):
+    options = [
+        "--method",
+        "srha",
+        *OPTIONS,
+        "--dataset",
+        "gtav",
+        "synthia",
+        "DATASET.MIXING",
+        mixing,
+    ]
+    options += ["--val_dataset", "gtav", "synthia", "WORKERS", workers]
+    run(*options, "--exp", "whole")
+    signal_after(4, signal.SIGTERM)
+    with pytest.raises(Stopped):
+        run(*options, "--exp", "halves")
+    run(*options, "--exp", "halves", "--resume")
+    ends_as(tmp_path / "logs/halves", tmp_path / "logs/whole")
+    with pytest.raises(UserError, match="DATASET.SOURCE gtav synthia, and --resume cannot"):
+        run(*options, "--exp", "halves", "--resume", "--dataset", "gtav", "idd")
+
+
 def test_stopped_in_validation(run, tmp_path, monkeypatch, undisturbed):
     whole = undisturbed("baseline", 0)
     evaluate = train.evaluate

@@ -9,7 +9,7 @@ another type than the default's.
 import copy
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from easydict import EasyDict
@@ -224,9 +224,12 @@ def merge(*trees: dict) -> dict:
     return merged
 
 
-def load(overrides: dict[str, Any], *declared: dict) -> EasyDict:
+def load(
+    overrides: dict[str, Any], *declared: dict, defaults: Mapping[str, Any] | None = None
+) -> EasyDict:
     """Resolve settings: the defaults of SETTINGS and of the `declared` trees, then `overrides`.
 
+    `defaults` has other ones for some keys (of which the chosen decoder may not have all);
     `overrides` maps dotted keys to text (from a command line) or to values (from a checkpoint).
     Raises UserError for an unknown key, naming the closest one, and for a value of another type.
     """
@@ -242,8 +245,9 @@ def load(overrides: dict[str, Any], *declared: dict) -> EasyDict:
     cfg = EasyDict()
     for key, setting in known.items():
         value = copy.deepcopy(setting.default)
-        if key in overrides:
-            value = _convert(key, overrides[key], setting)
+        for source in (defaults or {}, overrides):
+            if key in source:
+                value = _convert(key, source[key], setting)
         *path, leaf = key.split(".")
         branch = cfg
         for name in path:
@@ -317,10 +321,12 @@ def _wrong_type(key: str, value: Any, expected: str) -> UserError:
     return UserError(f"setting {key} is {value!r}; expected {expected}")
 
 
-def describe(settings: dict) -> str:
-    """Return the list of settings as text: key, default, meaning, choices."""
+def describe(settings: dict, defaults: Mapping[str, Any] | None = None) -> str:
+    """Return the list of settings as text: key, default (that of `defaults` if it has one),
+    meaning, choices."""
     lines = []
     for key, (default, meaning, choices, *_) in walk(settings):
+        default = (defaults or {}).get(key, default)
         shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)
         options = f" [{' | '.join(map(str, choices))}]" if choices else ""
         lines.append(f"{key} = {shown}\n    {meaning}{options}")

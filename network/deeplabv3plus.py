@@ -18,10 +18,12 @@ from utils.errors import UserError
 @dataclass
 class Output:
     """`logits` `[B, K, H, W]`, whose softmax is the posterior; `auxiliary` `[B, K, h, w]` logits
-    of the head on layer 3 at its own resolution, in training only."""
+    of the head on layer 3 at its own resolution, and `embedding` `[B, D, h, w]`, the classifier's
+    input, in training only."""
 
     logits: Tensor
     auxiliary: Tensor | None = None
+    embedding: Tensor | None = None
 
 
 def _conv_norm(inside: int, outside: int, kernel: int, dilation: int = 1) -> list[nn.Module]:
@@ -82,7 +84,9 @@ class DeepLabV3Plus(nn.Module):
         self.final1 = nn.Sequential(
             *_conv_norm(width + low_level, width, 3), *_conv_norm(width, width, 3)
         )
-        self.classifier = nn.Conv2d(width, num_classes, 1)
+        # A method may replace both: what the embedding is projected to, and what scores it.
+        self.projection: nn.Module = nn.Identity()
+        self.classifier: nn.Module = nn.Conv2d(width, num_classes, 1)
         self.aux_weight = options.AUX_WEIGHT
         if self.aux_weight:
             self.dsn = nn.Sequential(
@@ -102,13 +106,16 @@ class DeepLabV3Plus(nn.Module):
         """Pixel embedding `[B, D, h, w]` at the resolution of layer 1, before the classifier."""
         low_level = self.bot_fine(features[1])
         context = _upsample(self.bot_aspp(self.aspp(features[4])), low_level.shape[-2:])
-        return self.final1(torch.cat([low_level, context], dim=1))
+        return self.projection(self.final1(torch.cat([low_level, context], dim=1)))
 
     def forward(self, features: Mapping[int, Tensor], size: tuple[int, int]) -> Output:
         """Segment trunk features {1, 3, 4} at the image `size` (H, W)."""
-        logits = _upsample(self.classifier(self.embed(features)), size)
-        auxiliary = self.dsn(features[3]) if self.training and self.aux_weight else None
-        return Output(logits, auxiliary)
+        if not self.training:
+            return Output(_upsample(self.classifier(self.embed(features)), size))
+        embedding = self.embed(features)
+        logits = _upsample(self.classifier(embedding), size)
+        auxiliary = self.dsn(features[3]) if self.aux_weight else None
+        return Output(logits, auxiliary, embedding)
 
     def losses(
         self, output: Output, labels: Tensor, weight: Tensor | None = None

@@ -28,7 +28,9 @@ def global_batch():
     images = torch.randn(4, 3, 64, 64, generator=generator)
     quadrants = [torch.tensor([0, 3, 7, 255]).roll(i).view(2, 2) for i in range(4)]
     labels = torch.stack([q.repeat_interleave(32, 0).repeat_interleave(32, 1) for q in quadrants])
-    return {"image": images, "label": labels, "step": 0}
+    # Every share that is made of them has an image of each of two sources.
+    domain = torch.tensor([0, 0, 1, 1])
+    return {"image": images, "label": labels, "domain": domain, "step": 0}
 
 
 def next_region(present):
@@ -51,7 +53,7 @@ def losses_and_gradients(cfg, passes, rank, world_size):
     for module in method.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-    if hasattr(method, "rearrangement"):
+    if method.rearrangement is not None:
         method.rearrangement.draw = next_region
     optimizer = build_optimizer(method, cfg)
     guard = StepGuard(method, optimizer, None, here, Interruption(), None)

@@ -165,6 +165,7 @@ def print_settings() -> None:
     parser.add_argument("--method", default="srha", help=", ".join(METHODS))
     parser.add_argument("--decoder", default="deeplabv3plus", help=", ".join(DECODERS))
     options = parser.parse_args()
+    defaults = method_class(options.method).defaults
     sections = {
         "Shared": config.SETTINGS,
         f"Method {options.method}": method_class(options.method).settings,
@@ -172,4 +173,4 @@ def print_settings() -> None:
     }
     for title, settings in sections.items():
         if settings:
-            print(f"# {title}\n{config.describe(settings)}\n")
+            print(f"# {title}\n{config.describe(settings, defaults)}\n")

@@ -46,7 +46,7 @@ class CountOperations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("method", ["baseline", "srha"])
+@pytest.mark.parametrize("method", ["baseline", "srha", "spc"])
 def test_only_steps_that_record_wait(run, monkeypatch, method):
     counts, at_step = Counter(), {}
 

@@ -9,7 +9,7 @@ another type than the default's.
 import copy
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from easydict import EasyDict
@@ -53,12 +53,20 @@ SETTINGS = {
     "COMPILE": Setting(False, "compile trunk and decoder: minutes at the start, faster on GPUs"),
     "WORKERS": Setting(4, "data loading processes of each training process", minimum=0),
     "DATASET": {
-        "SOURCE": Setting(["gtav"], "training dataset (flag --dataset)"),
+        "SOURCE": Setting(["gtav"], "training datasets (flag --dataset)"),
+        "MIXING": Setting(
+            "equal",
+            "how batches are made of several sources: equal parts of each, or in proportion to "
+            "their numbers of images",
+            choices=("equal", "proportional"),
+        ),
         "VALIDATION": Setting(
             ["cityscapes", "bdd100k", "mapillary"],
             "datasets judged during training, NAME or NAME:SPLIT (flag --val_dataset)",
         ),
-        "LABEL_SPACE": Setting("", "classes that are trained; empty: those of the first source"),
+        "LABEL_SPACE": Setting(
+            "", "classes that are trained; empty: those of the sources, which have to agree then"
+        ),
         "ROOT": Setting("", "folder that holds one folder for each dataset under its usual name"),
         "GTAV_DIR": Setting(
             "", "root of GTAV; empty: ROOT/GTAV, then the environment variable GTAV_DIR"
@@ -181,8 +189,8 @@ SETTINGS = {
         ),
         "BEST_ON": Setting(
             "",
-            "judged domain whose mIoU chooses best.pth; empty: the source's validation split. An "
-            "unseen domain makes the choice an oracle",
+            "judged domain whose mIoU chooses best.pth; empty: the mean over the validation splits "
+            "of the sources. An unseen domain makes the choice an oracle",
         ),
         "BATCH_SIZE": Setting(1, "images of equal size in one evaluation pass", minimum=1),
         "MAX_IMAGES": Setting(
@@ -223,9 +231,12 @@ def merge(*trees: dict) -> dict:
     return merged
 
 
-def load(overrides: dict[str, Any], *declared: dict) -> EasyDict:
+def load(
+    overrides: dict[str, Any], *declared: dict, defaults: Mapping[str, Any] | None = None
+) -> EasyDict:
     """Resolve settings: the defaults of SETTINGS and of the `declared` trees, then `overrides`.
 
+    `defaults` has other ones for some keys (of which the chosen decoder may not have all);
     `overrides` maps dotted keys to text (from a command line) or to values (from a checkpoint).
     Raises UserError for an unknown key, naming the closest one, and for a value of another type.
     """
@@ -241,8 +252,9 @@ def load(overrides: dict[str, Any], *declared: dict) -> EasyDict:
     cfg = EasyDict()
     for key, setting in known.items():
         value = copy.deepcopy(setting.default)
-        if key in overrides:
-            value = _convert(key, overrides[key], setting)
+        for source in (defaults or {}, overrides):
+            if key in source:
+                value = _convert(key, source[key], setting)
         *path, leaf = key.split(".")
         branch = cfg
         for name in path:
@@ -316,13 +328,12 @@ def _wrong_type(key: str, value: Any, expected: str) -> UserError:
     return UserError(f"setting {key} is {value!r}; expected {expected}")
 
 
-def describe(settings: dict, defaults: dict[str, Any]) -> str:
-    """Return the list of settings as text: key, default, meaning, choices.
-
-    `defaults` of a decoder take the place of a setting's own."""
+def describe(settings: dict, defaults: Mapping[str, Any] | None = None) -> str:
+    """Return the list of settings as text: key, default (that of `defaults` if it has one),
+    meaning, choices."""
     lines = []
     for key, (default, meaning, choices, *_) in walk(settings):
-        default = defaults.get(key, default)
+        default = (defaults or {}).get(key, default)
         shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)
         options = f" [{' | '.join(map(str, choices))}]" if choices else ""
         lines.append(f"{key} = {shown}\n    {meaning}{options}")

@@ -1,4 +1,4 @@
-"""Train a method on a source domain and judge it on domains it never saw.
+"""Train a method on source domains and judge it on domains it never saw.
 
     python train.py --dataset gtav --method srha --trunk resnet50 --exp my_run
     torchrun --standalone --nproc_per_node=gpu train.py …
@@ -55,8 +55,9 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
             f"{here.gather(first_step)}); LOG.DIR must be a folder that all machines share"
         )
 
-    # Data: the source, and the domains to judge.
-    plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, here.world_size)
+    # Data: the sources, and the domains to judge.
+    parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
+    plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, here.world_size, parts)
     source, sampler = open_source(cfg, here, start=samples)
     cfg.DATASET.LABEL_SPACE = source.label_space.name
     domains = {d: open_domain(d, cfg, source.label_space) for d in cfg.DATASET.VALIDATION}
@@ -88,7 +89,7 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
         folder, cfg, here.is_main, first_step, state["log_position"] if state else 0
     )
     guard = StepGuard(method, optimizer, source, here, interruption, folder)
-    log.say(f"{cfg.METHOD} with {cfg.TRUNK.NAME} on {source.title} ({len(source)} images)")
+    log.say(f"{cfg.METHOD} with {cfg.TRUNK.NAME} on {source.describe()}")
     log.say(f"{here.describe()}; {plan.describe(here.world_size)}")
     log.say(best.describe())
     if state:

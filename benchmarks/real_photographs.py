@@ -13,23 +13,19 @@ source's validation split only, which has a column of its own.
 """
 
 import argparse
-import fcntl
 import json
-import os
-import subprocess
 import sys
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.reporting import markdown, save
+from benchmarks.reporting import markdown
+from benchmarks.study import Study, add_options, refuse_failed, refuse_unknown, spread
 from utils.errors import UserError, run_script
 
 NAME = "real_photographs"
+KEYS = ("direction", "variant", "seed", "steps", "precision")
 RECIPE = (
     "--trunk mobilenet_v2 TRANSFORM.CROP_SIZE 192,256 "
     "DECODER.CHANNELS 128 DECODER.AUX_CHANNELS 128 "
@@ -72,28 +68,20 @@ LONG = ("baseline", "SRHA")
 def main() -> None:
     """Run what is missing, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True)
+    add_options(parser, NAME, steps=500)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--directions", nargs="+", default=list(DIRECTIONS))
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--long", action="store_true", help="four times the steps")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    parser.add_argument("--logs", type=Path, default=Path("logs/real_photographs"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    for kind, known in (("variants", VARIANTS), ("directions", DIRECTIONS)):
-        for name in getattr(options, kind):
-            if name not in known:
-                raise UserError(f"no {kind[:-1]} {name!r}; there are: {', '.join(known)}")
+    refuse_unknown("variant", options.variants, VARIANTS)
+    refuse_unknown("direction", options.directions, DIRECTIONS)
     if not options.weights.is_file():
         raise UserError(f"there is no file {options.weights}")
     steps = options.steps * (4 if options.long else 1)
     variants = [v for v in options.variants if not options.long or v in LONG]
-    done = {key_of(row) for row in rows_of(options.out)}
-    jobs = [
+    wanted = [
         {
             "direction": direction,
             "variant": variant,
@@ -105,54 +93,24 @@ def main() -> None:
         for direction in options.directions
         for variant in variants
     ]
-    jobs = [job for job in jobs if key_of(job) not in done]
-    print(f"{len(jobs)} runs to do, {len(done)} are done", file=sys.stderr)
-    with ThreadPoolExecutor(options.jobs) as pool:
-        failed = [name for name in pool.map(partial(attempt, options=options), jobs) if name]
-    print(tables(rows_of(options.out)))
-    if failed:
-        raise UserError(f"{len(failed)} runs failed; the end of {failed[0]} says why")
+    study = Study(NAME, RECIPE, KEYS, options.out, options.logs, options.jobs)
+    failed = study.run(wanted, partial(attempt, study=study, options=options))
+    print(tables(study.rows()))
+    refuse_failed(failed)
 
 
-def key_of(row: dict[str, Any]) -> tuple:
-    """Return what makes a run."""
-    return tuple(row[name] for name in ("direction", "variant", "seed", "steps", "precision"))
-
-
-def rows_of(out: Path) -> list[dict[str, Any]]:
-    """Return the finished runs."""
-    path = out / f"{NAME}.json"
-    return json.loads(path.read_text())["rows"] if path.is_file() else []
-
-
-def attempt(job: dict[str, Any], options: argparse.Namespace) -> str:
+def attempt(job: dict[str, Any], study: Study, options: argparse.Namespace) -> str:
     """Train and judge one run and add its row; return its output file if it failed."""
-    name = "_".join(str(part) for part in key_of(job)).replace(",", "").replace(" ", "_")
     validation, seen, unseen, further = DIRECTIONS[job["direction"]]
     domains = list(dict.fromkeys([validation, seen, unseen]))
-    command = [sys.executable, "train.py", "--dataset", job["direction"], "--val_dataset", *domains]
-    command += ["--exp", name, "--resume", "auto", *RECIPE, *further]
-    command += VARIANTS[job["variant"]].format(steps=job["steps"] // 2).split()
-    command += ["SEED", job["seed"], "TRAIN.MAX_ITER", job["steps"]]
-    command += [
-        "PRECISION",
-        job["precision"],
-        "VALID.EVERY",
-        job["steps"] // 4,
-        "DATASET.ROOT",
-        options.data,
-    ]
-    command += ["TRUNK.WEIGHTS", options.weights, "LOG.DIR", options.logs]
-    options.logs.mkdir(parents=True, exist_ok=True)
-    threads = str(max(1, (os.cpu_count() or 1) // options.jobs))
-    environment = os.environ | {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
-    output = options.logs / f"{name}.txt"
-    with output.open("w") as log:
-        line = [str(word) for word in command]
-        code = subprocess.run(line, stdout=log, stderr=log, env=environment).returncode
-    if code:
-        return str(output)
-    folder = options.logs / name
+    arguments = ["--dataset", job["direction"], "--val_dataset", *domains, *further]
+    arguments += VARIANTS[job["variant"]].format(steps=job["steps"] // 2).split()
+    arguments += ["SEED", job["seed"], "TRAIN.MAX_ITER", job["steps"]]
+    arguments += ["PRECISION", job["precision"], "VALID.EVERY", job["steps"] // 4]
+    arguments += ["DATASET.ROOT", options.data, "TRUNK.WEIGHTS", options.weights]
+    folder, failure = study.train(job, arguments)
+    if failure:
+        return failure
     results = json.loads((folder / "results.json").read_text())
     scores = {d: r["means"]["mIoU"] for d, r in results["domains"].items()}
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
@@ -172,21 +130,10 @@ def attempt(job: dict[str, Any], options: argparse.Namespace) -> str:
             if "loss/total" in m
         ][:: max(1, job["steps"] // 250)],
     }
-    add_row(row, options.out)
-    print(
-        f"{name}: seen {100 * row['seen']:.1f}, unseen {100 * row['unseen']:.1f}", file=sys.stderr
-    )
+    study.add(row)
+    scores = f"seen {100 * row['seen']:.1f}, unseen {100 * row['unseen']:.1f}"
+    print(f"{folder.name}: {scores}", file=sys.stderr)
     return ""
-
-
-def add_row(row: dict[str, Any], out: Path) -> None:
-    """Add a row to the results; runs that end at the same time wait for one another."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / f"{NAME}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        rows = [own for own in rows_of(out) if key_of(own) != key_of(row)]
-        save(out, NAME, {"recipe": " ".join(RECIPE), "rows": [*rows, row]})
-    (out / f"{NAME}.lock").unlink(missing_ok=True)
 
 
 def tables(rows: list[dict[str, Any]]) -> str:
@@ -208,13 +155,6 @@ def tables(rows: list[dict[str, Any]]) -> str:
             body.append([variant, *scores, str(len(own[variant]))])
         texts.append(f"{direction}, {steps} steps, {precision}\n\n" + markdown(header, body))
     return "\n\n".join(texts)
-
-
-def spread(values: list[float]) -> str:
-    """Show fractions in percent as mean ± sample standard deviation."""
-    percents = 100 * np.array(values)
-    deviation = f" ± {percents.std(ddof=1):.1f}" if len(percents) > 1 else ""
-    return f"{percents.mean():.1f}{deviation}"
 
 
 if __name__ == "__main__":

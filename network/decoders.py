@@ -4,7 +4,7 @@ from importlib import import_module
 
 from torch import nn
 
-from utils.errors import unknown_name
+from utils.errors import UserError, unknown_name
 
 DECODERS = {
     "deeplabv3plus": "network.deeplabv3plus:DeepLabV3Plus",
@@ -18,3 +18,17 @@ def decoder_class(name: str) -> type[nn.Module]:
         raise unknown_name("decoder", name, DECODERS)
     module, attribute = DECODERS[name].split(":")
     return getattr(import_module(module), attribute)
+
+
+def require_embedding(decoder: nn.Module, name: str, why: str) -> None:
+    """Raise UserError if a decoder has no pixel embedding to work with, saying `why` it is needed.
+
+    One that has gives it as `embed(features)` `[B, D, h, w]`, which ends in the replaceable module
+    `projection`, scores it by the replaceable module `classifier`, a convolution with D inputs, and
+    returns it in training as the `embedding` of its output.
+    """
+    missing = [part for part in ("embed", "projection", "classifier") if not hasattr(decoder, part)]
+    if missing:
+        raise UserError(
+            f"{why}, and the decoder {name} has no {missing[0]}; choose --decoder deeplabv3plus"
+        )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,6 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from config import Setting
-from loss.consistency import jensen_shannon
 from loss.cross_entropy import cross_entropy
 from loss.upsampled import upsampled_losses
 from network.region_statistics import downsample_labels
@@ -21,11 +21,13 @@ from utils.errors import UserError
 @dataclass
 class Output:
     """`small` `[B, K, h, w]`: logits at the decoder's own resolution; `size` (H, W) of the image.
-    `auxiliary` `[B, K, h', w']`: logits of the head on layer 3, in training only."""
+    `auxiliary` `[B, K, h', w']`, logits of the head on layer 3 at its own resolution, and
+    `embedding` `[B, D, h, w]`, the classifier's input, in training only."""
 
     small: Tensor
     size: tuple[int, int]
     auxiliary: Tensor | None = None
+    embedding: Tensor | None = None
 
     @cached_property
     def logits(self) -> Tensor:
@@ -94,7 +96,9 @@ class DeepLabV3Plus(nn.Module):
         self.final1 = nn.Sequential(
             *_conv_norm(width + low_level, width, 3), *_conv_norm(width, width, 3)
         )
-        self.classifier = nn.Conv2d(width, num_classes, 1)
+        # A method may replace both: what the embedding is projected to, and what scores it.
+        self.projection: nn.Module = nn.Identity()
+        self.classifier: nn.Module = nn.Conv2d(width, num_classes, 1)
         self.aux_weight = options.AUX_WEIGHT
         if self.aux_weight:
             self.dsn = nn.Sequential(
@@ -114,12 +118,16 @@ class DeepLabV3Plus(nn.Module):
         """Pixel embedding `[B, D, h, w]` at the resolution of layer 1, before the classifier."""
         low_level = self.bot_fine(features[1])
         context = _upsample(self.bot_aspp(self.aspp(features[4])), low_level.shape[-2:])
-        return self.final1(torch.cat([low_level, context], dim=1))
+        return self.projection(self.final1(torch.cat([low_level, context], dim=1)))
 
     def forward(self, features: Mapping[int, Tensor], size: tuple[int, int]) -> Output:
         """Segment trunk features {1, 3, 4} at the image `size` (H, W)."""
-        auxiliary = self.dsn(features[3]) if self.training and self.aux_weight else None
-        return Output(self.classifier(self.embed(features)), size, auxiliary)
+        embedding = self.embed(features)
+        small = self.classifier(embedding)
+        if not self.training:
+            return Output(small, size)
+        auxiliary = self.dsn(features[3]) if self.aux_weight else None
+        return Output(small, size, auxiliary, embedding)
 
     def losses(
         self,

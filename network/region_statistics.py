@@ -80,6 +80,11 @@ def widened(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def wide_rows(features: Tensor) -> Tensor:
+    """Turn `[B, C, h, w]` into rows `[B * h * w, C]` in float32 at least."""
+    return to_rows(features).to(widened(features.dtype))
+
+
 def from_rows(rows: Tensor, shape: Sequence[int]) -> Tensor:
     """View rows `[B * h * w, C]` as features of `shape` `[B, C, h, w]`."""
     batch, channels, height, width = shape
@@ -91,7 +96,7 @@ def region_means(features: Tensor, regions: Regions) -> Tensor:
 
     Float32 at least; differentiable in the features.
     """
-    rows = to_rows(features).to(widened(features.dtype))
+    rows = wide_rows(features)
     batch, number = regions.count.shape
     sums = rows.new_zeros(batch * number, rows.shape[1]).index_add(0, regions.slot, rows)
     means = sums.view(batch, number, -1) / divisor(regions, rows.dtype)

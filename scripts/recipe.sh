@@ -1,9 +1,10 @@
 # Sourced by the recipes, with $requirements set where they need more than requirements.txt.
 # `run SCRIPT arguments …` starts SCRIPT of the project on every visible GPU (GPUS=n takes n of them),
 # on the CPU where there is none; the effective batch stays the recipe's.
-# DRY_RUN=1 tries a recipe in seconds: a small crop, batch 2, 2 iterations, random weights, CPU, and
-# a few drawn images of each domain (in MINIATURE, by default data/miniature_dry); its logs go to
-# logs/dry_run, and an earlier dry run of the same recipe is replaced.
+# DRY_RUN=1 tries a recipe in seconds: a small crop, batch 2 (or $dry_batch of the recipe),
+# 2 iterations, random weights, CPU, and a few drawn images of each domain (in MINIATURE, by default
+# data/miniature_dry); its logs go to logs/dry_run, and an earlier dry run of the same recipe is
+# replaced.
 set -eu
 from=$PWD
 cd "$(dirname "$0")/.."
@@ -14,15 +15,16 @@ run() {
     if [ "${DRY_RUN:-0}" = 1 ]; then
         miniature=${MINIATURE:-data/miniature_dry}
         # The stamp of the last domain tells whether all are there; a cut-off drawing is completed.
-        grep -qs '"complete": true' "$miniature/Mapillary/miniature.json" ||
-            "$PYTHON" -m datasets.miniature --out "$miniature" --train 6 --val 3
+        grep -qs '"complete": true' "$miniature/IDD/miniature.json" ||
+            "$PYTHON" -m datasets.miniature --out "$miniature" --train 6 --val 3 \
+                --domains GTAV SYNTHIA Cityscapes BDD100K Mapillary IDD
         set -- "$@" DATASET.ROOT "$miniature" DEVICE cpu WORKERS 0 \
             VALID.PROTOCOL native VALID.SCALES 0.25
         if [ "$1" = train.py ]; then
             logs=logs/dry_run/$(basename "$0" .sh)
             rm -rf "$logs"
             shift
-            set -- train.py LOG.DIR "$logs" "$@" TRAIN.MAX_ITER 2 TRAIN.BATCH_SIZE 2 \
+            set -- train.py LOG.DIR "$logs" "$@" TRAIN.MAX_ITER 2 TRAIN.BATCH_SIZE "${dry_batch:-2}" \
                 TRANSFORM.CROP_SIZE 64,64 TRUNK.WEIGHTS none
         fi
         exec "$PYTHON" "$@"

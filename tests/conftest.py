@@ -5,12 +5,17 @@ import torch
 
 from datasets import DATASETS
 from datasets.miniature.write import write_domains
+from network.decoders import DECODERS
+from network.methods import METHODS
 from utils.checkpoint import resolve
 
-DOMAINS = ("GTAV", "SYNTHIA", "Cityscapes", "BDD100K", "Mapillary")
+DOMAINS = ("GTAV", "SYNTHIA", "Cityscapes", "BDD100K", "Mapillary", "IDD")
 
 # Random weights and a narrow decoder.
 SMALL = {"TRUNK.NAME": "resnet_mini", "TRUNK.WEIGHTS": "none", "VALID.PROTOCOL": "native"}
+# Methods that need a pixel embedding, and decoders that have none.
+REFUSED = {("spc", "mask2former")}
+PAIRS = [(m, d) for m in METHODS for d in DECODERS if (m, d) not in REFUSED]
 SMALL_DECODERS = {
     "deeplabv3plus": {
         "DECODER.CHANNELS": 16,
@@ -60,8 +65,9 @@ def miniature(tmp_path_factory):
 
 @pytest.fixture
 def batch():
-    """A batch of two random images 64×80 with five classes and some void."""
+    """A batch of two random images 64×80 of one source with five classes and some void."""
     images = torch.randn(2, 3, 64, 80)
     labels = torch.randint(0, 5, (2, 8, 10)).repeat_interleave(8, 1).repeat_interleave(8, 2)
     labels[:, :8, :8] = 255
-    return {"image": images, "label": labels, "index": torch.arange(2), "step": 0}
+    return {"image": images, "label": labels, "index": torch.arange(2),
+            "domain": torch.zeros(2, dtype=torch.long), "step": 0}  # fmt: skip

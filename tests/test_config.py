@@ -10,6 +10,7 @@ import config
 from datasets import DATASETS
 from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
+from network.methods.baseline import Baseline
 from utils.checkpoint import resolve
 from utils.cli import parse_train, parse_valid, print_settings
 from utils.errors import UserError
@@ -60,6 +61,16 @@ def test_methods_and_decoders_bring_their_settings():
     assert cfg.SRM.CONCENTRATION == 0.5 and list(cfg.ALIGN.LOCAL) == [1, 0, 0, 0]
     with pytest.raises(UserError, match="unknown setting SRM.CONCENTRATION"):
         resolve({"METHOD": "baseline", "SRM.CONCENTRATION": "0.5"})
+
+
+def test_a_method_may_have_defaults_of_its_own_for_others_settings(monkeypatch, capsys):
+    monkeypatch.setattr(Baseline, "defaults", {"DECODER.AUX_WEIGHT": 0.0, "DECODER.OF_ANOTHER": 1})
+    assert resolve({"METHOD": "baseline"}).DECODER.AUX_WEIGHT == 0
+    assert resolve({"METHOD": "srha"}).DECODER.AUX_WEIGHT == 0.4
+    assert resolve({"METHOD": "baseline", "DECODER.AUX_WEIGHT": "0.2"}).DECODER.AUX_WEIGHT == 0.2
+    monkeypatch.setattr(sys, "argv", ["config.py", "--method", "baseline"])
+    print_settings()
+    assert "DECODER.AUX_WEIGHT = 0.0\n" in capsys.readouterr().out
 
 
 def test_flattened_settings_resolve_to_themselves():

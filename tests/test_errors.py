@@ -62,7 +62,16 @@ def gtav(miniature, tmp_path):
     (["TRAIN.BATCH_SIZE", "1", "--method", "baseline"], "cannot train on one image a pass"),
     (["--init", "missing.pth"], "no checkpoint missing.pth"),
     (["--resume", "--exp", "never"], "no checkpoint logs/never/last.pth"),
-    (["--dataset", "gtav", "synthia"], "training takes one source dataset, not 2"),
+    (["--dataset", "gtav", "gtav"], "DATASET.SOURCE names gtav twice; change --dataset"),
+    (["--dataset", "gtav", "idd_lite"], "GTAV is annotated in cityscapes19 and IDD-Lite in "
+     "idd_lite7; train in one for all: DATASET.LABEL_SPACE idd_lite7"),
+    (["--dataset", "idd_lite", "gtav", "DATASET.LABEL_SPACE", "cityscapes19"],
+     "IDD-Lite train: there is no"),
+    (["--dataset", "gtav", "synthia", "idd"], "TRAIN.BATCH_SIZE 2 holds no equal parts of 3 source "
+     "domains; set a multiple of 3 such as 3, or DATASET.MIXING proportional"),
+    (["--dataset", "gtav", "synthia", "TRAIN.BATCH_PER_PROCESS", "1"],
+     "TRAIN.BATCH_PER_PROCESS 1 has no room for an image of each of 2 source domains"),
+    (["DATASET.MIXING", "half"], "DATASET.MIXING is 'half'; expected one of equal, proportional"),
     (["DEVICE", "cuda"], "torch sees no GPU"),
 ])  # fmt: skip
 def test_settings(answer, miniature, arguments, message):

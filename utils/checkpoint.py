@@ -20,9 +20,6 @@ from utils.errors import UserError
 from utils.files import read_weights
 from utils.network_file import SAFETENSORS, read_network
 
-# What inference needs of a method.
-NETWORK = ("trunk", "decoder")
-
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint to the CPU: one of training, one of utils/export.py, or a published one.
@@ -48,12 +45,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def resolve(overrides: dict[str, Any]) -> EasyDict:
-    """Resolve settings with those that the chosen method and decoder declare, and the decoder's
-    own defaults of shared ones."""
+    """Resolve settings with those that the chosen method and decoder declare, and with the defaults
+    that these have for shared ones; the method's go before the decoder's."""
     chosen = config.load({k: v for k, v in overrides.items() if k in ("METHOD", "DECODER.NAME")})
-    decoder = decoder_class(chosen.DECODER.NAME)
-    declared = method_class(chosen.METHOD).settings, decoder.settings
-    return config.load(decoder.defaults | overrides, *declared)
+    method, decoder = method_class(chosen.METHOD), decoder_class(chosen.DECODER.NAME)
+    defaults = decoder.defaults | method.defaults
+    return config.load(overrides, method.settings, decoder.settings, defaults=defaults)
 
 
 def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Method, LabelSpace]:
@@ -89,12 +86,14 @@ def initialise(method: Method, cfg: EasyDict) -> None:
 
 
 def load_network(
-    method: Method, weights: dict[str, Tensor], parts: Sequence[str] = NETWORK
+    method: Method, weights: dict[str, Tensor], parts: Sequence[str] | None = None
 ) -> None:
-    """Load the named parts of a method, by default trunk and decoder, which have to fit.
+    """Load the named parts of a method, by default those of inference, which have to fit.
 
     Other parts (teachers, memories) are not touched.
     """
+    if parts is None:
+        parts = method.inference_parts
     children = dict(method.named_children())
     chosen = nn.ModuleDict({part: children[part] for part in parts})
     others = [part for part in children if part not in parts]

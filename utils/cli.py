@@ -165,12 +165,12 @@ def print_settings() -> None:
     parser.add_argument("--method", default="srha", help=", ".join(METHODS))
     parser.add_argument("--decoder", default="deeplabv3plus", help=", ".join(DECODERS))
     options = parser.parse_args()
-    decoder = decoder_class(options.decoder)
+    defaults = decoder_class(options.decoder).defaults | method_class(options.method).defaults
     sections = {
         "Shared": config.SETTINGS,
         f"Method {options.method}": method_class(options.method).settings,
-        f"Decoder {options.decoder}": decoder.settings,
+        f"Decoder {options.decoder}": decoder_class(options.decoder).settings,
     }
     for title, settings in sections.items():
         if settings:
-            print(f"# {title}\n{config.describe(settings, decoder.defaults)}\n")
+            print(f"# {title}\n{config.describe(settings, defaults)}\n")

@@ -51,9 +51,7 @@ class Runtime:
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over all processes, in place."""
-        if self.world_size > 1:
-            dist.all_reduce(tensor)
-        return tensor
+        return sum_over_processes(tensor)
 
     def largest(self, number: int) -> int:
         """Return the largest of the processes' numbers, in all of them."""
@@ -86,11 +84,13 @@ class Runtime:
         torch.manual_seed(stable_seed("step", seed, step, self.rank))
 
     def to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Move images, in the memory format, and labels, as int64, of a batch to the device.
+        """Move images, in the memory format, labels, as int64, and source domains of a batch to the
+        device.
 
         What else is in the batch stays where it is.
         """
-        moved = {key: batch[key].to(self.device, non_blocking=True) for key in ("image", "label")}
+        keys = ("image", "label", "domain")
+        moved = {key: batch[key].to(self.device, non_blocking=True) for key in keys}
         moved["image"] = moved["image"].contiguous(memory_format=self.memory_format)
         return batch | moved | {"label": moved["label"].long()}
 
@@ -135,6 +135,16 @@ class Runtime:
         return nn.parallel.DistributedDataParallel(
             method, device_ids=device_ids, broadcast_buffers=False
         )
+
+
+def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
+    """Sum a tensor over all processes, in place; one process alone has the sum already.
+
+    For methods, which know no Runtime: what they update from sums stays the same in all processes.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(tensor)
+    return tensor
 
 
 def choose_algorithms(deterministic: bool) -> None:

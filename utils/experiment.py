@@ -15,7 +15,7 @@ from utils.saving import LAST, has_checkpoint, newest_checkpoint
 BEGINNINGS = ("settings.json", "metrics.jsonl", "events.out.tfevents", "nonfinite.json", LAST)
 
 # Settings that name what is in a checkpoint: another value is another experiment.
-FIXED = ("METHOD", "TRUNK.NAME", "DECODER.NAME", "DATASET.LABEL_SPACE")
+FIXED = ("METHOD", "TRUNK.NAME", "DECODER.NAME", "DATASET.LABEL_SPACE", "DATASET.SOURCE")
 
 
 class Experiment(NamedTuple):
@@ -76,8 +76,12 @@ def refuse_existing(folder: Path, reuse: bool) -> None:
 
 def _refuse_other_network(path: Path, own: dict[str, Any], overrides: dict[str, Any]) -> None:
     for key in FIXED:
-        if key in overrides and str(overrides[key]) != str(own[key]):
+        if key not in overrides:
+            continue
+        given = config.flatten(config.load({key: overrides[key]}))[key]
+        if given != own[key]:
+            values = [" ".join(v) if isinstance(v, list) else v for v in (own[key], given)]
             raise UserError(
-                f"{path} was trained with {key} {own[key]}, and --resume cannot continue it with "
-                f"{overrides[key]}; --init starts a new run from its weights"
+                f"{path} was trained with {key} {values[0]}, and --resume cannot continue it with "
+                f"{values[1]}; --init starts a new run from its weights"
             )

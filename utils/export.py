@@ -9,7 +9,7 @@ they take a checkpoint. Training cannot continue from it.
 import argparse
 from pathlib import Path
 
-from utils.checkpoint import NETWORK, build_method, load_checkpoint, resolve
+from utils.checkpoint import build_method, load_checkpoint, resolve
 from utils.errors import UserError, run_script
 from utils.network_file import SAFETENSORS, network_bytes
 from utils.saving import write_atomically
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def export(checkpoint: Path, out: Path) -> int:
-    """Write trunk and decoder of a checkpoint to `out`; return its size in bytes.
+    """Write what inference needs of a checkpoint to `out`; return its size in bytes.
 
     UserError for a checkpoint without settings (the published code's) and for another ending.
     """
@@ -39,7 +39,8 @@ def export(checkpoint: Path, out: Path) -> int:
             "a run of it, whose checkpoints can be exported"
         )
     method, _ = build_method(resolve(state["settings"]), state)
-    weights = {k: v for k, v in method.state_dict().items() if k.split(".")[0] in NETWORK}
+    parts = method.inference_parts
+    weights = {k: v for k, v in method.state_dict().items() if k.split(".")[0] in parts}
     content = network_bytes(weights, state["settings"], state["step"])
     write_atomically(out, lambda file: file.write(content))
     return len(content)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.dataset import SegmentationDataset
+from datasets.source import Sources
 from network.methods import Method
 from utils.distributed import Runtime
 from utils.errors import UserError
@@ -51,7 +51,7 @@ class StepGuard:
         self,
         method: Method,
         optimizer: torch.optim.Optimizer,
-        source: SegmentationDataset,
+        source: Sources,
         here: Runtime,
         interruption: Interruption,
         folder: Path,
@@ -143,11 +143,12 @@ class StepGuard:
         here, losses = self.here, {name: float(value) for name, value in bad.losses.items()}
         finite = bad.gradient_sizes.isfinite().tolist()
         unsound = [n for n, ok in zip(bad.parameters, finite, strict=True) if not ok]
+        paths = self.source.image_paths
         own = {
             "process": here.rank,
             "losses": losses,
             "loss_is_finite": bool(np.isfinite(list(losses.values())).all()),
-            "images": [str(self.source.image_paths[i]) for i in torch.cat(bad.indices).tolist()],
+            "images": [str(paths[i]) for i in torch.cat(bad.indices).tolist()],
             "gradients_not_finite": unsound,
         }
         processes = here.gather(own)

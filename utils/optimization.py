@@ -30,22 +30,36 @@ class BatchPlan(NamedTuple):
         return text
 
 
-def plan_batch(batch_size: int, per_process: int, world_size: int) -> BatchPlan:
+def plan_batch(batch_size: int, per_process: int, world_size: int, parts: int = 1) -> BatchPlan:
     """Split `batch_size` images over processes, at most `per_process` in one pass.
 
-    The largest number that divides the share of a process is taken, the rest is accumulated.
-    Raises UserError when the batch cannot be split evenly, naming the process counts that work.
+    The largest number that divides the share of a process is taken, the rest is accumulated. Each
+    pass has `parts` equal parts, one for each source domain that is mixed equally. Raises UserError
+    when the batch cannot be split evenly, naming what works.
     """
     if batch_size < 1 or per_process < 1:
         raise UserError("TRAIN.BATCH_SIZE and TRAIN.BATCH_PER_PROCESS must be at least 1")
-    if batch_size % world_size:
-        works = [str(n) for n in range(1, batch_size + 1) if batch_size % n == 0]
+    if batch_size % parts:
+        above = -(-batch_size // parts) * parts
         raise UserError(
-            f"TRAIN.BATCH_SIZE {batch_size} cannot be split over {world_size} processes; "
+            f"TRAIN.BATCH_SIZE {batch_size} holds no equal parts of {parts} source domains; set a "
+            f"multiple of {parts} such as {above}, or DATASET.MIXING proportional"
+        )
+    if batch_size % (world_size * parts):
+        works = [str(n) for n in range(1, batch_size + 1) if batch_size % (n * parts) == 0]
+        equally = f" with equal parts of {parts} source domains" if parts > 1 else ""
+        raise UserError(
+            f"TRAIN.BATCH_SIZE {batch_size} cannot be split over {world_size} processes{equally}; "
             f"start {', '.join(works)}, or change TRAIN.BATCH_SIZE"
         )
+    if per_process < parts:
+        raise UserError(
+            f"TRAIN.BATCH_PER_PROCESS {per_process} has no room for an image of each of {parts} "
+            f"source domains; set it to {parts} or more, or DATASET.MIXING to proportional"
+        )
     share = batch_size // world_size
-    images = max(n for n in range(1, min(share, per_process) + 1) if share % n == 0)
+    most = min(share, per_process)
+    images = max(n for n in range(parts, most + 1, parts) if share % n == 0)
     return BatchPlan(images, share // images)
 
 

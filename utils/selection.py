@@ -1,7 +1,8 @@
-"""Which checkpoint of a run is its best: by mIoU on one domain, as a rule the source's."""
+"""Which checkpoint of a run is its best: by mIoU on validation splits, as a rule the sources'."""
 
 from typing import Any
 
+import numpy as np
 from easydict import EasyDict
 
 from datasets import parse_domain
@@ -9,24 +10,25 @@ from utils.errors import UserError
 
 
 class Best:
-    """Keeps the record of the highest mIoU on one domain.
+    """Keeps the record of the highest mIoU.
 
-    The domain is VALID.BEST_ON or, without it, the first validation split of the source that is
-    judged. To choose by an unseen domain is to look at the test: such a record is an `oracle`.
+    It is that on the domain VALID.BEST_ON or, without it, the mean over the sources of the first
+    validation split of each that is judged. To choose by an unseen domain is to look at the test:
+    such a record is an `oracle`.
     """
 
     def __init__(self, cfg: EasyDict, record: dict[str, Any] | None = None):
-        """`record` is that of a checkpoint; it counts if it is of the same domain."""
-        domains, sources = cfg.DATASET.VALIDATION, cfg.DATASET.SOURCE
-        own = [d for d in domains if parse_domain(d)[0] in sources and not d.endswith(":train")]
+        """`record` is that of a checkpoint; it counts if it is of the same domains."""
+        judged, sources = cfg.DATASET.VALIDATION, cfg.DATASET.SOURCE
         chosen = cfg.VALID.BEST_ON
-        if chosen and chosen not in domains:
+        if chosen and chosen not in judged:
             raise UserError(
                 f"VALID.BEST_ON is {chosen}, which is not among the judged domains "
-                f"({', '.join(domains) or 'none'}); add it to --val_dataset"
+                f"({', '.join(judged) or 'none'}); add it to --val_dataset"
             )
-        self.domain = chosen or next(iter(own), "")
-        self.oracle = bool(self.domain) and parse_domain(self.domain)[0] not in sources
+        self.domains = [chosen] if chosen else first_splits(judged, sources)
+        self.domain = " + ".join(self.domains)
+        self.oracle = bool(chosen) and parse_domain(chosen)[0] not in sources
         self.record = record if record and record["domain"] == self.domain else None
 
     def describe(self) -> str:
@@ -37,7 +39,8 @@ class Best:
                 "--val_dataset, or name a domain with VALID.BEST_ON)"
             )
         mark = ", a domain that must stay unseen: the choice is an oracle" if self.oracle else ""
-        return f"best.pth is chosen by mIoU on {self.domain}{mark}"
+        mean = "the mean of " if len(self.domains) > 1 else ""
+        return f"best.pth is chosen by {mean}mIoU on {self.domain}{mark}"
 
     def improves(self, results: dict[str, dict[str, Any]], step: int) -> bool:
         """Take the record if `results` of a step (`evaluate`'s by domain) are better.
@@ -46,10 +49,10 @@ class Best:
         """
         if not self.domain:
             return False
-        result = results[self.domain]
-        score, images = result["means"]["mIoU"], result["images"]
-        if score is None:
+        scores = [results[domain]["means"]["mIoU"] for domain in self.domains]
+        if None in scores:
             return False
+        score, images = float(np.mean(scores)), sum(results[d]["images"] for d in self.domains)
         if self.record and (images != self.record["images"] or score <= self.record["mIoU"]):
             return False
         self.record = {
@@ -60,3 +63,10 @@ class Best:
             "images": images,
         }
         return True
+
+
+def first_splits(judged: list[str], sources: list[str]) -> list[str]:
+    """Return the first validation split of each source that is among the judged domains."""
+    own = [d for d in judged if not d.endswith(":train")]
+    firsts = [next((d for d in own if parse_domain(d)[0] == name), None) for name in sources]
+    return [domain for domain in firsts if domain is not None]

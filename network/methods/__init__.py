@@ -8,6 +8,7 @@ from utils.errors import unknown_name
 METHODS = {
     "baseline": "network.methods.baseline:Baseline",
     "srha": "network.methods.srha:SRHA",
+    "spc": "network.methods.spc:SPC",
 }
 
 

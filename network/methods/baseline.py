@@ -13,5 +13,5 @@ class Baseline(Method):
     def training_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Return the decoder's losses."""
         images, labels = batch["image"], batch["label"]
-        output = self.decoder(self.trunk(images), images.shape[-2:])
+        output = self.decoder(self.features(images), images.shape[-2:])
         return self.decoder.losses(output, labels)

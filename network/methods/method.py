@@ -1,5 +1,6 @@
 """What every training method is: one module with two verbs, wrapped whole by DDP."""
 
+from collections.abc import Callable
 from typing import Any
 
 from easydict import EasyDict
@@ -14,13 +15,21 @@ class Method(nn.Module):
 
     Training: `method(batch)` returns a dict of named, weighted scalar losses; all forward passes
     happen in that one call, and the engine takes one backward of their sum. `batch` holds `image`
-    `[B, 3, H, W]`, `label` `[B, H, W]`, `index`, `domain` and `step`. Evaluation: `method(images)`
-    returns logits `[B, K, H, W]`. All that must survive a restart is in the `state_dict`.
-    A method declares its settings in `settings`, a tree as in `config.py`. With `pretrained` off
-    no weights are read, because a checkpoint will fill them in.
+    `[B, 3, H, W]`, `label` `[B, H, W]`, `index`, `domain` (`[B]` int64, the number of the source
+    in DATASET.SOURCE) and `step`. Evaluation: `method(images)` returns logits `[B, K, H, W]`. All
+    that must survive a restart is in the `state_dict`.
+
+    A method declares its settings in `settings`, a tree as in `config.py`, and in `defaults` where
+    its recipe differs from the defaults of shared settings and of the decoder's ({dotted key:
+    value}). `inference_parts` are the parts (attributes) that `predict` needs: what is exported.
+    `after[i]` acts on what enters layer i + 1, in training and in inference alike; `rearrangement`,
+    a module like SRHA's, restyles the regions of layer 0's feature in training. With `pretrained`
+    off no weights are read, because a checkpoint will fill them in.
     """
 
     settings: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    inference_parts: tuple[str, ...] = ("trunk", "decoder")
 
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__()
@@ -30,6 +39,8 @@ class Method(nn.Module):
             cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights, cfg.TRUNK.RECOMPUTE
         )
         self.decoder = decoder_class(cfg.DECODER.NAME)(self.trunk, num_classes, cfg)
+        self.after: dict[int, Callable[[Tensor], Tensor]] = {}
+        self.rearrangement: nn.Module | None = None
 
     def forward(self, inputs: dict[str, Any] | Tensor) -> dict[str, Tensor] | Tensor:
         """Losses by name for a batch (training), logits for images (evaluation)."""
@@ -43,7 +54,16 @@ class Method(nn.Module):
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits `[B, K, H, W]` of images `[B, 3, H, W]`."""
-        return self.decoder(self.trunk(images), images.shape[-2:]).logits
+        return self.decoder(self.features(images), images.shape[-2:]).logits
+
+    def features(self, images: Tensor) -> dict[int, Tensor]:
+        """Return the trunk's features {i: `[B, C_i, h_i, w_i]`} of images `[B, 3, H, W]`."""
+        return self.trunk(images, after=self.after)
+
+    def bases(self) -> dict[str, Tensor]:
+        """Return what features are compared with, to be pictured: "layer i" `[M, 2 C]`, styles
+        (means, then deviations) after layer i, and "embedding" `[K, M, D]`. Default: nothing."""
+        return {}
 
     def compile_network(self, backend: str = "inductor") -> None:
         """Compile trunk and decoder in place, so that names in checkpoints stay."""

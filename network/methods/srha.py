@@ -75,12 +75,12 @@ class SRHA(Method):
 
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__(cfg, num_classes, pretrained)
-        self.after = {0: eliminate_style} if cfg.STYLE_ELIMINATION else {}
+        if cfg.STYLE_ELIMINATION:
+            self.after = {0: eliminate_style}
         self.stem_frozen = cfg.STEM_FROZEN
         if self.stem_frozen:
             self.trunk.layer0.requires_grad_(False)
         void_is_region = cfg.SRM.VOID_IS_REGION
-        self.rearrangement = None
         if cfg.SRM.ENABLED:
             self.rearrangement = SemanticRearrangement(
                 num_classes, cfg.SRM.CONCENTRATION, cfg.SRM.SCOPE, void_is_region
@@ -162,11 +162,6 @@ class SRHA(Method):
             streams = streams[: len(images)]
         features = self.teacher(streams)
         return {i: feature[: len(images)] for i, feature in features.items()}
-
-    def predict(self, images: Tensor) -> Tensor:
-        """Return logits `[B, K, H, W]`: the baseline's network with style elimination."""
-        features = self.trunk(images, after=self.after)
-        return self.decoder(features, images.shape[-2:]).logits
 
 
 def warmed_up(step: int, steps: int) -> float:

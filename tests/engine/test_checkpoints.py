@@ -210,6 +210,26 @@ def test_best(run, tmp_path, capsys, chosen, domain, oracle, said):
     assert record["mIoU"] == best[f"mIoU/{domain}"]
 
 
+def test_best_of_several_sources_is_by_the_mean_over_them(run, tmp_path, capsys):
+    options = [*OPTIONS, "TRAIN.MAX_ITER", 4, "VALID.EVERY", 1, "--dataset", "gtav", "synthia"]
+    run(*options, "--val_dataset", "bdd100k", "synthia", "gtav")
+    output = capsys.readouterr()
+    assert "best.pth is chosen by the mean of mIoU on gtav + synthia" in output.err
+    assert "synthia (source)" in output.out and "gtav (source)" in output.out
+    folder = tmp_path / "logs/one"
+    results = json.loads((folder / "results.json").read_text())
+    assert results["unseen"] == ["bdd100k"]
+    scores = {
+        r["step"]: (r["mIoU/gtav"] + r["mIoU/synthia"]) / 2
+        for r in map(json.loads, (folder / "metrics.jsonl").open())
+        if "mIoU/gtav" in r
+    }
+    record = results["best"]
+    assert record["step"] == max(scores, key=scores.get) == step_of(folder / "best.pth")
+    assert record["mIoU"] == pytest.approx(scores[record["step"]], abs=1e-12)
+    assert record["images"] == 6
+
+
 def test_without_a_domain_to_choose_by(run, tmp_path, capsys):
     run(*OPTIONS, "TRAIN.MAX_ITER", 1, "--val_dataset", "bdd100k", "gtav:train")
     assert "no best.pth: no validation split of the source is judged" in capsys.readouterr().err

@@ -43,6 +43,7 @@ MASK2FORMER = ["--decoder", "mask2former"]
 @pytest.mark.parametrize("method, before, after, decoder", [
     ("baseline", 0, 0, []), ("srha", 0, 0, []), ("baseline", 2, 2, []), ("srha", 2, 2, []),
     ("srha", 0, 2, []), ("baseline", 0, 0, MASK2FORMER), ("srha", 2, 0, MASK2FORMER),
+    ("spc", 0, 0, []), ("spc", 2, 0, []),
 ])  # fmt: skip
 def test_stopped_in_mid_epoch(
     run, tmp_path, signal_after, undisturbed, method, before, after, decoder
@@ -56,6 +57,23 @@ def test_stopped_in_mid_epoch(
     assert load(tmp_path / "logs/halves/last.pth")["step"] == 7
     run(*halves, "WORKERS", after, "--resume")
     ends_as(tmp_path / "logs/halves", whole)
+
+
+@pytest.mark.parametrize("method, mixing, workers", [
+    ("srha", "equal", 0), ("spc", "equal", 0), ("spc", "proportional", 2),
+])  # fmt: skip
+def test_stopped_with_several_sources(run, tmp_path, signal_after, method, mixing, workers):
+    options = ["--method", method, *OPTIONS, "--dataset", "gtav", "synthia"]
+    options += ["DATASET.MIXING", mixing]
+    options += ["--val_dataset", "gtav", "synthia", "WORKERS", workers]
+    run(*options, "--exp", "whole")
+    signal_after(4, signal.SIGTERM)
+    with pytest.raises(Stopped):
+        run(*options, "--exp", "halves")
+    run(*options, "--exp", "halves", "--resume")
+    ends_as(tmp_path / "logs/halves", tmp_path / "logs/whole")
+    with pytest.raises(UserError, match="DATASET.SOURCE gtav synthia, and --resume cannot"):
+        run(*options, "--exp", "halves", "--resume", "--dataset", "gtav", "idd")
 
 
 def test_stopped_in_validation(run, tmp_path, monkeypatch, undisturbed):
@@ -100,9 +118,10 @@ def test_killed_after_a_checkpoint(run, tmp_path, monkeypatch, undisturbed):
     assert same(*weights)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_two_processes(miniature, tmp_path, workers):
-    options = ["--method", "srha", "WORKERS", workers, *OPTIONS, "LOG.CHECKPOINT_EVERY", 1]
+@pytest.mark.parametrize("method, workers", [("srha", 0), ("spc", 0), ("spc", 2)])
+def test_two_processes(miniature, tmp_path, method, workers):
+    options = ["--method", method, "WORKERS", workers, *OPTIONS, "LOG.CHECKPOINT_EVERY", 1]
+    options += ["--dataset", "gtav", "synthia"] if method == "spc" else []
     whole = Training(tmp_path, miniature, *options, "--exp", "whole", world_size=2)
     assert whole.wait() == [0, 0], whole.output()
     halves = [*options, "--exp", "halves", "--resume", "auto"]

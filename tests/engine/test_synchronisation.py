@@ -50,9 +50,15 @@ class CountOperations(TorchDispatchMode):
 MATCHING = Counter({"cpu": 2, "numpy": 2})
 
 
-@pytest.mark.parametrize("method", ["baseline", "srha"])
 @pytest.mark.parametrize(
-    "decoder, waits", [("deeplabv3plus", Counter()), ("mask2former", MATCHING)]
+    "method, decoder, waits",
+    [
+        ("baseline", "deeplabv3plus", Counter()),
+        ("srha", "deeplabv3plus", Counter()),
+        ("spc", "deeplabv3plus", Counter()),
+        ("baseline", "mask2former", MATCHING),
+        ("srha", "mask2former", MATCHING),
+    ],
 )
 def test_only_steps_that_record_wait(run, monkeypatch, method, decoder, waits):
     counts, at_step = Counter(), {}

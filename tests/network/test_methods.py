@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from network.decoders import DECODERS
-from network.methods import METHODS, method_class
+from network.methods import method_class
 from network.trunks import TRUNKS
+from tests.conftest import PAIRS, REFUSED
 from utils.checkpoint import build_method
 from utils.errors import UserError
 
@@ -19,9 +19,8 @@ def train_step(method, batch):
     return losses
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "decoder"), PAIRS)
 @pytest.mark.parametrize("trunk", TRUNKS)
-@pytest.mark.parametrize("decoder", DECODERS)
 def test_a_step_reaches_every_trainable_parameter(settings, batch, name, trunk, decoder):
     network = {"TRUNK__NAME": trunk, "DECODER__NAME": decoder}
     method, _ = build_method(settings(METHOD=name, **network, **SPACE))
@@ -36,9 +35,8 @@ def test_a_step_reaches_every_trainable_parameter(settings, batch, name, trunk, 
     assert len(grouped) == len(trainable)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "decoder"), PAIRS)
 @pytest.mark.parametrize("trunk", TRUNKS)
-@pytest.mark.parametrize("decoder", DECODERS)
 def test_odd_sizes_and_saving(settings, name, trunk, decoder):
     cfg = settings(METHOD=name, TRUNK__NAME=trunk, DECODER__NAME=decoder, **SPACE)
     method, _ = build_method(cfg)
@@ -51,8 +49,7 @@ def test_odd_sizes_and_saving(settings, name, trunk, decoder):
         assert torch.equal(loaded.eval()(images), logits)
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(("name", "decoder"), PAIRS)
 def test_evaluation_does_not_depend_on_the_batch_size(settings, batch, name, decoder):
     method, _ = build_method(settings(METHOD=name, DECODER__NAME=decoder, **SPACE))
     train_step(method, batch)
@@ -74,3 +71,9 @@ def test_a_checkpoint_of_another_network_is_refused(settings):
 def test_an_unknown_method_is_named():
     with pytest.raises(UserError, match="unknown method 'shra'; did you mean srha?"):
         method_class("shra")
+
+
+@pytest.mark.parametrize(("name", "decoder"), sorted(REFUSED))
+def test_what_does_not_go_together_is_refused(settings, name, decoder):
+    with pytest.raises(UserError, match=f"the decoder {decoder} has no .*; choose --decoder"):
+        build_method(settings(METHOD=name, DECODER__NAME=decoder, **SPACE))

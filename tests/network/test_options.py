@@ -5,8 +5,7 @@ import copy
 import pytest
 import torch
 
-from network.decoders import DECODERS
-from network.methods import METHODS
+from tests.conftest import PAIRS
 from utils.checkpoint import build_method
 
 SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
@@ -34,9 +33,8 @@ def pair(settings, name, trunk="resnet_mini", decoder="deeplabv3plus", **changes
     return plain, changed
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "decoder"), PAIRS)
 @pytest.mark.parametrize("trunk", ["resnet_mini", "shufflenet_v2_x0_5"])
-@pytest.mark.parametrize("decoder", DECODERS)
 def test_recomputed_layers_change_nothing(settings, batch, name, trunk, decoder):
     plain, recomputed = pair(settings, name, trunk, decoder, TRUNK__RECOMPUTE="on,on,on,on")
     (losses, gradients), (again, others) = step(plain, batch), step(recomputed, batch)
@@ -70,9 +68,8 @@ def test_recomputed_layers_keep_less(settings):
     assert after < before - weights / 2
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "decoder"), PAIRS)
 @pytest.mark.parametrize("trunk", ["resnet_mini", "shufflenet_v2_x0_5"])
-@pytest.mark.parametrize("decoder", DECODERS)
 def test_channels_last_changes_rounding_only(settings, batch, name, trunk, decoder):
     plain, last = (method.double() for method in pair(settings, name, trunk, decoder))
     last = last.to(memory_format=torch.channels_last)
@@ -86,10 +83,14 @@ def test_channels_last_changes_rounding_only(settings, batch, name, trunk, decod
         assert torch.allclose(gradients[key], others[key], rtol=1e-6, atol=1e-8 * scale + 1e-12)
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(("name", "decoder"), PAIRS)
 def test_bfloat16_stays_near_float32(settings, batch, name, decoder):
     plain, half = pair(settings, name, decoder=decoder)
+    # Pooled features of images of nothing but noise are equal but for rounding, and their batch
+    # norm would blow that up; so four images, with a colour for each class.
+    labels = torch.cat([batch["label"], batch["label"].flip(1)])
+    images = torch.randn(256, 3)[labels].permute(0, 3, 1, 2) + 0.3 * torch.randn(4, 3, 64, 80)
+    batch |= {"image": images.contiguous(), "label": labels, "domain": torch.zeros(4).long()}
     (losses, gradients), (again, others) = step(plain, batch), step(half, batch, enabled=True)
     for key in losses:
         assert again[key].dtype == torch.float32
@@ -100,8 +101,7 @@ def test_bfloat16_stays_near_float32(settings, batch, name, decoder):
     assert all(g.dtype == torch.float32 for g in others.values())
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(("name", "decoder"), PAIRS)
 def test_compiled_network_gives_the_same(settings, batch, name, decoder):
     plain, compiled = pair(settings, name, decoder=decoder)
     # Traced and differentiated ahead of time like the default, without its C++ compiler, which

@@ -37,6 +37,42 @@ def test_an_impossible_split_names_what_works():
         plan_batch(8, 4, 3)
 
 
+@pytest.mark.parametrize(
+    "batch, most, processes, domains, expected",
+    [
+        (24, 12, 2, 3, (12, 1)),
+        (24, 12, 1, 3, (12, 2)),
+        (24, 8, 2, 3, (6, 2)),
+        (16, 4, 1, 2, (4, 4)),
+        (6, 4, 1, 3, (3, 2)),
+        (8, 3, 2, 2, (2, 2)),
+    ],
+)
+def test_every_pass_has_equal_parts_of_the_sources(batch, most, processes, domains, expected):
+    plan = plan_batch(batch, most, processes, domains)
+    assert plan == expected
+    assert plan.images % domains == 0 and plan.images * plan.passes * processes == batch
+
+
+@pytest.mark.parametrize(
+    "batch, most, processes, domains, message",
+    [
+        (8, 4, 1, 3, "8 holds no equal parts of 3 source domains; set a multiple of 3 such as 9,"),
+        (
+            12,
+            6,
+            4,
+            2,
+            "12 cannot be split over 4 processes with equal parts of 2 .* start 1, 2, 3, 6",
+        ),
+        (12, 2, 1, 3, "BATCH_PER_PROCESS 2 has no room for an image of each of 3 source domains"),
+    ],
+)
+def test_unequal_parts_are_refused(batch, most, processes, domains, message):
+    with pytest.raises(UserError, match=message):
+        plan_batch(batch, most, processes, domains)
+
+
 def test_rates_of_encoder_and_decoder_decay_polynomially(settings):
     cfg = settings(METHOD="baseline", DATASET__LABEL_SPACE="cityscapes19", TRAIN__MAX_ITER=100)
     method, _ = build_method(cfg)

@@ -1,0 +1,6 @@
+#!/bin/sh
+# Judge a checkpoint of SPC, ResNet-50 trained on GTAV, SYNTHIA and IDD, on the published table's domains.
+. "$(dirname "$0")/recipe.sh"
+need_checkpoint "$@"
+shift
+run valid.py --snapshot "$checkpoint" --val_dataset cityscapes bdd100k mapillary "$@"

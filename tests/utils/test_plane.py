@@ -1,0 +1,45 @@
+"""Principal components and t-SNE of points, with bases beside them."""
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from utils.plane import Layout, principal_components
+
+POINTS = np.random.default_rng(0).normal(size=(50, 6)) * [5, 1, 3, 0.1, 1, 2] + 7
+
+
+def test_principal_components_are_those_of_scikit_learn():
+    placed, shares = principal_components(POINTS, len(POINTS))
+    reference = PCA(2).fit(POINTS)
+    np.testing.assert_allclose(shares, reference.explained_variance_ratio_, rtol=1e-9)
+    expected = reference.transform(POINTS)
+    signs = np.sign((placed * expected).sum(0))
+    np.testing.assert_allclose(placed, expected * signs, atol=1e-9)
+
+
+def test_a_basis_far_away_does_not_choose_the_axes():
+    bases = np.full((2, 6), 1e4)
+    alone, beside = Layout("pca", POINTS, None), Layout("pca", POINTS, bases)
+    np.testing.assert_allclose(beside.points, alone.points)
+    assert beside.bases.shape == (2, 2) and alone.bases.shape == (0, 2)
+    assert beside.axes == alone.axes and "% of variance" in alone.axes[0]
+    parts = alone.split([20, 25, 5])
+    assert [len(part) for part in parts] == [20, 25, 5]
+    np.testing.assert_array_equal(np.concatenate(parts), alone.points)
+
+
+@pytest.mark.parametrize("points", [np.ones((4, 3)), np.ones((1, 3)), np.ones((3, 1))])
+def test_points_that_do_not_span_a_plane(points):
+    layout = Layout("pca", points, None)
+    np.testing.assert_array_equal(layout.points, np.zeros((len(points), 2)))
+
+
+def test_tsne_keeps_groups_together_and_repeats():
+    groups = np.concatenate([POINTS, POINTS + 100])
+    layout = Layout("tsne", groups, POINTS[:2])
+    one, other = layout.split([50, 50])
+    distance = np.linalg.norm(one.mean(0) - other.mean(0))
+    assert distance > 2 * max(one.std(), other.std()) and not layout.numbers
+    assert layout.bases.shape == (2, 2)
+    np.testing.assert_array_equal(Layout("tsne", groups, POINTS[:2]).points, layout.points)

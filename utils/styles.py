@@ -1,0 +1,266 @@
+"""Pictures of what a network makes of styles and classes, for any checkpoint and method.
+
+    python -m utils.styles gtav cityscapes bdd100k --snapshot logs/my_run/last.pth [--out DIR]
+        [--images 40] [--pixels 8] [--layout tsne] [KEY VALUE …]
+
+styles.png: the style (mean and deviation of every channel) of each image, as layers 0 and 1 return
+it, and where the method acts on it, as the next layer sees it. regions.png, of methods that
+rearrange styles (SRHA): the style of each region before and after. embeddings.png, of decoders with
+a pixel embedding: pixels by class, of sources and of unseen domains. Stars are the method's bases.
+Layouts are principal components, or t-SNE (needs scikit-learn).
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets import dataset_class, parse_domain
+from datasets.commands import parse_words
+from datasets.dataset import SegmentationDataset
+from datasets.label_spaces import LabelSpace
+from network.methods import Method
+from network.region_statistics import downsample_labels, find_regions, region_statistics
+from utils.checkpoint import build_method, load_checkpoint, resolve
+from utils.distributed import Runtime, runtime
+from utils.errors import UserError, run_script
+from utils.evaluation import open_domain
+from utils.plane import LAYOUTS, Layout
+from utils.saving import LAST
+from utils.scatter_picture import COLOURS, Panel, Row, Series, scatter_picture
+
+STYLE_LAYERS = (0, 1)
+
+
+def main() -> None:
+    """Look at images of each domain, draw the pictures."""
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.styles", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument(
+        "--snapshot", type=Path, required=True, help="a checkpoint, or a folder for its last.pth"
+    )
+    parser.add_argument("--images", type=int, default=40, help="of each domain, evenly spread")
+    parser.add_argument("--pixels", type=int, default=4, help="of each class in an image")
+    parser.add_argument("--layout", choices=LAYOUTS, default="pca")
+    parser.add_argument("--out", type=Path, help="default: styles, beside the checkpoint")
+    options, names, overrides = parse_words(parser, None)
+    path = options.snapshot / LAST if options.snapshot.is_dir() else options.snapshot
+    state = load_checkpoint(path)
+    if state.get("published"):
+        raise UserError(
+            f"{path} is of the published code and knows no settings; `train.py --init` makes a run "
+            "of it, whose checkpoints can be pictured"
+        )
+    cfg = resolve(state["settings"] | overrides)
+    method, space = build_method(cfg, state)
+    domains = {name: open_domain(name, cfg, space) for name in names}
+    for domain in domains.values():
+        if domain.label_space != space:
+            raise UserError(
+                f"{domain.title} is judged in {domain.label_space.name}, and the network knows "
+                f"{space.name}; leave it out"
+            )
+    with runtime(cfg) as here:
+        method.to(here.device, memory_format=here.memory_format).eval()
+        looks = {
+            name: look(method, domain, here, options.images, options.pixels)
+            for name, domain in domains.items()
+        }
+    sources = [name for name in names if parse_domain(name)[0] in cfg.DATASET.SOURCE]
+    trained = " + ".join(dataset_class(name).title for name in cfg.DATASET.SOURCE)
+    title = f"{cfg.METHOD} trained on {trained}"
+    pictures = draw(method, looks, domains, sources, space, options.layout, title)
+    out = options.out or path.parent / "styles"
+    out.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures.items():
+        picture.save(out / f"{name}.png")
+        print(f"picture: {out / name}.png")
+
+
+@torch.no_grad()
+def look(
+    method: Method, domain: SegmentationDataset, here: Runtime, images: int, pixels: int
+) -> dict[str, Any]:
+    """Return what is drawn of a domain, as arrays.
+
+    "layer i": styles `[n, 2, 2 C]` of n images before and after the method's hook, or `[n, 1, 2 C]`
+    without one. "regions": (styles `[n, 2, 2 C]` before and after rearrangement, classes `[n]`) and
+    "embedding": (`[n, D]`, classes `[n]`), where the method has them. Randomness is seeded.
+    """
+    number = min(images, len(domain))
+    found: dict[str, list] = {}
+    torch.manual_seed(0)
+    for index in (i * len(domain) // number for i in range(number)):
+        sample = domain[index]
+        image = sample["image"][None].to(here.device, memory_format=here.memory_format)
+        label = sample["label"][None].long().to(here.device)
+        features = method.features(image)
+        for i in STYLE_LAYERS:
+            views = [features[i]]
+            if i in method.after:
+                views.append(method.after[i](features[i]))
+            found.setdefault(f"layer {i}", []).append(torch.stack([style(v) for v in views]))
+        if method.rearrangement is not None:
+            found.setdefault("regions", []).append(regions(method, features[0], label))
+        if hasattr(method.decoder, "embed"):
+            embedding = method.decoder.embed(features)
+            found.setdefault("embedding", []).append(some_pixels(embedding, label, pixels))
+    return {
+        name: np.stack([e.cpu().numpy() for e in each])
+        if torch.is_tensor(each[0])
+        else tuple(torch.cat(parts).cpu().numpy() for parts in zip(*each, strict=True))
+        for name, each in found.items()
+    }
+
+
+def style(feature: Tensor) -> Tensor:
+    """Return mean and deviation `[2 C]` of the channels of one feature `[1, C, h, w]`."""
+    std, mean = torch.std_mean(feature[0].float(), dim=(1, 2), correction=0)
+    return torch.cat([mean, std])
+
+
+def regions(method: Method, feature: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Return styles `[R, 2, 2 C]` of the regions of an image before and after rearrangement, and
+    their classes `[R]` (K for void)."""
+    found = find_regions(label, feature.shape[-2:], method.num_classes)
+    views = [region_statistics(f, found) for f in (feature, method.rearrangement(feature, label))]
+    styles = torch.stack([torch.cat([v.mean, v.std], dim=-1)[0] for v in views], dim=1)
+    present = found.present[0]
+    return styles[present], present.nonzero()[:, 0]
+
+
+def some_pixels(embedding: Tensor, label: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """Return embeddings `[n, D]` and classes `[n]` of at most `number` random pixels of each class
+    of one image."""
+    small = downsample_labels(label, embedding.shape[-2:]).flatten()
+    chosen = [
+        places[torch.randperm(len(places), device=places.device)[:number]]
+        for c in small.unique().tolist()
+        if c != 255
+        for places in [(small == c).nonzero()[:, 0]]
+    ]
+    places = torch.cat([*chosen, small.new_empty(0)])
+    return embedding[0].float().flatten(1).T[places], small[places]
+
+
+def draw(
+    method: Method,
+    looks: dict[str, dict[str, Any]],
+    domains: dict[str, SegmentationDataset],
+    sources: Sequence[str],
+    space: LabelSpace,
+    layout: str,
+    title: str,
+) -> dict[str, Any]:
+    """Return the pictures by file name, of what `look` returned for each domain; their titles name
+    what is shown, and `title`."""
+    bases = {key: value.detach().float().cpu().numpy() for key, value in method.bases().items()}
+    first = next(iter(looks.values()))
+    rows = [
+        style_row(i, looks, domains, sources, bases.get(f"layer {i}"), layout) for i in STYLE_LAYERS
+    ]
+    note = "a point is the mean and deviation of every channel of one image"
+    pictures = {"styles": scatter_picture(rows, f"Styles of images, {title}", note)}
+    if "regions" in first:
+        chosen = list(sources) or list(looks)
+        row = region_row([looks[d]["regions"] for d in chosen], space, layout)
+        shown = " and ".join(domains[d].title for d in chosen)
+        note = "a point is the mean and deviation of every channel of layer 0 in one region"
+        pictures["regions"] = scatter_picture([row], f"Styles of regions of {shown}, {title}", note)
+    if "embedding" in first:
+        row = embedding_row(looks, sources, space, bases.get("embedding"), layout)
+        note = "a point is the embedding of one pixel"
+        if "embedding" in bases:
+            note += ", a star a semantic basis"
+        pictures["embeddings"] = scatter_picture([row], f"Embeddings of pixels, {title}", note)
+    return pictures
+
+
+def style_row(
+    layer: int,
+    looks: dict[str, dict[str, Any]],
+    domains: dict[str, SegmentationDataset],
+    sources: Sequence[str],
+    bases: np.ndarray | None,
+    layout: str,
+) -> Row:
+    """Return the panels of one layer: before the method acts on the style, and after."""
+    styles = {name: found[f"layer {layer}"] for name, found in looks.items()}
+    views = next(iter(styles.values())).shape[1]
+    plane = Layout(layout, np.concatenate([s.reshape(-1, s.shape[-1]) for s in styles.values()]),
+                   bases)  # fmt: skip
+    titles = [f"as layer {layer} returns them", f"as layer {layer + 1} sees them"]
+    panels = []
+    points = plane.split([len(s) * views for s in styles.values()])
+    for view in range(views):
+        series = []
+        for number, (name, own) in enumerate(zip(styles, points, strict=True)):
+            seen = name in sources
+            kind = "source" if seen else "unseen"
+            marker = "disc" if seen else "triangle"
+            title = f"{domains[name].title} ({kind})"
+            colour = COLOURS[number % len(COLOURS)]
+            series.append(Series(title, own.reshape(-1, views, 2)[:, view], colour, marker))
+        if bases is not None:
+            series.append(Series("style basis", plane.bases, (240, 228, 66), "star"))
+        panels.append(Panel(titles[view], series))
+    return Row(panels, plane.axes, plane.numbers)
+
+
+def region_row(found: list[tuple[np.ndarray, np.ndarray]], space: LabelSpace, layout: str) -> Row:
+    """Return the panels of regional styles before and after rearrangement."""
+    styles, classes = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    plane = Layout(layout, styles.reshape(-1, styles.shape[-1]), None)
+    points = plane.points.reshape(-1, 2, 2)
+    titles = ("before rearrangement", "after rearrangement")
+    panels = [
+        Panel(title, by_class(points[:, view], classes, space)) for view, title in enumerate(titles)
+    ]
+    return Row(panels, plane.axes, plane.numbers)
+
+
+def embedding_row(
+    looks: dict[str, dict[str, Any]],
+    sources: Sequence[str],
+    space: LabelSpace,
+    bases: np.ndarray | None,
+    layout: str,
+) -> Row:
+    """Return the panels of pixel embeddings: of sources, and of unseen domains."""
+    groups = {
+        "source domains": [looks[d]["embedding"] for d in looks if d in sources],
+        "unseen domains": [looks[d]["embedding"] for d in looks if d not in sources],
+    }
+    groups = {title: found for title, found in groups.items() if found}
+    joined = {
+        title: tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+        for title, found in groups.items()
+    }
+    flat = None if bases is None else bases.reshape(-1, bases.shape[-1])
+    plane = Layout(layout, np.concatenate([points for points, _ in joined.values()]), flat)
+    panels = []
+    parts = plane.split([len(points) for points, _ in joined.values()])
+    for (title, (_, classes)), points in zip(joined.items(), parts, strict=True):
+        series = by_class(points, classes, space)
+        if bases is not None:
+            owners = np.repeat(np.arange(len(bases)), bases.shape[1])
+            series += by_class(plane.bases, owners, space, "star")
+        panels.append(Panel(title, series))
+    return Row(panels, plane.axes, plane.numbers)
+
+
+def by_class(
+    points: np.ndarray, classes: np.ndarray, space: LabelSpace, marker: str = "disc"
+) -> list[Series]:
+    """Return a series for each class that occurs, in the label space's colours; K is void."""
+    names, colours = (*space.classes, "void"), (*space.colours, (0, 0, 0))
+    return [Series(names[c], points[classes == c], colours[c], marker) for c in np.unique(classes)]
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -76,7 +76,7 @@ class Progress:
             "speed/data_wait": self.waited / seconds,
             "speed/memory_gib": memory,
         }
-        self.since, self.since_step, self.waited, self.judged = now, self.done, 0.0, 0.0
+        self.since, self.since_step, self.waited, self.paused = now, self.done, 0.0, 0.0
         return values
 
     def show(self, loss: float, rate: float, speed: dict[str, float]) -> None:

@@ -3,7 +3,7 @@
     python -m benchmarks.export [CHECKPOINT …] [--size 512 1024] [--rounds 10]
 
 Without checkpoints: the decoder of the recipes on several backbones, with random weights. Times are
-of one thread and one image, normalisation included; the forms take turns. Prints tables, writes
+of one thread and one image, normalisation included; the forms take turns. Prints a table, writes
 JSON.
 """
 
@@ -18,6 +18,7 @@ from torchvision.transforms.v2.functional import resize
 from benchmarks.reporting import describe_machine, markdown, median_times, save
 from datasets.miniature import draw
 from network.methods import Method
+from transforms import normalise
 from utils.checkpoint import build_method, load_checkpoint, resolve
 from utils.deployment import Deployed, compare, export_program, onnx_bytes, onnx_runner
 from utils.errors import run_script
@@ -66,15 +67,25 @@ def trained(path: Path) -> Method:
 
 
 def untrained(trunk: str) -> Method:
-    """Return SRHA with random weights."""
+    """Return SRHA with random weights and the batch statistics of two drawn streets.
+
+    Without those the features of a deep network grow from layer to layer, and rounding with them.
+    """
     overrides = {"TRUNK.NAME": trunk, "TRUNK.WEIGHTS": "none"}
     cfg = resolve({"METHOD": "srha", "DATASET.LABEL_SPACE": "cityscapes19"} | overrides)
-    return build_method(cfg)[0]
+    method, _ = build_method(cfg)
+    for module in method.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.train()
+            module.momentum = 1.0
+    with torch.no_grad():
+        method.predict(normalise(torch.cat([street((256, 512), i) for i in range(2)])))
+    return method.eval()
 
 
-def street(size: tuple[int, int]) -> torch.Tensor:
+def street(size: tuple[int, int], number: int = 0) -> torch.Tensor:
     """Return a drawn street, uint8 `[1, 3, H, W]`."""
-    image = torch.from_numpy(draw("Cityscapes", "val", 0)[0]).permute(2, 0, 1)
+    image = torch.from_numpy(draw("Cityscapes", "val", number)[0]).permute(2, 0, 1)
     return resize(image, list(size), antialias=True)[None].contiguous()
 
 

@@ -133,6 +133,46 @@ def parse_predict(arguments: Sequence[str] | None = None) -> PredictOptions:
     )
 
 
+class StudyOptions(NamedTuple):
+    """utils/study.py's command line; `listed`: say what there is to do, and do nothing."""
+
+    studies: list[str]
+    recipe: str | None
+    seeds: list[int]
+    jobs: int
+    out: str
+    results: str | None
+    listed: bool
+    overrides: dict[str, Any]
+
+
+def parse_study(arguments: Sequence[str] | None = None) -> StudyOptions:
+    """Parse utils/study.py's command line."""
+    parser = _parser("Run studies and write their tables and charts.")
+    parser.add_argument("studies", nargs="+", metavar="FILE", help="studies (studies/*.json)")
+    parser.add_argument("--recipe", metavar="FILE", help="settings of all runs, a JSON object")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[304, 305, 306], metavar="N")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--out", default="logs/studies", metavar="DIR")
+    parser.add_argument(
+        "--results", metavar="DIR", help="folder of tables and charts (default: that of --out)"
+    )
+    parser.add_argument("--list", action="store_true", help="only list the runs that are missing")
+    options, pairs = _split(parser, arguments)
+    if options.jobs < 1:
+        raise UserError(f"--jobs {options.jobs}: at least 1")
+    return StudyOptions(
+        options.studies,
+        options.recipe,
+        options.seeds,
+        options.jobs,
+        options.out,
+        options.results,
+        options.list,
+        _overrides(options, pairs),
+    )
+
+
 def _part_network(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Part settings that name a published checkpoint's network from the others."""
     keys = [FLAGS[flag] for flag in ("dataset", "method", "trunk", "decoder")]
@@ -186,7 +226,9 @@ def _split(
         word = words.pop(0)
         last = flags[-1] if flags else ""
         after_flag = (
-            last.startswith("--") and "=" not in last and last not in ("--resume", "--flip")
+            last.startswith("--")
+            and "=" not in last
+            and last not in ("--resume", "--flip", "--list")
         )
         if re.fullmatch(r"[A-Z][A-Z0-9_.]*", word) and not after_flag:
             pairs += [word, *words[:1]]

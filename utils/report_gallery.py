@@ -16,7 +16,7 @@ from utils.pictures import colourise
 
 WIDTH = 512  # pixels of a picture
 # Of a pixel where the predictions differ: which of them is right.
-FIRST_RIGHT, SECOND_RIGHT, BOTH_WRONG = (0, 114, 178), (213, 94, 0), (120, 120, 120)
+FIRST_RIGHT, SECOND_RIGHT, BOTH_WRONG = (0, 114, 178), (213, 94, 0), (50, 50, 50)
 
 
 class Scene(NamedTuple):

@@ -162,9 +162,9 @@ def gallery(scenes: Sequence[Scene], pair: Sequence[str]) -> str:
             for title, picture in scene.pictures.items()
         )
         text = (
-            f"{scene.name}: they disagree on {100 * scene.disagreement:.1f} % of the pixels; there "
-            f"{first} is right on {100 * scene.first_right:.1f} %, {second} on "
-            f"{100 * scene.second_right:.1f} % of the pixels of the image"
+            f"{scene.name}: they disagree on {100 * scene.disagreement:.1f} % of the pixels; "
+            f"{first} alone is right on {100 * scene.first_right:.1f} %, {second} alone on "
+            f"{100 * scene.second_right:.1f} %"
         )
         parts.append(
             f"<div class='scene'><p>{escape(text)}</p><div class='row'>{figures}</div></div>"

@@ -53,6 +53,6 @@ def test_the_page(miniature, tmp_path):
             "DATASET.ROOT", str(miniature)]  # fmt: skip
     restyling_picture.main(line)
     with Image.open(out) as page:
-        assert page.width > 4 * 320 and page.height > 4 * 190
+        assert page.width > 4 * 320 and page.height > 4 * 170
     with pytest.raises(UserError, match="--alphas 0: a concentration is above 0"):
         restyling_picture.main(["gtav", "--out", str(out), "--alphas", "0"])

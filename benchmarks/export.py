@@ -47,14 +47,15 @@ def main() -> None:
             f"{own['megabytes']:.1f}",
             *(f"{1000 * own['seconds'][form]:.0f}" for form in own["seconds"]),
             f"{own['seconds']['PyTorch'] / own['seconds']['onnxruntime']:.2f}",
-            f"{max(a['logits'] for a in own['agreement']):.1e}",
+            f"{max(a['largest'] for a in own['agreement']):.1f}",
+            f"{max(a['difference'] for a in own['agreement']):.1e}",
             f"{100 * min(a['labels'] for a in own['agreement']):.3f}",
         ]
         for name, own in figures.items()
     ]
     forms = [f"{form}, ms" for form in next(iter(figures.values()))["seconds"]]
     header = ["network", "ONNX, MB", *forms, "PyTorch / onnxruntime"]
-    header += ["logits differ by", "equal labels, %"]
+    header += ["largest logit", "logits differ by", "equal labels, %"]
     print(f"{describe_machine()}, 1 thread, an image of {options.size[1]}×{options.size[0]}\n")
     print(markdown(header, rows))
     save(options.out, "export", {"size": list(options.size), "measured": figures})
@@ -96,7 +97,12 @@ def measure(method: Method, size: tuple[int, int], rounds: int) -> dict[str, Any
     content = onnx_bytes(export_program(network), {})
     run = onnx_runner(content, threads=1)
     agreement = [
-        {"size": list(own.size), "logits": own.difference, "labels": own.labels}
+        {
+            "size": list(own.size),
+            "difference": own.difference,
+            "largest": own.largest,
+            "labels": own.labels,
+        }
         for own in compare(network, run)
     ]
     image = street(size)

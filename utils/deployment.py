@@ -21,7 +21,8 @@ from utils.errors import UserError
 
 SMALLEST = 32  # pixels; sides below are not exported for
 CHECK_SIZES = ((128, 256), (97, 161), (210, 120))  # wide, odd, upright
-MOST_DIFFERENCE, LEAST_AGREEMENT = 1e-4, 0.999  # of logits, of labels
+# Of logits (as a share of the largest where that is above 1: rounding grows with it), of labels.
+MOST_DIFFERENCE, LEAST_AGREEMENT = 1e-4, 0.999
 Run = Callable[[Tensor], Tensor]
 
 
@@ -101,17 +102,18 @@ def program_runner(content: bytes) -> Run:
 
 class Agreement(NamedTuple):
     """How an exported network agrees with its origin at one size (height, width): the largest
-    difference of logits, and the share of equal labels."""
+    difference of logits, the largest logit, and the share of equal labels."""
 
     size: tuple[int, int]
     difference: float
+    largest: float
     labels: float
 
     def __str__(self) -> str:
         height, width = self.size
         return (
-            f"{width}×{height}: logits differ by at most {self.difference:.1e}, "
-            f"{100 * self.labels:.3f} % of the labels agree"
+            f"{width}×{height}: logits (up to {self.largest:.3g}) differ by at most "
+            f"{self.difference:.1e}, {100 * self.labels:.3f} % of the labels agree"
         )
 
 
@@ -124,14 +126,16 @@ def compare(network: Deployed, run: Run) -> Iterator[Agreement]:
         image = nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0, 255).byte()
         expected, found = network(image), run(image)
         same = (expected.argmax(1) == found.argmax(1)).double().mean()
-        yield Agreement(size, float((expected - found).abs().max()), float(same))
+        gap, largest = (float(x.abs().max()) for x in (expected - found, expected))
+        yield Agreement(size, gap, largest, float(same))
 
 
 def refuse_disagreement(agreements: list[Agreement]) -> None:
     """Raise UserError where an exported network is another one than its origin."""
     for own in agreements:
         # Written so that NaN is refused.
-        if not (own.difference <= MOST_DIFFERENCE and own.labels >= LEAST_AGREEMENT):
+        most = MOST_DIFFERENCE * max(1.0, own.largest)
+        if not (own.difference <= most and own.labels >= LEAST_AGREEMENT):
             raise UserError(
                 f"the exported network is not the one of the checkpoint ({own}); nothing is written"
             )

@@ -93,7 +93,7 @@ def test_what_the_files_hold(exported):
     assert files[".pt2"].stat().st_size < checkpoint.stat().st_size
 
 
-@pytest.mark.parametrize("change", [lambda x: x + 2e-4, lambda x: x * float("nan")])
+@pytest.mark.parametrize("change", [lambda x: x + 1e-3 * x.abs().max(), lambda x: x * float("nan")])
 def test_a_network_that_differs_is_not_written(exported, tmp_path, monkeypatch, change):
     _, _, checkpoint = exported
     runner = deployment.program_runner
@@ -103,7 +103,7 @@ def test_a_network_that_differs_is_not_written(exported, tmp_path, monkeypatch, 
         return lambda image: change(run(image))
 
     monkeypatch.setitem(export_script.DEPLOYED, ".pt2", (deployment.program_bytes, changed))
-    with pytest.raises(UserError, match="is not the one of the checkpoint .256×128: logits differ"):
+    with pytest.raises(UserError, match="is not the one of the checkpoint .256×128: logits"):
         export(checkpoint, tmp_path / "network.pt2")
     assert not list(tmp_path.iterdir())
 

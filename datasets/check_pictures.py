@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from datasets.files import read_image, read_label
 from datasets.inspection import DatasetKind
 from datasets.label_spaces import LabelSpace, lookup_table
-from utils.pictures import colourise, sheet
+from utils.pictures import colourise, overlay, sheet
 
 BAR, LEFT, RIGHT, LONGEST = 22, 120, 70, 560  # pixels
 CELL = (320, 180)  # pixels of a picture in the contact sheet, width and height
@@ -46,7 +46,7 @@ def contact_sheet(dataset: DatasetKind, pairs: list[tuple[Path, Path]]) -> Image
         image = read_image(image_path)
         train_ids = torch.from_numpy(table.take(read_label(label_path).numpy()))
         painted = colourise(train_ids, dataset.label_space)
-        overlay = (0.45 * image.float() + 0.55 * painted.float()).to(torch.uint8)
+        shown = overlay(image, train_ids, dataset.label_space)
         name = image_path.stem.removesuffix("_leftImg8bit").removesuffix("_rgb_anon")
-        rows.append((name[-12:], [image, overlay, painted]))
+        rows.append((name[-12:], [image, shown, painted]))
     return sheet(rows, ["image", "label over image", "label"], CELL)

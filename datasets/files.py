@@ -77,10 +77,13 @@ def by_key(folder: Path, pattern: str, *endings: str) -> dict[str, Path]:
     return found
 
 
-def read_image(path: Path) -> torch.Tensor:
-    """Return a JPEG or PNG as uint8 [3, H, W] RGB; UserError names a file that cannot be read."""
+def read_image(path: Path, upright: bool = False) -> torch.Tensor:
+    """Return a JPEG or PNG as uint8 [3, H, W] RGB; UserError names a file that cannot be read.
+
+    `upright` turns a photograph as its EXIF data say; labels belong to the pixels as stored.
+    """
     try:
-        return decode_image(_read_sound(path), ImageReadMode.RGB)
+        return decode_image(_read_sound(path), ImageReadMode.RGB, apply_exif_orientation=upright)
     except RuntimeError as error:
         raise _unreadable(path, error) from None
 

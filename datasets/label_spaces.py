@@ -74,6 +74,17 @@ CITYSCAPES_IDS = {
     **{23: 10, 24: 11, 25: 12, 26: 13, 27: 14, 28: 15, 31: 16, 32: 17, 33: 18},
 }
 
+
+def cityscapes_ids(space: LabelSpace) -> np.ndarray | None:
+    """Return uint8[256] from train ids to the ids of Cityscapes' label files, void to 0
+    ("unlabeled"); None for a label space whose classes have no such ids."""
+    if space != CITYSCAPES19:
+        return None
+    table = np.zeros(256, dtype=np.uint8)
+    table[list(CITYSCAPES_IDS.values())] = list(CITYSCAPES_IDS)
+    return table
+
+
 # (fine, coarse) → {class of the fine space: class of the coarse space}
 _COARSENINGS = {
     ("cityscapes19", "idd_lite7"): {

@@ -144,6 +144,8 @@ class HierarchicalAlignment(nn.Module):
         relative: bool = False,
     ):
         super().__init__()
+        # What compares features of another architecture (network/across.py); default: `align`.
+        self.across: nn.Module | None = None
         self.num_classes = num_classes
         self.void_is_region = void_is_region
         self.relative = relative
@@ -152,7 +154,8 @@ class HierarchicalAlignment(nn.Module):
             "regional": tuple(regional_weights),
             "local": tuple(local_weights),
         }
-        used = [i + 1 for weights in self.weights.values() for i, w in enumerate(weights) if w]
+        used = {i + 1 for weights in self.weights.values() for i, w in enumerate(weights) if w}
+        self.layers = sorted(used)
         self.last_layer = max(used, default=0)
 
     def forward(
@@ -161,20 +164,22 @@ class HierarchicalAlignment(nn.Module):
         """Return the weighted sum over layers of each term that is switched on, by name.
 
         `student[i]` `[S * B, C, h, w]` holds S streams of the B images of `teacher[i]`
-        `[B, C, h, w]`; `labels` `[B, H, W]`.
+        `[B, C, h, w]` (of any size and channels where `across` compares them); `labels`
+        `[B, H, W]`.
         """
         losses: dict[str, Tensor] = {}
         regions: dict[tuple[int, ...], Regions] = {}
-        for layer in range(1, self.last_layer + 1):
+        for layer in self.layers:
             weights = {name: values[layer - 1] for name, values in self.weights.items()}
-            if not any(weights.values()):
-                continue
-            size = tuple(teacher[layer].shape[-2:])
+            size = tuple(student[layer].shape[-2:])
             if size not in regions:
                 regions[size] = find_regions(labels, size, self.num_classes, self.void_is_region)
             wanted = tuple(bool(weight) for weight in weights.values())
             target = teacher[layer].detach()
-            terms = align(student[layer], target, regions[size], wanted)
+            if self.across is None:
+                terms = align(student[layer], target, regions[size], wanted)
+            else:
+                terms = self.across(layer, student[layer], target, regions[size], wanted)
             scale = 1.0
             if self.relative:
                 energy = torch.linalg.vector_norm(target, dtype=terms.local.dtype).square()

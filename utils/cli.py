@@ -13,6 +13,7 @@ from network.methods import METHODS, method_class
 from network.trunks import TRUNKS
 from transforms.protocols import PROTOCOLS
 from utils.errors import UserError
+from utils.rendering import KINDS
 
 # Flags that stand for a setting.
 FLAGS = {
@@ -81,17 +82,102 @@ def parse_valid(arguments: Sequence[str] | None = None) -> ValidOptions:
     )
     _add_validation_flag(parser)
     parser.add_argument("--protocol", metavar="NAME", help=", ".join(PROTOCOLS))
-    parser.add_argument("--scales", nargs="+", metavar="S", help="such as 0.5 1.0 2.0")
-    parser.add_argument("--flip", action="store_const", const="true", help="and the mirror image")
-    parser.add_argument("--sliding", nargs=2, metavar=("CROP", "STRIDE"), help="windows, pixels")
+    _add_prediction_flags(parser)
     published = parser.add_argument_group("only for checkpoints of the published code; others know")
     published.add_argument("--dataset", nargs="+", metavar="NAME", help="what it was trained on")
     _add_network_flags(published)
     options, pairs = _split(parser, arguments)
-    overrides = _overrides(options, pairs)
+    network, overrides = _part_network(_overrides(options, pairs))
+    return ValidOptions(options.snapshot, options.out, network, overrides)
+
+
+class PredictOptions(NamedTuple):
+    """predict.py's command line; `kinds` is empty where none were named."""
+
+    snapshot: str
+    inputs: list[str]
+    out: str
+    kinds: list[str]
+    network: dict[str, Any]
+    overrides: dict[str, Any]
+
+
+def parse_predict(arguments: Sequence[str] | None = None) -> PredictOptions:
+    """Parse predict.py's command line."""
+    parser = _parser("Segment images, folders of images and videos.")
+    parser.add_argument(
+        "--snapshot", required=True, metavar="PATH", help="checkpoint, experiment folder or export"
+    )
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="images, videos, folders (searched to the bottom) or quoted patterns ('in/**/*.jpg')",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the predictions")
+    parser.add_argument(
+        "--write",
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        help=f"{', '.join(KINDS)} (default: all of them)",
+    )
+    _add_prediction_flags(parser)
+    published = parser.add_argument_group("only for checkpoints of the published code; others know")
+    _add_network_flags(published)
+    options, pairs = _split(parser, arguments)
+    network, overrides = _part_network(_overrides(options, pairs))
+    return PredictOptions(
+        options.snapshot, options.input, options.out, options.write, network, overrides
+    )
+
+
+class StudyOptions(NamedTuple):
+    """utils/study.py's command line; `listed`: say what there is to do, and do nothing."""
+
+    studies: list[str]
+    recipe: str | None
+    seeds: list[int]
+    jobs: int
+    out: str
+    results: str | None
+    listed: bool
+    overrides: dict[str, Any]
+
+
+def parse_study(arguments: Sequence[str] | None = None) -> StudyOptions:
+    """Parse utils/study.py's command line."""
+    parser = _parser("Run studies and write their tables and charts.")
+    parser.add_argument("studies", nargs="+", metavar="FILE", help="studies (studies/*.json)")
+    parser.add_argument("--recipe", metavar="FILE", help="settings of all runs, a JSON object")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[304, 305, 306], metavar="N")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--out", default="logs/studies", metavar="DIR")
+    parser.add_argument(
+        "--results", metavar="DIR", help="folder of tables and charts (default: that of --out)"
+    )
+    parser.add_argument("--list", action="store_true", help="only list the runs that are missing")
+    options, pairs = _split(parser, arguments)
+    if options.jobs < 1:
+        raise UserError(f"--jobs {options.jobs}: at least 1")
+    return StudyOptions(
+        options.studies,
+        options.recipe,
+        options.seeds,
+        options.jobs,
+        options.out,
+        options.results,
+        options.list,
+        _overrides(options, pairs),
+    )
+
+
+def _part_network(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part settings that name a published checkpoint's network from the others."""
     keys = [FLAGS[flag] for flag in ("dataset", "method", "trunk", "decoder")]
     network = {key: overrides.pop(key) for key in keys if key in overrides}
-    return ValidOptions(options.snapshot, options.out, network, overrides)
+    return network, overrides
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
@@ -111,6 +197,12 @@ def _add_validation_flag(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:SPLIT]",
         help="domains to judge; split val if none",
     )
+
+
+def _add_prediction_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scales", nargs="+", metavar="S", help="such as 0.5 1.0 2.0")
+    parser.add_argument("--flip", action="store_const", const="true", help="and the mirror image")
+    parser.add_argument("--sliding", nargs=2, metavar=("CROP", "STRIDE"), help="windows, pixels")
 
 
 def _add_network_flags(parser: argparse._ActionsContainer) -> None:
@@ -134,7 +226,9 @@ def _split(
         word = words.pop(0)
         last = flags[-1] if flags else ""
         after_flag = (
-            last.startswith("--") and "=" not in last and last not in ("--resume", "--flip")
+            last.startswith("--")
+            and "=" not in last
+            and last not in ("--resume", "--flip", "--list")
         )
         if re.fullmatch(r"[A-Z][A-Z0-9_.]*", word) and not after_flag:
             pairs += [word, *words[:1]]

@@ -10,15 +10,19 @@ Numbers that were measured in different ways are refused, not put side by side.
 
 import argparse
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from easydict import EasyDict
 
-from datasets.label_spaces import coarsening
+from datasets.dataset import SegmentationDataset
+from datasets.label_spaces import LabelSpace, coarsening
+from network.methods import Method
 from transforms import denormalise
 from utils.checkpoint import build_method, load_checkpoint, resolve
+from utils.distributed import Runtime, runtime
 from utils.errors import UserError, run_script
-from utils.evaluation import open_domain, sliding_windows
-from utils.inference import predict
+from utils.evaluation import open_domain, predict_batch
 from utils.paper_table import CLASS_MEASURES, FORMATS, Groups, class_table, domain_table
 from utils.pictures import colourise, sheet
 from utils.runs import group_runs, plain_name
@@ -58,7 +62,6 @@ def main() -> None:
         draw(groups, options.picture)
 
 
-@torch.no_grad()
 def draw(groups: Groups, path: Path) -> None:
     """Draw image, label and each group's prediction (its first run) for each domain.
 
@@ -67,32 +70,50 @@ def draw(groups: Groups, path: Path) -> None:
     columns: dict[str, list[torch.Tensor]] = {}
     titles = {d: r["title"] for d, r in next(iter(groups.values()))[0][1]["domains"].items()}
     for runs in groups.values():
-        source, results = runs[0]
-        state = load_checkpoint(find_checkpoint(source, results))
-        cfg = resolve(state["settings"] | results["settings"])
-        method, space = build_method(cfg, state)
-        method.eval()
+        network = open_network(*runs[0])
         for domain in titles:
-            dataset = open_domain(domain, cfg, space)
+            dataset = network.open(domain)
             sample = dataset[len(dataset) // 2]
             judged = dataset.label_space
             if domain not in columns:
                 label = colourise(sample["label"], judged)
                 columns[domain] = [denormalise(sample["image"]), label]
-            prediction = predict(
-                method,
-                sample["image"][None],
-                sample["label"].shape,
-                cfg.VALID.SCALES,
-                cfg.VALID.FLIP,
-                sliding_windows(cfg),
-            )[0]
-            to_judged = torch.from_numpy(coarsening(space, judged))
-            columns[domain].append(colourise(to_judged[prediction.long()], judged))
+            columns[domain].append(colourise(network.predict(sample, judged), judged))
     rows = [(titles[domain], pictures) for domain, pictures in columns.items()]
     page = sheet(rows, ["image", "label", *groups], cell=(320, 170))
     page.save(path)
     print(f"picture: {path}")
+
+
+class Network(NamedTuple):
+    """The network that results are of, and how they were made."""
+
+    method: Method
+    space: LabelSpace
+    cfg: EasyDict
+    here: Runtime
+
+    def open(self, domain: str) -> SegmentationDataset:
+        """Open a domain that it was judged on."""
+        return open_domain(domain, self.cfg, self.space)
+
+    @torch.no_grad()
+    def predict(self, sample: dict[str, Any], judged: LabelSpace) -> torch.Tensor:
+        """Return the train ids uint8 `[h, w]`, in the space `judged`, of a sample at its label's
+        size, on the CPU."""
+        size = sample["label"].shape
+        labels = predict_batch(self.method, sample["image"][None], size, self.cfg, self.here)[0]
+        return torch.from_numpy(coarsening(self.space, judged))[labels.cpu().long()]
+
+
+def open_network(source: Path, results: dict[str, Any]) -> Network:
+    """Return the network of a results.json; UserError where its checkpoint is not found."""
+    state = load_checkpoint(find_checkpoint(source, results))
+    cfg = resolve(state["settings"] | results["settings"])
+    method, space = build_method(cfg, state)
+    with runtime(cfg) as here:
+        method.to(here.device, memory_format=here.memory_format).eval()
+    return Network(method, space, cfg, here)
 
 
 def find_checkpoint(source: Path, results: dict) -> Path:

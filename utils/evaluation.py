@@ -182,10 +182,23 @@ def _predict(
         torch.stack([sample[key] for sample in samples]).to(runtime.device, non_blocking=True)
         for key in ("image", "label")
     )
-    image = image.contiguous(memory_format=runtime.memory_format)
+    return predict_batch(method, image, label.shape[1:], cfg, runtime), label
+
+
+def predict_batch(
+    method: Method,
+    images: Tensor,
+    size: tuple[int, int],
+    cfg: EasyDict,
+    runtime: Runtime,
+    how: Callable = predict,
+) -> Any:
+    """Return what `how` (of utils/inference.py) makes of normalised images `[B, 3, H, W]` at
+    `size`, on the device, with the scales, flip and windows of cfg.VALID."""
+    images = images.to(runtime.device, memory_format=runtime.memory_format)
     options = (list(cfg.VALID.SCALES), cfg.VALID.FLIP, sliding_windows(cfg))
     with runtime.autocast():
-        return predict(method, image, label.shape[1:], *options), label
+        return how(method, images, size, *options)
 
 
 def _by_size(samples: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -32,6 +32,34 @@ def predict(
     versions are averaged at `size`. `sliding` = (crop, stride) in pixels segments windows of crop²
     and averages the logits where they overlap.
     """
+    return _predict(network, images, size, scales, flip, sliding)
+
+
+def predict_with_confidence(
+    network: Network,
+    images: Tensor,
+    size: tuple[int, int],
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    sliding: Sequence[int] = (0, 0),
+) -> tuple[Tensor, Tensor]:
+    """Return what `predict` does, and the probability of each predicted class, float32 `[B, h, w]`:
+    the softmax, with several versions their mean."""
+    confidence = images.new_empty(len(images), *size, dtype=torch.float32)
+    prediction = _predict(network, images, size, scales, flip, sliding, confidence)
+    return prediction, confidence
+
+
+def _predict(
+    network: Network,
+    images: Tensor,
+    size: tuple[int, int],
+    scales: Sequence[float],
+    flip: bool,
+    sliding: Sequence[int],
+    confidence: Tensor | None = None,
+) -> Tensor:
+    """Return the argmax, and fill `confidence` if it is given."""
     versions = [(scale, mirrored) for scale in scales for mirrored in ([False, True][: 1 + flip])]
     prediction = images.new_empty(len(images), *size, dtype=torch.uint8)
     total: Tensor | None = None
@@ -39,6 +67,9 @@ def predict(
         for rows, band in _logits(network, images, size, *version, sliding):
             if len(versions) == 1:
                 prediction[:, rows] = band.argmax(1)
+                if confidence is not None:
+                    # The softmax of the largest logit.
+                    confidence[:, rows] = (band.amax(1) - band.logsumexp(1)).exp()
                 continue
             if total is None:
                 total = band.new_zeros(*band.shape[:2], *size)
@@ -47,6 +78,8 @@ def predict(
     if total is not None:
         for rows in bands(total.shape, size):
             prediction[:, rows] = total[:, :, rows].argmax(1)
+            if confidence is not None:
+                confidence[:, rows] = total[:, :, rows].amax(1) / len(versions)
     return prediction
 
 

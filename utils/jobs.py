@@ -33,8 +33,7 @@ def open_jobs(options: ValidOptions) -> list[Job]:
     UserError for one that is missing, damaged or does not fit its settings, one that is given
     twice, one without domains, and for several that would be judged in different ways.
     """
-    paths = [Path(name) for name in options.snapshots]
-    paths = [path / LAST if path.is_dir() else path for path in paths]
+    paths = [checkpoint_path(name) for name in options.snapshots]
     repeated = [path for path, n in Counter(path.resolve() for path in paths).items() if n > 1]
     if repeated:
         raise UserError(f"--snapshot names {repeated[0]} twice")
@@ -52,11 +51,24 @@ def load_job(job: Job) -> tuple[Method, LabelSpace, dict[str, Any]]:
     return method, space, state
 
 
-def _open(path: Path, options: ValidOptions) -> Job:
+def checkpoint_path(name: str) -> Path:
+    """Return the checkpoint that a name means: a file, or the newest of an experiment folder."""
+    path = Path(name)
+    return path / LAST if path.is_dir() else path
+
+
+def open_checkpoint(path: Path, network: dict[str, Any]) -> dict[str, Any]:
+    """Read a checkpoint; one of the published code, which knows no settings, gets those that name
+    its `network`."""
     state = load_checkpoint(path)
     if state.get("published"):
         unknown = {"DATASET.LABEL_SPACE": "cityscapes19", "DATASET.SOURCE": []}
-        state["settings"] = unknown | options.network
+        state["settings"] = unknown | network
+    return state
+
+
+def _open(path: Path, options: ValidOptions) -> Job:
+    state = open_checkpoint(path, options.network)
     cfg = resolve(state["settings"] | options.overrides)
     if not cfg.DATASET.VALIDATION:
         raise UserError("no domain to judge on; name some with --val_dataset")

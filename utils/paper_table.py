@@ -228,7 +228,7 @@ def show(table: Table, row: int, column: Column, bold: str = "{}") -> str:
     return text
 
 
-def _grid(table: Table, bold: str = "{}") -> list[list[str]]:
+def grid(table: Table, bold: str = "{}") -> list[list[str]]:
     """Return header and rows as text, with a last column for the number of seeds."""
     header = [table.corner, *(column.title for column in table.columns), "seeds"]
     return [header] + [
@@ -239,14 +239,14 @@ def _grid(table: Table, bold: str = "{}") -> list[list[str]]:
 
 def text(table: Table) -> str:
     """Return a table of single runs in columns of text, for a terminal."""
-    return align([cells[:-1] for cells in _grid(table)]) + "\n\n" + "; ".join(table.notes)
+    return align([cells[:-1] for cells in grid(table)]) + "\n\n" + "; ".join(table.notes)
 
 
 def markdown(table: Table) -> str:
     """Return a table in Markdown."""
     header, *rows = (
         "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-        for cells in _grid(table, "**{}**")
+        for cells in grid(table, "**{}**")
     )
     rule = "|---" * (len(table.columns) + 2) + "|"
     return "\n".join([header, rule, *rows]) + "\n\n" + "; ".join(table.notes)
@@ -255,7 +255,7 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     """Return a table as a LaTeX fragment for booktabs; what is needed is said in its comments."""
     # Private-use characters stand for the command, which must not be escaped.
-    header, *rows = _grid(table, "\ue000{}\ue001")
+    header, *rows = grid(table, "\ue000{}\ue001")
     marks = str.maketrans(LATEX | {"\ue000": r"\textbf{", "\ue001": "}"})
     header, *rows = ([cell.translate(marks) for cell in cells] for cells in (header, *rows))
     packages = "booktabs"

@@ -10,7 +10,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from datasets.dataset import SegmentationDataset
-from datasets.label_spaces import LabelSpace, coarsening, label_space
+from datasets.label_spaces import VOID, LabelSpace, coarsening, label_space
 from network.methods import Method
 from transforms import denormalise
 from utils.distributed import Runtime
@@ -21,6 +21,12 @@ def colourise(labels: Tensor, space: LabelSpace) -> Tensor:
     palette = torch.zeros(256, 3, dtype=torch.uint8)
     palette[: len(space.colours)] = torch.tensor(space.colours, dtype=torch.uint8)
     return palette[labels.cpu().long()].permute(2, 0, 1)
+
+
+def overlay(image: Tensor, labels: Tensor, space: LabelSpace) -> Tensor:
+    """Lay the colours of train ids `[H, W]` over an image `[3, H, W]` uint8; void stays clear."""
+    painted = (0.45 * image.float() + 0.55 * colourise(labels, space).float()).to(torch.uint8)
+    return torch.where(labels.cpu() == VOID, image, painted)
 
 
 def prediction_picture(image: Tensor, label: Tensor, logits: Tensor, space: LabelSpace) -> Tensor:

@@ -107,17 +107,21 @@ def _check_bytes(path: Path) -> None:
         raise UserError(f"{path} is damaged ({damaged})")
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], None], afterwards: str = LAST_CHECKPOINT
+) -> None:
     """Write a file through a temporary one beside it, so that `path` is never there in part.
 
-    `write(file)` fills it. UserError when the disk is full or cannot be written to; then nothing
-    is left of it and an older `path` stays.
+    `write(file)` fills it. UserError when the disk is full or cannot be written to, which ends in
+    how things stand `afterwards`; then nothing is left of it and an older `path` stays.
     """
-    os.replace(write_part(path, write), path)
+    os.replace(write_part(path, write, afterwards), path)
     sync_folder(path.parent)
 
 
-def write_part(path: Path, write: Callable[[BinaryIO], None]) -> Path:
+def write_part(
+    path: Path, write: Callable[[BinaryIO], None], afterwards: str = LAST_CHECKPOINT
+) -> Path:
     """Write the temporary file of `write_atomically`, down to the disk, and return its path."""
     temporary = path.with_name(path.name + ".part")
     try:
@@ -132,7 +136,7 @@ def write_part(path: Path, write: Callable[[BinaryIO], None]) -> Path:
         if isinstance(real, OSError):
             advice = "; make room" if real.errno in NO_SPACE else ""
             raise UserError(
-                f"cannot write {path}: {real.strerror.lower()}{advice}. {LAST_CHECKPOINT}"
+                f"cannot write {path}: {real.strerror.lower()}{advice}. {afterwards}"
             ) from error
         raise real from None
     return temporary

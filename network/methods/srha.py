@@ -13,10 +13,12 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from config import Setting
+from network.across import Projected, Related
 from network.alignment import HierarchicalAlignment
 from network.methods.method import Method
 from network.rearrangement import SemanticRearrangement, eliminate_style
 from network.trunks import Trunk, build_trunk
+from utils.errors import UserError
 
 
 class SRHA(Method):
@@ -36,6 +38,11 @@ class SRHA(Method):
             "VOID_IS_REGION": Setting(True, "void is a region, in SRM and in regional alignment"),
         },
         "TEACHER": {
+            "TRUNK": Setting(
+                "",
+                "neutral backbone, a name of network/trunks.py; empty: the student's (published). "
+                "Another one is compared as ALIGN.ACROSS says",
+            ),
             "WEIGHTS": Setting("", "the neutral weights, as TRUNK.WEIGHTS; empty: the same"),
             "BATCH_STATISTICS": Setting(
                 True, "the teacher's batch norm uses batch statistics, not those of pretraining"
@@ -54,6 +61,12 @@ class SRHA(Method):
                 False,
                 "divide each layer's terms by the mean square of the neutral feature (not "
                 "published: features of different networks then weigh alike)",
+            ),
+            "ACROSS": Setting(
+                "projection",
+                "how features of another TEACHER.TRUNK are compared: through a learned 1×1 "
+                "convolution of the student's, or by similarities between images, regions, places",
+                choices=("projection", "relation"),
             ),
             "WARMUP": Setting(
                 0,
@@ -98,17 +111,30 @@ class SRHA(Method):
         self.teacher, self.teacher_stem = None, None
         if self.alignment.last_layer:
             weights = cfg.TEACHER.WEIGHTS or cfg.TRUNK.WEIGHTS
-            teacher = build_trunk(
-                cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights if pretrained else "none"
-            )
+            name = cfg.TEACHER.TRUNK or cfg.TRUNK.NAME
+            teacher = build_trunk(name, cfg.TRUNK.OUTPUT_STRIDE, weights if pretrained else "none")
+            other = name != cfg.TRUNK.NAME
+            if other:
+                self.alignment.across = self._across(cfg, teacher)
             # The neutral layer 0 is the student's own while that is frozen at the same weights.
-            if not self.stem_frozen or weights != cfg.TRUNK.WEIGHTS or cfg.INIT:
+            if other or not self.stem_frozen or weights != cfg.TRUNK.WEIGHTS or cfg.INIT:
                 self.teacher_stem = teacher.layer0.requires_grad_(False)
             self.teacher = _Teacher(
                 teacher, self.alignment.last_layer, cfg.TEACHER.BATCH_STATISTICS
             )
             self.teacher_sees_both = cfg.TEACHER.STREAMS == "both"
         self.train()
+
+    def _across(self, cfg: EasyDict, teacher: Trunk) -> nn.Module:
+        """Return what compares the student's features with those of another backbone."""
+        if cfg.ALIGN.ACROSS == "projection":
+            return Projected(self.trunk.channels, teacher.channels, self.alignment.layers)
+        if cfg.ALIGN.RELATIVE:
+            raise UserError(
+                "ALIGN.RELATIVE has no use with ALIGN.ACROSS relation: similarities do not grow "
+                "with features; switch one of them off"
+            )
+        return Related()
 
     def train(self, mode: bool = True) -> "SRHA":
         """Switch to training; a frozen layer 0 keeps the statistics of pretraining."""

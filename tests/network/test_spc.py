@@ -8,12 +8,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 import config
-from network import decoders
-from network.deeplabv3plus import DeepLabV3Plus
 from network.methods.spc import SemanticClustering, StyleProjection, UnitEmbedding, unit
 from tests.test_distributed import in_processes
 from utils.checkpoint import build_method, load_checkpoint
-from utils.errors import UserError
 from utils.export import export
 from utils.optimization import build_optimizer
 
@@ -377,16 +374,3 @@ def test_training_learns_and_the_export_holds_all_bases(build, settings, batch, 
     images = torch.randn(1, 3, 64, 80)
     with torch.no_grad():
         assert torch.equal(loaded.eval()(images), method.eval()(images))
-
-
-def test_a_decoder_without_a_pixel_embedding_is_refused(build, monkeypatch):
-    class Masks(DeepLabV3Plus):
-        def __getattribute__(self, name):
-            if name == "embed":
-                raise AttributeError(name)
-            return super().__getattribute__(name)
-
-    monkeypatch.setitem(decoders.DECODERS, "masks", "tests.network.test_spc:Masks")
-    monkeypatch.setattr("tests.network.test_spc.Masks", Masks, raising=False)
-    with pytest.raises(UserError, match="the decoder masks has no embed; choose --decoder deepl"):
-        build(DECODER__NAME="masks")

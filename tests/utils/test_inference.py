@@ -11,7 +11,13 @@ import torch.nn.functional as F
 from utils import inference
 from utils.errors import UserError
 from utils.evaluation import describe_protocol, sliding_windows
-from utils.inference import predict, resized_bands, slide, window_starts
+from utils.inference import (
+    predict,
+    predict_with_confidence,
+    resized_bands,
+    slide,
+    window_starts,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -162,3 +168,23 @@ def test_results_say_how_they_were_made(settings):
     assert describe_protocol(augmented) == text
     with pytest.raises(UserError, match="windows of 64 pixels need a stride between 1 and 64"):
         sliding_windows(settings(VALID__SLIDING="64,65"))
+
+
+@pytest.mark.parametrize("scales, flip", [((1.0,), False), ((0.5, 1.0), True)])
+def test_confidence_is_the_mean_probability_of_the_class_that_is_predicted(
+    monkeypatch, scales, flip
+):
+    monkeypatch.setattr(inference, "BAND", 500)
+    images = torch.randn(2, 3, 24, 30)
+    probabilities = []
+    for scale in scales:
+        for mirrored in [False, True][: 1 + flip]:
+            view = inference.resize(images, inference.scaled_size((24, 30), scale))
+            logits = network(view.flip(3) if mirrored else view).double()
+            own = inference.resize(logits, (36, 45)).softmax(1)
+            probabilities.append(own.flip(3) if mirrored else own)
+    expected, classes = torch.stack(probabilities).mean(0).max(1)
+    labels, confidence = predict_with_confidence(network, images, (36, 45), scales, flip)
+    assert torch.equal(labels, predict(network, images, (36, 45), scales, flip))
+    assert (labels == classes).float().mean() > 0.999
+    torch.testing.assert_close(confidence.double(), expected, rtol=0, atol=1e-5)

@@ -1,0 +1,132 @@
+"""Segment images, folders of images and videos with a trained network.
+
+    python predict.py --snapshot logs/my_run/last.pth --input photos drive.mp4 --out predictions
+    python predict.py --snapshot network.safetensors --input 'in/**/*.jpg' --out out --write overlay
+
+Writes a folder for each kind of picture (train_ids, city_ids, colour, overlay, confidence) with the
+folders of the input below it. The same command continues where it was cut off. What cannot be read
+is named and skipped, and the exit code is then 3 (docs/running.md).
+"""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from easydict import EasyDict
+
+from datasets.label_spaces import LabelSpace
+from utils.checkpoint import build_method, file_hash, resolve
+from utils.cli import parse_predict
+from utils.distributed import runtime
+from utils.errors import UserError, run_script
+from utils.evaluation import describe_protocol
+from utils.inputs import find_inputs
+from utils.jobs import checkpoint_path, open_checkpoint
+from utils.predictor import Predictor, Tally
+from utils.rendering import CONTINUES, choose_kinds
+from utils.saving import write_atomically
+from utils.video import library
+
+SKIPPED = 3  # exit code: all but what cannot be read is written
+
+
+def main() -> None:
+    """Find network and inputs, predict what is missing, say what became of all of them."""
+    options = parse_predict()
+    if options.overrides.get("VALID.PROTOCOL", "native") != "native":
+        raise UserError("VALID.PROTOCOL: predictions are made at each image's own size (native)")
+    checkpoint = checkpoint_path(options.snapshot)
+    state = open_checkpoint(checkpoint, options.network)
+    cfg = resolve(state["settings"] | options.overrides | {"VALID.PROTOCOL": "native"})
+    method, space = build_method(cfg, state)
+    kinds = choose_kinds(options.kinds, space)
+    inputs, others = find_inputs(options.inputs)
+    if any(source.is_video for source in inputs):
+        library()
+    out = Path(options.out)
+    with runtime(cfg) as here:
+        if here.is_main:
+            claim(out, provenance(checkpoint, cfg, space))
+        here.barrier()
+        predictor = Predictor(method, space, cfg, kinds, out, here)
+        own = inputs[here.rank :: here.world_size]
+        predictor.images([source for source in own if not source.is_video])
+        for source in own:
+            if source.is_video:
+                predictor.video(source)
+        tallies = here.gather(predictor.tally)
+    if here.is_main:
+        skipped = [line for tally in tallies for line in tally.skipped]
+        list_skipped(out, skipped)
+        print(summary(tallies, others, out))
+        if skipped:
+            sys.exit(SKIPPED)
+
+
+def provenance(checkpoint: Path, cfg: EasyDict, space: LabelSpace) -> dict[str, Any]:
+    """Return what predictions depend on."""
+    return {
+        "checkpoint": str(checkpoint),
+        "checkpoint_sha256": file_hash(checkpoint),
+        "method": cfg.METHOD,
+        "trunk": cfg.TRUNK.NAME,
+        "decoder": cfg.DECODER.NAME,
+        "predicted": describe_protocol(cfg),
+        "precision": cfg.PRECISION,
+        "classes": dict(enumerate(space.classes)),
+    }
+
+
+def claim(out: Path, own: dict[str, Any]) -> None:
+    """Write predictions.json; UserError if `out` holds predictions made in another way."""
+    path = out / "predictions.json"
+    own = json.loads(json.dumps(own))
+    if path.exists():
+        try:
+            there = json.loads(path.read_text())
+        except ValueError:
+            there = {}
+        for key in own.keys() - {"checkpoint"}:
+            if there.get(key) != own[key]:
+                raise UserError(
+                    f"{out} holds predictions with another {key.replace('_', ' ')} "
+                    f"({there.get(key)}, now {own[key]}); give another --out, or remove it"
+                )
+    out.mkdir(parents=True, exist_ok=True)
+    content = (json.dumps(own, indent=1) + "\n").encode()
+    write_atomically(path, lambda file: file.write(content), CONTINUES)
+
+
+def list_skipped(out: Path, skipped: list[str]) -> None:
+    """Write skipped.txt, a line for each input or frame; no file where there is none."""
+    path = out / "skipped.txt"
+    if skipped:
+        content = "".join(f"{line}\n" for line in skipped).encode()
+        write_atomically(path, lambda file: file.write(content), CONTINUES)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def summary(tallies: list[Tally], others: Counter, out: Path) -> str:
+    """Say in a line what became of the inputs, and in others what was passed over."""
+    predicted, present, frames = (
+        sum(getattr(tally, name) for tally in tallies)
+        for name in ("predicted", "present", "frames")
+    )
+    parts = [f"{predicted} predicted" + (f" ({frames} frames of videos)" if frames else "")]
+    if present:
+        parts.append(f"{present} there already")
+    skipped = sum(len(tally.skipped) for tally in tallies)
+    if skipped:
+        parts.append(f"{skipped} skipped (listed in {out / 'skipped.txt'})")
+    lines = [f"{', '.join(parts)}; written to {out}"]
+    if others:
+        kinds = ", ".join(f"{number} {ending}" for ending, number in sorted(others.items()))
+        lines.append(f"passed over, neither image nor video: {kinds}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_script(main)

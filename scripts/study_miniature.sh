@@ -1,0 +1,17 @@
+#!/bin/sh
+# The studies of the SRMA paper on the miniature benchmark: some 60 runs of two minutes each on one
+# core. Tables and charts go to logs/studies, or to the folder RESULTS. The same command continues.
+#   [OTHER_WEIGHTS=FILE] [MOBILENET_V2_WEIGHTS=FILE] [JOBS=n] sh scripts/study_miniature.sh [KEY VALUE …]
+# Studies of other neutral networks need weights, see studies/teacher_other.json.
+set -eu
+cd "$(dirname "$0")/.."
+requirements=requirements.txt
+. scripts/environment.sh
+"$PYTHON" -m datasets.miniature --out data/miniature
+studies=$(ls studies/*.json)
+if [ -z "${OTHER_WEIGHTS:-}" ] || [ -z "${MOBILENET_V2_WEIGHTS:-}" ]; then
+    echo "without studies/teacher_other.json: OTHER_WEIGHTS or MOBILENET_V2_WEIGHTS is not set" >&2
+    studies=$(ls studies/*.json | grep -v teacher_other)
+fi
+exec "$PYTHON" -m utils.study $studies --recipe studies/recipes/miniature.json --seeds 304 305 \
+    --jobs "${JOBS:-2}" --results "${RESULTS:-logs/studies}" "$@"

@@ -1,0 +1,129 @@
+"""Exported networks in onnxruntime and torch.export against the network they come from."""
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+import config
+from network.methods.baseline import Baseline
+from network.rearrangement import eliminate_style
+from tests.conftest import SMALL
+from transforms import normalise
+from utils import deployment
+from utils import export as export_script
+from utils.checkpoint import build_method, resolve
+from utils.errors import UserError
+from utils.export import export
+
+SIZES = [(1, 64, 96), (3, 51, 33), (2, 130, 40), (1, 32, 32)]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A small SRHA method and {ending: its exported file}."""
+    torch.manual_seed(0)
+    cfg = resolve(SMALL | {"METHOD": "srha", "DATASET.LABEL_SPACE": "cityscapes19"})
+    method, _ = build_method(cfg)
+    for module in method.modules():
+        if isinstance(module, torch.nn.BatchNorm2d) and module.running_mean is not None:
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 2)
+    folder = tmp_path_factory.mktemp("export")
+    state = {"settings": config.flatten(cfg), "step": 7, "method": method.state_dict()}
+    torch.save(state, folder / "last.pth")
+    files = {ending: folder / f"network{ending}" for ending in (".onnx", ".pt2")}
+    for path in files.values():
+        export(folder / "last.pth", path)
+    return method.eval(), files, folder / "last.pth"
+
+
+@pytest.fixture(scope="module")
+def run(exported):
+    """Return `run(ending, images uint8)` → logits of the exported file, by other programs."""
+    _, files, _ = exported
+    session = onnxruntime.InferenceSession(str(files[".onnx"]))
+    program = torch.export.load(files[".pt2"]).module()
+    return {".onnx": lambda x: torch.from_numpy(session.run(None, {"image": x.numpy()})[0]),
+            ".pt2": program}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".pt2"])
+@pytest.mark.parametrize("batch, height, width", SIZES)
+@torch.no_grad()
+def test_logits_and_labels(exported, run, ending, batch, height, width):
+    """Normalisation and style elimination are inside: the reference has them spelled out."""
+    method, _, _ = exported
+    images = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406),
+                                                         (0.229, 0.224, 0.225)))  # fmt: skip
+    stem = eliminate_style(method.trunk((images / 255 - mean) / std, stop=0)[0])
+    features = method.trunk(stem, start=1)
+    expected = method.decoder(features, (height, width)).logits
+    found = run[ending](images)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert (found.argmax(1) == expected.argmax(1)).float().mean() >= 0.999
+    without = method.decoder(method.trunk(normalise(images)), (height, width)).logits
+    assert (found - without).abs().max() > 0.01
+
+
+def test_what_the_files_hold(exported):
+    method, files, checkpoint = exported
+    model = onnx.load(files[".onnx"])
+    onnx.checker.check_model(model)
+    notes = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(notes["settings"])["METHOD"] == "srha" and notes["step"] == "7"
+    assert json.loads(notes["classes"])[13] == "car"
+    (image,), (logits,) = model.graph.input, model.graph.output
+    assert (image.name, logits.name) == ("image", "logits")
+    # The network alone: no teacher, no auxiliary head, no running counters.
+    parts = [method.trunk, method.decoder.aspp, method.decoder.bot_aspp, method.decoder.bot_fine,
+             method.decoder.final1, method.decoder.classifier]  # fmt: skip
+    wanted = sum(p.numel() for part in parts for p in part.parameters())
+    held = sum(int(np.prod(weight.dims)) for weight in model.graph.initializer)
+    # Running means and variances more, scales and shifts folded into convolutions less.
+    assert 0.9 * wanted < held < 1.1 * wanted
+    extra = {"notes.json": ""}
+    torch.export.load(files[".pt2"], extra_files=extra)
+    assert json.loads(extra["notes.json"])["classes"][0] == "road"
+    assert files[".pt2"].stat().st_size < checkpoint.stat().st_size
+
+
+@pytest.mark.parametrize("change", [lambda x: x + 1e-3 * x.abs().max(), lambda x: x * float("nan")])
+def test_a_network_that_differs_is_not_written(exported, tmp_path, monkeypatch, change):
+    _, _, checkpoint = exported
+    runner = deployment.program_runner
+
+    def changed(content):
+        run = runner(content)
+        return lambda image: change(run(image))
+
+    monkeypatch.setitem(export_script.DEPLOYED, ".pt2", (deployment.program_bytes, changed))
+    with pytest.raises(UserError, match="is not the one of the checkpoint .256×128: logits"):
+        export(checkpoint, tmp_path / "network.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_without_the_packages(exported, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    if package == "onnxruntime":
+        with pytest.raises(UserError, match="pip install onnxruntime"):
+            deployment.onnx_runner(b"")
+    else:
+        _, _, checkpoint = exported
+        with pytest.raises(UserError, match=f"need {package}: pip install onnx onnxscript"):
+            export(checkpoint, tmp_path / "network.onnx")
+
+
+def test_the_baseline_is_exported_too(settings):
+    cfg = settings(METHOD="baseline", TRUNK__NAME="shufflenet_v2_x0_5")
+    network = deployment.Deployed(Baseline(cfg, 7))
+    content = deployment.program_bytes(deployment.export_program(network), {})
+    found = list(deployment.compare(network, deployment.program_runner(content)))
+    assert [own.size for own in found] == list(deployment.CHECK_SIZES)
+    deployment.refuse_disagreement(found)

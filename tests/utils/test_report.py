@@ -1,0 +1,217 @@
+"""The report: one file that holds all it shows, and what is in it."""
+
+import base64
+import io
+import json
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import config
+from benchmarks import report_in_browser
+from tests.utils.results_of_runs import domain_result, run_result, write_results
+from utils import report
+from utils.checkpoint import build_method
+from utils.errors import UserError
+from utils.report_gallery import (
+    BOTH_WRONG,
+    FIRST_RIGHT,
+    SECOND_RIGHT,
+    difference,
+    fitted,
+)
+
+
+class Page(HTMLParser):
+    """Tags that are not closed, ids, pictures, what is linked, and text by tag."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.sources, self.text = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        own = dict(attrs)
+        self.ids += [own["id"]] if "id" in own else []
+        self.sources += [own[key] for key in ("src", "href", "xlink:href") if own.get(key)]
+        if tag not in ("meta", "link", "img", "i", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in ("i",):
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Results of two methods with two seeds each, with logs."""
+    confusion = [[6, 2], [1, 3]]
+    for method, base in (("baseline", 0.3), ("srha", 0.4)):
+        for seed in (1, 2):
+            domains = {
+                name: domain_result(title, {"road": base, "a <b> & c": 0.1 * seed},
+                                    confusion=confusion)
+                for name, title in (("gtav", "GTAV"), ("idd", "IDD"))
+            }  # fmt: skip
+            settings = {"RATE": base, "WORKERS": seed}
+            folder = write_results(
+                tmp_path / f"{method}{seed}", run_result(domains, method, seed, settings=settings)
+            )
+            with open(folder / "metrics.jsonl", "w") as file:
+                for step in (10, 20):
+                    entry = {"step": step, "loss/ce": 3 - step / 10, "mIoU/idd": base * step / 20}
+                    print(json.dumps(entry), file=file)
+    return tmp_path
+
+
+@pytest.fixture
+def write(monkeypatch, tmp_path):
+    """Return `write(*arguments)` → the page as text."""
+
+    def start(*arguments):
+        out = tmp_path / "out" / "report.html"
+        monkeypatch.setattr(sys, "argv", ["report", *map(str, arguments), "--out", str(out)])
+        report.main()
+        return out.read_text()
+
+    return start
+
+
+def folders(root):
+    return sorted(p for p in root.iterdir() if (p / "results.json").is_file())
+
+
+def test_the_page_holds_all_it_shows(runs, write):
+    text = write(*folders(runs), "--no-gallery", "--title", "A & B")
+    page = Page(text)
+    assert page.open == []
+    assert page.ids == ["results", "settings-that-differ", "learning-curves", "classes",
+                        "confusion-matrices"]  # fmt: skip
+    for source in page.sources:
+        assert source.startswith("data:") or source.removeprefix("#") in page.ids, source[:80]
+    for address in ("url(", "@import", "fetch(", "XMLHttp"):
+        assert address not in text
+    assert "A & B" in page.text and "a <b> & c" in page.text
+    assert "width=device-width" in text
+
+
+def test_tables_hold_means_over_seeds_and_settings_that_differ(runs, write):
+    text = write(*folders(runs), "--no-gallery")
+    # mIoU of IDD: (0.3 + 0.1) / 2 and (0.3 + 0.2) / 2.
+    assert "<td>22.5 ± 3.5</td>" in text and "<td><b>27.5</b> ± 3.5</td>" in text
+    assert report.differing_settings(report.group_runs(folders(runs))) == {
+        "METHOD": ["baseline", "srha"],
+        "RATE": ["0.3", "0.4"],
+    }
+    assert "<td>a &lt;b&gt; &amp; c</td>" in text
+
+
+def test_curves_are_means_over_seeds(runs, write):
+    text = write(*folders(runs), "--no-gallery")
+    assert "cross entropy of the training batches" in text and "mIoU on IDD" in text
+    # It was not logged.
+    assert "mIoU on GTAV" not in text
+    logs = [[{"step": 1, "a": 1.0}, {"step": 2, "b": 5.0}], [{"step": 1, "a": 3.0}]]
+    (point,) = report._curve(logs, "a", 10)
+    assert point.x == 1 and point.mean == 20
+    for folder in folders(runs):
+        (folder / "metrics.jsonl").unlink()
+    assert "have no metrics.jsonl" in write(*folders(runs), "--no-gallery")
+
+
+def test_matrices_are_summed_over_seeds(runs, write, monkeypatch):
+    seen = []
+
+    def draw(counts, names, title):
+        seen.append((counts.tolist(), title))
+        return Image.new("RGB", (9, 9))
+
+    monkeypatch.setattr(report, "confusion_picture", draw)
+    write(*folders(runs), "--no-gallery")
+    assert ([[12, 4], [2, 6]], "srha on IDD") in seen and len(seen) == 4
+
+
+def test_difference_maps_say_who_is_right():
+    label = torch.tensor([[0, 0, 0, 255, 1]])
+    first = torch.tensor([[0, 1, 1, 0, 1]])
+    second = torch.tensor([[1, 0, 2, 1, 1]])
+    image = torch.full((3, 1, 5), 100, dtype=torch.uint8)
+    picture = difference(image, label, first, second)
+    grey = (177, 177, 177)
+    assert [tuple(p) for p in picture[:, 0].T.tolist()] == [
+        FIRST_RIGHT, SECOND_RIGHT, BOTH_WRONG, grey, grey,
+    ]  # fmt: skip
+
+
+def test_large_pictures_are_made_small_without_new_colours():
+    picture = torch.zeros(3, 40, 1500, dtype=torch.uint8)
+    picture[:, :, 700:] = 200
+    small = np.array(fitted(picture, "label"))
+    assert small.shape[1] == 512 and set(np.unique(small)) == {0, 200}
+
+
+@pytest.fixture
+def trained(settings, miniature, tmp_path):
+    """Results and checkpoints of two networks of random weights on three images."""
+    for seed, method in enumerate(("baseline", "srha")):
+        cfg = settings(METHOD=method, SEED=0, WORKERS=0, DATASET__ROOT=str(miniature),
+                       DATASET__LABEL_SPACE="cityscapes19",
+                       DATASET__VALIDATION=["cityscapes"])  # fmt: skip
+        torch.manual_seed(seed)
+        built, space = build_method(cfg)
+        result = domain_result("Cityscapes", dict.fromkeys(space.classes, 0.1))
+        result["confusion"] = torch.eye(19).tolist()
+        own = run_result({"cityscapes": result}, method, settings=config.flatten(cfg))
+        folder = write_results(tmp_path / method, own)
+        state = {"settings": config.flatten(cfg), "step": 1, "method": built.state_dict()}
+        torch.save(state, folder / "last.pth")
+    return tmp_path
+
+
+def test_the_gallery_shows_the_images_with_most_disagreement_first(trained, write):
+    text = write(*folders(trained), "--show", 2, "--images", 0)
+    page = Page(text)
+    assert "where-they-disagree" in page.ids and page.open == []
+    shares = [float(line.split("disagree on ")[1].split(" %")[0])
+              for line in page.text if "disagree on" in line]  # fmt: skip
+    assert len(shares) == 2 and shares == sorted(shares, reverse=True) and shares[1] > 0
+    pictures = [s for s in page.sources if s.startswith("data:image") and len(s) > 500]
+    # Beside two matrices, five for each of two images.
+    assert len(pictures) == 2 + 10
+    with Image.open(io.BytesIO(base64.b64decode(pictures[-1].split(",")[1]))) as last:
+        assert last.size == (384, 192)
+    assert len(Page(write(*folders(trained), "--pair", "srha", "baseline")).sources) > 12
+
+
+def test_mistakes(trained, write):
+    with pytest.raises(UserError, match="unknown row 'other'"):
+        write(*folders(trained), "--pair", "srha", "other")
+    with pytest.raises(UserError, match="--pair names srha twice"):
+        write(*folders(trained), "--pair", "srha", "srha")
+    (trained / "srha" / "last.pth").unlink()
+    with pytest.raises(UserError, match="needs the checkpoint of .*srha/results.json"):
+        write(*folders(trained))
+    assert "where-they-disagree" not in write(*folders(trained), "--no-gallery")
+
+
+def test_what_the_browser_finds_is_judged():
+    sound = {"width": 390, "screen": 390, "broken": [], "outside": [], "smallest": 13,
+             "sections": ["results", "where-they-disagree"], "enlarged": True}  # fmt: skip
+    assert report_in_browser.faults_of(sound) == []
+    for change, message in [
+        ({"width": 400}, "400 wide on a screen of 390"),
+        ({"broken": ["a"]}, "1 pictures are not shown"),
+        ({"outside": ["https://x"]}, "asks for https://x"),
+        ({"smallest": 8}, "text of 8"),
+        ({"enlarged": False}, "cannot be enlarged"),
+    ]:
+        (fault,) = report_in_browser.faults_of(sound | change)
+        assert message in fault

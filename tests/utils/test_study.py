@@ -1,0 +1,249 @@
+"""Studies: which runs they come to, how these are made, and what is written of them."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL
+from utils import study as study_script
+from utils.cli import parse_study
+from utils.errors import Stopped, UserError
+from utils.study_file import Recipe, read_recipe, read_study, run_name, words
+
+ROOT = Path(__file__).parents[2]
+OFF = "0,0,0,0"
+
+# Stands for train.py: notes that it was called, and writes results that depend on its settings.
+TRAINER = """
+import os, sys, time
+from pathlib import Path
+from tests.utils.results_of_runs import run_result, write_results
+words = sys.argv[1:]
+own = dict(zip(words[2::2], words[3::2]))
+with open("calls.txt", "a") as calls:
+    print(own["EXPERIMENT"], os.environ["OMP_NUM_THREADS"], *words, file=calls)
+time.sleep(float(os.environ.get("SLOW", 0)))
+if own["SEED"] == os.environ.get("FAIL"):
+    sys.exit("a failure")
+alpha = float(own.get("SRM.CONCENTRATION", 2**-6))
+base = 0.2 if own["METHOD"] == "baseline" else 0.3 + alpha / 10
+scores = {"gtav": 0.5, "cityscapes": base + int(own["SEED"]) / 100, "idd": base}
+results = run_result(scores, own["METHOD"], int(own["SEED"]))
+for result in results["domains"].values():
+    result["label_space"] = own.get("DATASET.LABEL_SPACE", "cityscapes19")
+results["mean_unseen"] = base + int(own["SEED"]) / 200
+write_results(Path(own["LOG.DIR"]) / own["EXPERIMENT"], results)
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Return `study(name, **parts)`, which writes a study file where train.py is a fake."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "train.py").write_text(TRAINER)
+
+    def write(name="study", **parts):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(parts))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Return `run(*arguments)` → (stdout, stderr) of utils/study.py."""
+
+    def start(*arguments):
+        monkeypatch.setattr(sys, "argv", ["study", *map(str, arguments)])
+        capsys.readouterr()
+        study_script.main()
+        return capsys.readouterr()
+
+    return start
+
+
+def calls():
+    return Path("calls.txt").read_text().splitlines() if Path("calls.txt").exists() else []
+
+
+TWO = {
+    "title": "Two methods",
+    "variants": {"baseline": {"METHOD": "baseline"}, "SRHA": {"METHOD": "srha"}},
+}
+SWEEP = {"settings": {"METHOD": "srha"}, "grid": {"SRM.CONCENTRATION": [2**-8, 2**-6, 1.0]}}
+
+
+def test_every_run_once_with_rows_table_and_chart(study, run, tmp_path):
+    files = [study("two", **TWO), study("sweep", **SWEEP)]
+    out, progress = run(*files, "--seeds", 1, 2, "--jobs", 2, "TRAIN.MAX_ITER", 7)
+    # Both methods and two more values; 2⁻⁶ is SRHA's own.
+    assert len(calls()) == len({line.split()[0] for line in calls()}) == 2 * (2 + 2)
+    assert all(" TRAIN.MAX_ITER 7 " in line and line.split()[2] == "--resume" for line in calls())
+    assert "8 runs, 0 are done" in progress and "[8/8]" in progress
+    assert "two: baseline, seed 1: mean of unseen 20.5 %" in progress
+    assert out.split() == ["logs/studies/two/table.md", "logs/studies/sweep/table.md"]
+    table = (tmp_path / "logs/studies/two/table.md").read_text()
+    assert table.startswith("# Two methods\n") and "![Two methods](variants.svg)" in table
+    row = "| SRHA | 50.0 ± 0.0 | **31.7** ± 0.7 | **30.2** ± 0.0 | **30.9** ± 0.4 | +10.1 | 2 |"
+    assert row in table
+    with open(tmp_path / "logs/studies/sweep/rows.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["SRM.CONCENTRATION"], r["seed"]) for r in rows] == [
+        (alpha, seed) for alpha in ("0.00390625", "0.015625", "1.0") for seed in "12"
+    ]
+    assert float(rows[-1]["mean of unseen"]) == pytest.approx(0.4 + 2 / 200)
+    for row in rows:
+        assert (tmp_path / "logs/studies/runs" / row["run"] / "results.json").is_file()
+    assert "2⁻⁸" in (tmp_path / "logs/studies/sweep/table.md").read_text()
+    assert (tmp_path / "logs/studies/sweep/srm_concentration.svg").stat().st_size > 1000
+    assert not list((tmp_path / "logs/studies/runs").glob("*.lock"))
+
+    run(*files, "--seeds", 1, 2, 3, "TRAIN.MAX_ITER", 7)
+    assert len(calls()) == 3 * 4
+
+
+def test_rows_are_written_while_others_fail_and_failures_are_tried_again(study, run, monkeypatch):
+    file = study("two", **TWO)
+    monkeypatch.setenv("FAIL", "2")
+    with pytest.raises(UserError, match="2 of 4 runs failed; the end of .*seed2.txt says why"):
+        run(file, "--seeds", 2, 1, "--results", "here")
+    rows = Path("here/two/rows.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in rows[1:]] == [["baseline", "1"], ["SRHA", "1"]]
+    assert not list(Path("here/two").glob("*.part"))
+    monkeypatch.delenv("FAIL")
+    run(file, "--seeds", 2, 1, "--results", "here")
+    assert len(calls()) == 6 and len(Path("here/two/rows.csv").read_text().splitlines()) == 5
+
+
+def test_listing_starts_nothing(study, run):
+    out, _ = run(study("sweep", **SWEEP), "--list", "--seeds", 5)
+    assert [line.split("  ")[1] for line in out.splitlines()] == [
+        f"sweep: SRM.CONCENTRATION {alpha}, seed 5" for alpha in ("2⁻⁸", "2⁻⁶", "1")
+    ]
+    assert not calls() and not Path("logs").exists()
+
+
+def test_jobs_share_the_cores(study, run):
+    run(study("sweep", **SWEEP), "--seeds", 1, "--jobs", os.cpu_count() * 2)
+    assert {line.split()[1] for line in calls()} == {"1"}
+
+
+def test_a_stopped_study_stops_its_runs(study, tmp_path):
+    """SIGTERM: no run is started any more, those under way are asked to save."""
+    file = study("sweep", **SWEEP)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "utils.study", file, "--seeds", "1"],
+        env=os.environ | {"SLOW": "60"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(300):
+        if calls():
+            break
+        time.sleep(0.1)
+    begin = time.perf_counter()
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 75 and "stopped; the same command continues" in said
+    assert time.perf_counter() - begin < 20 and len(calls()) == 1
+
+
+def test_what_tells_runs_apart():
+    base = SMALL | {"METHOD": "srha", "DATASET.SOURCE": "gtav"}
+    name = run_name(base, 1)
+    assert name.startswith("srha_") and name.endswith("_seed1")
+    same = [{"WORKERS": 7}, {"DATASET.ROOT": "x"}, {"SRM.CONCENTRATION": 2**-6}, {"SEED": 9},
+            {"DATASET.LABEL_SPACE": "cityscapes19"}, {"LOG.DIR": "y"},
+            {"ALIGN.LOCAL": "0.4, 0.6, 0.8, 1.0"}]  # fmt: skip
+    other = [{"SRM.CONCENTRATION": 0.5}, {"DATASET.LABEL_SPACE": "idd_lite7"}, {"VALID.FLIP": True},
+             {"ALIGN.LOCAL": OFF}, {"TRAIN.MAX_ITER": 5}]  # fmt: skip
+    assert {run_name(base | change, 1) for change in same} == {name}
+    assert len({name, *(run_name(base | change, 1) for change in other)}) == len(other) + 1
+
+
+def test_settings_of_a_method_belong_to_its_runs_alone(study, tmp_path):
+    recipe = Recipe({"TRAIN.MAX_ITER": 5}, {"srha": {"SRM.SCOPE": "batch"}})
+    cells = read_study(Path(study(**TWO)), recipe, {"WORKERS": "0"}).cells
+    assert cells[0].settings == {"TRAIN.MAX_ITER": 5, "METHOD": "baseline", "WORKERS": "0"}
+    assert cells[1].settings["SRM.SCOPE"] == "batch"
+    assert words({"A": True, "B": [1, 0.5], "C": "x"}) == ["A", "on", "B", "1,0.5", "C", "x"]
+
+
+@pytest.mark.parametrize("parts, message", [
+    ({"variant": {}}, "variant is no part of a study .title, about, settings, variants, grid"),
+    ({"grid": {"SRM.SCOPE": "image"}}, "grid SRM.SCOPE has to be a list of values"),
+    ({"grid": {"SRM.SCOP": ["image"]}}, "SRM.SCOP image: unknown setting SRM.SCOP; did you mean"),
+    ({"variants": {"a": {"TRAIN.MAX_ITER": "x"}}}, "study.json, a: setting TRAIN.MAX_ITER is 'x'"),
+    ({"settings": {"TRUNK.WEIGHTS": "$NOT_SET"}}, "needs the environment variable in .NOT_SET"),
+])  # fmt: skip
+def test_mistakes_are_found_before_anything_runs(study, run, parts, message):
+    with pytest.raises(UserError, match=message):
+        run(study(**parts))
+    assert not calls()
+
+
+def test_files_that_are_none(study, run, tmp_path):
+    (tmp_path / "text.json").write_text("[1")
+    with pytest.raises(UserError, match="text.json is no JSON"):
+        run("text.json")
+    with pytest.raises(UserError, match="cannot read none.json: no such file"):
+        run("none.json")
+    (tmp_path / "recipe.json").write_text('{"TRAIN.MAX_ITER": 5}')
+    with pytest.raises(UserError, match="TRAIN.MAX_ITER is no part of a recipe"):
+        run(study(**TWO), "--recipe", "recipe.json")
+
+
+def test_numbers_of_other_classes_get_tables_of_their_own(study, run, tmp_path):
+    grid = {"DATASET.LABEL_SPACE": ["cityscapes19", "idd_lite7"]}
+    run(study("classes", **TWO, grid=grid), "--seeds", 1)
+    table = (tmp_path / "logs/studies/classes/table.md").read_text()
+    assert "## cityscapes19" in table and "## idd_lite7" in table
+    assert table.count("| SRHA |") == 2 and table.count("gain over baseline") == 2
+    assert "variants1.svg" in table and "variants2.svg" in table
+
+
+@pytest.mark.parametrize("recipe", ["miniature", "gtav_resnet50"])
+def test_the_papers_studies_are_sound(recipe, monkeypatch):
+    """Every cell has settings that training takes, and no study repeats one of its own."""
+    monkeypatch.setenv("OTHER_WEIGHTS", "other.pth")
+    monkeypatch.setenv("MOBILENET_V2_WEIGHTS", "imagenet")
+    shared = read_recipe(ROOT / f"studies/recipes/{recipe}.json")
+    names = set()
+    for path in sorted((ROOT / "studies").glob("*.json")):
+        study = read_study(path, shared, {})
+        own = [run_name(cell.settings, 304) for cell in study.cells]
+        assert len(own) == len(set(own)) > 1 and study.about, path
+        names |= set(own)
+    assert len(names) > 25
+
+
+def test_training_and_judging_for_real(miniature, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "one.json").write_text(json.dumps(TWO))
+    settings = {**SMALL, "DATASET.ROOT": miniature, "DATASET.CACHE_DIR": tmp_path, "WORKERS": 0,
+                "DATASET.VALIDATION": "gtav,cityscapes", "TRAIN.MAX_ITER": 1, "VALID.EVERY": 0,
+                "TRAIN.BATCH_SIZE": 2, "TRANSFORM.CROP_SIZE": "64,96"}  # fmt: skip
+    pairs = [str(word) for pair in settings.items() for word in pair]
+    line = [str(tmp_path / "one.json"), "--seeds", "1", "--jobs", "2", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["study", *line, *pairs])
+    study_script.main()
+    assert parse_study([*line, *pairs]).overrides["TRAIN.MAX_ITER"] == "1"
+    folders = [p for p in (tmp_path / "runs").iterdir() if p.is_dir()]
+    assert all({"settings.json", "last.pth", "results.json"} <= {f.name for f in p.iterdir()}
+               for p in folders) and len(folders) == 2  # fmt: skip
+    assert "| baseline |" in (tmp_path / "one/table.md").read_text()
+
+
+def test_stopped_is_what_signals_raise():
+    with pytest.raises(Stopped) as stop:
+        study_script._stop(signal.SIGINT, None)
+    assert stop.value.code == 130

@@ -1,0 +1,215 @@
+"""Reading and writing videos through PyAV, an extra of its own."""
+
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.files import png_bytes
+from utils.errors import UserError
+
+SECONDS = Fraction(1, 90000)  # time base of what is written, where the source has none
+RATE = Fraction(25)
+
+
+def library() -> Any:
+    """Return PyAV; UserError where it is not installed."""
+    try:
+        import av
+        import av.logging
+    except ImportError:
+        raise UserError(
+            "videos need PyAV: pip install av (it is among requirements-extra.txt)"
+        ) from None
+    # Decoders conceal damage, and say so in their log alone.
+    av.logging.set_level(av.logging.ERROR)
+    return av
+
+
+class Unreadable(UserError):
+    """A video that cannot be read; the others can."""
+
+
+class Frame(NamedTuple):
+    """A frame: `image` uint8 `[3, H, W]`, upright, or None with an `error`; its number in the
+    video, and its `time` in units of the video's time base."""
+
+    image: Tensor | None
+    number: int
+    time: int
+    error: str = ""
+
+
+class VideoReader:
+    """The frames of a video file in order; use it in `with`.
+
+    `rate` is in frames per second, `length` the number of frames that the file claims (0: unknown).
+    Unreadable for a file that holds no video.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.av = path, library()
+        try:
+            self.container = self.av.open(str(path))
+        except (self.av.FFmpegError, OSError) as error:
+            raise Unreadable(f"cannot read {path}: {_reason(error)}") from None
+        if not self.container.streams.video:
+            self.container.close()
+            raise Unreadable(f"cannot read {path}: it holds no video")
+        self.stream = self.container.streams.video[0]
+        self.rate = self.stream.average_rate or self.stream.guessed_rate or RATE
+        self.time_base = self.stream.time_base or SECONDS
+        self.length = self.stream.frames
+
+    def __enter__(self) -> "VideoReader":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.container.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield all frames; one that cannot be decoded, or is of another size than the first, has
+        an error in place of its image."""
+        number, last, size = 0, -1, None
+        step = max(1, round(1 / (self.rate * self.time_base)))
+        for frame, error in self._decoded():
+            time, image = last + step if last >= 0 else 0, None
+            if frame is not None:
+                # A video's times may repeat where it is damaged; a player needs them to rise.
+                time = max(time if frame.pts is None else frame.pts, last + 1)
+                image = None if error else _upright(frame)
+            if image is not None:
+                size = size or image.shape
+                if image.shape != size:
+                    image, error = None, "it has another size than the first"
+            yield Frame(image, number, time, error)
+            number, last = number + 1, time
+
+    def _decoded(self) -> Iterator[tuple[Any, str]]:
+        """Yield each frame, None where it cannot be decoded at all, and what is wrong with it."""
+        # Frames come out later, and in another order, than their packets went in.
+        damaged: dict[int | None, str] = {}
+        lost: list[tuple[float, str]] = []
+        for packet, frames, error in self._packets():
+            if packet is None:
+                lost.append((math.inf, error))
+            elif frames is None:
+                lost.append((math.inf if packet.pts is None else packet.pts, error))
+            elif error:
+                damaged[packet.pts] = error
+            for frame in frames or ():
+                while lost and frame.pts is not None and min(lost)[0] < frame.pts:
+                    yield None, lost.pop(lost.index(min(lost)))[1]
+                yield frame, damaged.pop(frame.pts, "it is damaged" if frame.is_corrupt else "")
+        for _, error in sorted(lost):
+            yield None, error
+
+    def _packets(self) -> Iterator[tuple[Any, list[Any] | None, str]]:
+        """Yield packets, the frames that come out when they go in, and what is wrong with them."""
+        packets = self.container.demux(self.stream)
+        while True:
+            packet, frames, reason = None, None, ""
+            with self.av.logging.Capture(local=False) as complaints:
+                try:
+                    packet = next(packets)
+                    # What the search for packets complains of, the decoder does too if it matters.
+                    complaints.clear()
+                    frames = packet.decode()
+                except StopIteration:
+                    return
+                except (self.av.FFmpegError, OSError) as error:
+                    reason = _reason(error)
+            if packet is None:
+                yield None, None, f"the file cannot be read on from here ({reason})"
+                return
+            if frames is None:
+                yield packet, None, f"it cannot be decoded ({reason})"
+            else:
+                said = f"it is damaged ({complaints[-1][2].strip()})" if complaints else ""
+                yield packet, frames, said
+
+
+def _upright(frame: Any) -> Tensor:
+    pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+class VideoWriter:
+    """Writes an H.264 file of pictures with the times of `source`; use it in `with`.
+
+    The file gets its name when it is complete; after an error nothing is left of it.
+    """
+
+    def __init__(self, path: Path, source: VideoReader):
+        self.path, self.av, self.source = path, library(), source
+        self.part = path.with_name(path.name + ".part")
+        self.stream: Any = None
+
+    def __enter__(self) -> "VideoWriter":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.container = self.av.open(str(self.part), "w", format="mp4")
+        return self
+
+    def write(self, picture: Tensor, frame: Frame) -> None:
+        """Add the picture uint8 `[3, H, W]`, or grey `[H, W]`, of a frame; all have one size."""
+        if picture.ndim == 2:
+            picture = picture.expand(3, *picture.shape)
+        if self.stream is None:
+            self._open(picture.shape[1], picture.shape[2])
+        pixels = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
+        coded = self.av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        coded.pts, coded.time_base = frame.time, self.source.time_base
+        self.container.mux(self.stream.encode(coded))
+
+    def _open(self, height: int, width: int) -> None:
+        self.stream = self.container.add_stream("libx264", rate=self.source.rate)
+        self.stream.width, self.stream.height = width, height
+        # Halved colours need even sides; few players know the other format.
+        even = height % 2 == 0 and width % 2 == 0
+        self.stream.pix_fmt = "yuv420p" if even else "yuv444p"
+        self.stream.options = {"crf": "18", "preset": "fast"}
+        self.stream.codec_context.time_base = self.source.time_base
+
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        try:
+            if kind is None and self.stream is not None:
+                self.container.mux(self.stream.encode(None))
+            self.container.close()
+            if kind is None and self.stream is not None:
+                os.replace(self.part, self.path)
+        finally:
+            self.part.unlink(missing_ok=True)
+
+
+class FrameFolder:
+    """Writes a PNG for each frame, named by its number; the folder gets its name when it is
+    complete. Use it in `with`."""
+
+    def __init__(self, path: Path):
+        self.path, self.part = path, path.with_name(path.name + ".part")
+
+    def __enter__(self) -> "FrameFolder":
+        shutil.rmtree(self.part, ignore_errors=True)
+        self.part.mkdir(parents=True)
+        return self
+
+    def write(self, picture: Tensor, frame: Frame) -> None:
+        """Write the picture uint8 `[H, W]` or `[3, H, W]` of a frame."""
+        (self.part / f"{frame.number:06}.png").write_bytes(png_bytes(picture))
+
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if kind is None:
+            os.replace(self.part, self.path)
+        else:
+            shutil.rmtree(self.part, ignore_errors=True)

@@ -83,6 +83,7 @@ def work(rank: int, number: int, port: int, options: dict[str, Any], queue: Any)
         crop, count = options["crop"], options["batch"]
         batch = {"image": torch.randn(count, 3, crop, crop)}
         batch["label"] = labels_of(method.num_classes, count, crop)
+        batch["domain"] = torch.zeros(count, dtype=torch.long)
         batch = here.to_device(batch) | {"step": 0}
 
         def step(sync: bool) -> float:

@@ -5,7 +5,7 @@
 The middle of drawn GTAV streets, at twice its size (a pole is then wider than a pixel of a mask),
 without augmentation, all of them in every step. A small trunk and a small decoder; everything else
 is what `train.py` runs. Prints mIoU on these images as it grows and writes it as JSON; exits with 2
-if a method ends below 90 %. About four minutes of one core each.
+if a method ends below 90 %. About eight minutes of one core.
 """
 
 import argparse

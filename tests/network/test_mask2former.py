@@ -94,8 +94,34 @@ def test_everything_is_initialised_from_the_seed(make):
         torch.manual_seed(3)
         weights.append(make()[1].decoder.state_dict())
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
-    levels = weights[0]["pixel_decoder.level_embed"]
-    assert 0.7 < levels.std() < 1.3
+    expected = {
+        "pixel_decoder.level_embed": 1,
+        "pixel_decoder.mask_projection.weight": 32**-0.5,
+        "pixel_decoder.layer_1.0.weight": (9 * 32) ** -0.5,
+        "pixel_decoder.encoder.layers.0.fc1.weight": 32**-0.5,
+        "pixel_decoder.encoder.layers.0.self_attn.value_proj.weight": 32**-0.5,
+        "transformer.queries_features.weight": 1,
+        "transformer.decoder.layers.0.self_attn.q_proj.weight": (2 * 32) ** -0.5,
+        "transformer.decoder.layers.0.cross_attn.in_proj_weight": (2 * 32) ** -0.5,
+        "transformer.decoder.layers.0.fc1.weight": 32**-0.5,
+        "transformer.decoder.mask_predictor.mask_embedder.0.0.weight": (3 * 32) ** -0.5,
+        "class_predictor.weight": (3 * 32) ** -0.5,
+    }
+    for name, deviation in expected.items():
+        assert weights[0][name].std() == pytest.approx(deviation, rel=0.25), name
+
+
+def test_heads_of_deformable_attention_look_in_directions_of_their_own(make):
+    """4 heads, 3 levels, 4 points: right, down, left, up, each a pixel further than the last."""
+    _, method = make()
+    attention = method.decoder.pixel_decoder.encoder.layers[0].self_attn
+    offsets = attention.sampling_offsets.bias.detach().view(4, 3, 4, 2)
+    for head, direction in enumerate([(1, 0), (0, 1), (-1, 0), (0, -1)]):
+        for point in range(4):
+            expected = torch.tensor(direction) * (point + 1.0)
+            torch.testing.assert_close(
+                offsets[head, :, point], expected.expand(3, 2), atol=1e-5, rtol=0
+            )
 
 
 def reference_posterior(output):

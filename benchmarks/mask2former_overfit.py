@@ -20,7 +20,7 @@ from easydict import EasyDict
 
 from benchmarks.reporting import markdown, save
 from datasets.miniature import draw
-from network.methods import METHODS, Method
+from network.methods import Method
 from transforms.normalisation import normalise
 from utils.allocator import keep_freed_memory
 from utils.checkpoint import build_method, resolve
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=["baseline", "srha"])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("settings", nargs="*", metavar="KEY VALUE")
     options = parser.parse_args()

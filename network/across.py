@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.alignment import Terms, align
-from network.region_statistics import Regions, region_means
+from network.region_statistics import Regions, region_means, widened
 
 GRID = 12  # cells a side at least, where a feature has as many pixels
 
@@ -70,8 +70,9 @@ class Related(nn.Module):
         """Compare `[S * B, C, h, w]` with `[B, C', h', w']`; terms not `wanted` are 0."""
         by_image, by_region, by_pixel = wanted
         with torch.autocast(student.device.type, enabled=False):
-            teacher = _wide(resized(teacher, student.shape[-2:]))
-            streams = [_wide(stream) for stream in student.chunk(len(student) // len(teacher))]
+            wide = widened(student.dtype)
+            teacher = resized(teacher, student.shape[-2:]).to(wide)
+            streams = student.to(wide).chunk(len(student) // len(teacher))
             zero = student.new_zeros((), dtype=teacher.dtype)
             return Terms(
                 _between(streams, teacher, _image_means) if by_image else zero,
@@ -79,7 +80,7 @@ class Related(nn.Module):
                 _between(streams, teacher, _grid_means) if by_pixel else zero,
             )
 
-    def _regional(self, streams: list[Tensor], teacher: Tensor, regions: Regions) -> Tensor:
+    def _regional(self, streams: Sequence[Tensor], teacher: Tensor, regions: Regions) -> Tensor:
         share = regions.count / regions.count.sum(1, keepdim=True).clamp_min(1)
         pairs = share[:, :, None] * share[:, None, :]
         target = similarity(region_means(teacher, regions))
@@ -95,7 +96,7 @@ def similarity(vectors: Tensor) -> Tensor:
     return unit @ unit.transpose(-1, -2)
 
 
-def _between(streams: list[Tensor], teacher: Tensor, means) -> Tensor:
+def _between(streams: Sequence[Tensor], teacher: Tensor, means) -> Tensor:
     target = similarity(means(teacher))
     return sum(F.mse_loss(similarity(means(stream)), target) for stream in streams) / len(streams)
 
@@ -110,7 +111,3 @@ def _grid_means(x: Tensor) -> Tensor:
     cell = [max(1, side // GRID) for side in x.shape[-2:]]
     pooled = F.avg_pool2d(x, cell, ceil_mode=True, count_include_pad=False)
     return pooled.flatten(2).transpose(1, 2)
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -34,6 +34,8 @@ SCOPES = {
     "_AlignBackward": "alignment",
     "_JensenShannon": "consistency",
     "_JensenShannonBackward": "consistency",
+    "_UpsampledLosses": "upsampling, cross entropy and consistency",
+    "_UpsampledLossesBackward": "upsampling, cross entropy and consistency",
     "deformable attention": "deformable attention",
     "transformer decoder": "transformer decoder",
     "masks of queries": "masks of queries",

@@ -8,8 +8,9 @@
 A step is forward and backward without data loading and optimizer. The floor is an SRHA step's
 convolutions, upsampling and cross entropies composed by hand without any SRHA code: layer 0 on B
 images, the student's layers 1–4, decoder and losses on 2B, the teacher's layers 1–4 on 2B without
-gradient. It is DeepLabV3+'s; forms with another decoder are compared with one another. Forms take
-turns; medians, on a CPU of its time (run with OMP_NUM_THREADS=1), and peak memory, on a CPU of a
+gradient. Its cross entropy is taken on rows of channels-last logits; "floor, torch's cross entropy"
+calls `F.cross_entropy` on `[B, K, H, W]` as usual, which costs more where K is large. Floors are
+DeepLabV3+'s; forms with another decoder are compared with one another. Forms take turns; medians, on a CPU of its time (run with OMP_NUM_THREADS=1), and peak memory, on a CPU of a
 process of its own. On a GPU, bfloat16 and channels-last, and a check that a step does not wait for
 the device.
 """
@@ -18,14 +19,17 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from benchmarks.loop_form import LoopAlignment, LoopRearrangement
 from benchmarks.reporting import describe_machine, markdown, median_times, peak_resident_bytes, save
 from benchmarks.scenes import labels_of
+from datasets.label_spaces import VOID
 from loss.cross_entropy import cross_entropy
 from network.decoders import DECODERS
 from network.methods import Method, method_class
@@ -35,10 +39,12 @@ from utils.checkpoint import resolve
 from utils.errors import UserError, run_script
 from utils.optimization import clip_gradients
 
+Entropy = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 OFF = "0,0,0,0"
-# Forms of a step: the settings that make them. "floor" and "loops" change the step itself.
+# Forms of a step: the settings that make them. Floors and "loops" change the step itself.
 FORMS: dict[str, dict[str, str]] = {
     "floor": {},
+    "floor, torch's cross entropy": {},
     "srha": {},
     "loops": {},
     "baseline": {"METHOD": "baseline"},
@@ -56,6 +62,11 @@ FORMS: dict[str, dict[str, str]] = {
     "contiguous layout": {"CHANNELS_LAST": "off"},
     "clipped gradients": {"TRAIN.CLIP_NORM": "1"},
     "compiled": {},
+}
+# What takes the cross entropies of a floor.
+FLOORS = {
+    "floor": cross_entropy,
+    "floor, torch's cross entropy": partial(F.cross_entropy, ignore_index=VOID),
 }
 # Options beside the method, which `--options` measures.
 OPTIONS = ["srha", "float32", "bfloat16", "contiguous layout", "recomputed layers"]
@@ -87,7 +98,7 @@ def main() -> None:
         return
     if options.options:
         options.forms = OPTIONS
-    known = [form for form in FORMS if form != "floor" or options.decoder == "deeplabv3plus"]
+    known = [f for f in FORMS if f not in FLOORS or options.decoder == "deeplabv3plus"]
     options.forms = options.forms or [form for form in USUAL if form in known]
     unknown = [form for form in options.forms if form not in known]
     if unknown:
@@ -147,7 +158,7 @@ def build_step(
     images = torch.randn(batch, 3, crop, crop, generator=generator).to(device)
     images = images.contiguous(memory_format=layout)
     labels = labels_of(classes, batch, crop).to(device)
-    losses = floor_losses if name == "floor" else method_losses
+    losses = partial(floor_losses, FLOORS[name]) if name in FLOORS else method_losses
 
     def step() -> None:
         enabled = cfg.PRECISION == "bfloat16"
@@ -171,8 +182,10 @@ def method_losses(method: Method, images: torch.Tensor, labels: torch.Tensor) ->
     return sum(method({"image": images, "label": labels, "step": 0}).values())
 
 
-def floor_losses(method: Method, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the cross entropies of what no SRHA step can do without."""
+def floor_losses(
+    entropy: Entropy, method: Method, images: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """Return the cross entropies of what no SRHA step can do without, as `entropy` takes them."""
     with torch.no_grad():
         stem = method.trunk.layer0(images)
         streams = torch.cat([stem, stem])
@@ -185,7 +198,7 @@ def floor_losses(method: Method, images: torch.Tensor, labels: torch.Tensor) -> 
     labels = torch.cat([labels, labels])
     output = method.decoder(features, images.shape[-2:])
     small = downsample_labels(labels, output.auxiliary.shape[-2:])
-    return cross_entropy(output.logits, labels) + 0.4 * cross_entropy(output.auxiliary, small)
+    return entropy(output.logits, labels) + 0.4 * entropy(output.auxiliary, small)
 
 
 def memory_in_own_process(name: str, size: tuple[str, str, int, int, int]) -> int:

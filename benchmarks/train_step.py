@@ -10,9 +10,9 @@ convolutions, upsampling and cross entropies composed by hand without any SRHA c
 images, the student's layers 1–4, decoder and losses on 2B, the teacher's layers 1–4 on 2B without
 gradient. Its cross entropy is taken on rows of channels-last logits; "floor, torch's cross entropy"
 calls `F.cross_entropy` on `[B, K, H, W]` as usual, which costs more where K is large. Floors are
-DeepLabV3+'s; forms with another decoder are compared with one another. Forms take turns; medians, on a CPU of its time (run with OMP_NUM_THREADS=1), and peak memory, on a CPU of a
-process of its own. On a GPU, bfloat16 and channels-last, and a check that a step does not wait for
-the device.
+DeepLabV3+'s; forms with another decoder are compared with one another. Forms take turns; medians,
+on a CPU of its time (run with OMP_NUM_THREADS=1), and peak memory, on a CPU of a process of its
+own. On a GPU, bfloat16 and channels-last, and a check that a step does not wait for the device.
 """
 
 import argparse

@@ -23,7 +23,14 @@ from utils.checkpoint import build_method, load_checkpoint, resolve
 from utils.distributed import Runtime, runtime
 from utils.errors import UserError, run_script
 from utils.evaluation import open_domain, predict_batch
-from utils.paper_table import CLASS_MEASURES, FORMATS, Groups, class_table, domain_table
+from utils.paper_table import (
+    CLASS_MEASURES,
+    FORMATS,
+    Groups,
+    class_table,
+    domain_table,
+    domain_titles,
+)
 from utils.pictures import colourise, sheet
 from utils.runs import group_runs, plain_name
 
@@ -34,6 +41,7 @@ def main() -> None:
     parser.add_argument(
         "runs", nargs="+", type=Path, help="experiment folders, folders of results, results.json"
     )
+    parser.add_argument("--names", nargs="+", help="names of the rows, in order")
     parser.add_argument("--format", choices=FORMATS, default="markdown", help="default: markdown")
     parser.add_argument(
         "--measure",
@@ -46,7 +54,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     parser.add_argument("--picture", type=Path, help="draw predictions of one run per row")
     options = parser.parse_args()
-    groups = group_runs(options.runs)
+    groups = group_runs(options.runs, options.names)
     if options.classes:
         measure = options.measure or "iou"
         table = class_table(groups, plain_name(options.classes), measure, options.baseline)
@@ -68,7 +76,7 @@ def draw(groups: Groups, path: Path) -> None:
     Predictions are made as the results were. UserError where a run's checkpoint is not found.
     """
     columns: dict[str, list[torch.Tensor]] = {}
-    titles = {d: r["title"] for d, r in next(iter(groups.values()))[0][1]["domains"].items()}
+    titles = domain_titles([next(iter(groups.values()))[0][1]])
     for runs in groups.values():
         network = open_network(*runs[0])
         for domain in titles:

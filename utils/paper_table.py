@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from datasets import parse_domain
 from utils.errors import UserError, unknown_name
 from utils.results import align
 
@@ -87,7 +88,7 @@ def domain_table(groups: Groups, measure: str = "mIoU", baseline: str | None = N
     not there.
     """
     results = [run for runs in groups.values() for _, run in runs]
-    titles = _titles(results)
+    titles = domain_titles(results)
     known = {name for run in results for d in run["domains"].values() for name in _means(d)}
     if measure not in known:
         raise unknown_name("measure", measure, known)
@@ -135,7 +136,7 @@ def class_table(
     that a run was not judged on.
     """
     results = [run for runs in groups.values() for _, run in runs]
-    titles = _titles(results)
+    titles = domain_titles(results)
     if domain not in titles:
         raise unknown_name("judged domain", domain, titles)
     if measure not in CLASS_MEASURES:
@@ -167,11 +168,15 @@ def class_table(
     return Table(corner, list(groups), columns, _runs(groups), notes, wide=True)
 
 
-def _titles(results: list[dict[str, Any]]) -> dict[str, str]:
-    """Return {domain: title}; domains that share a title get their name behind it."""
+def domain_titles(results: list[dict[str, Any]]) -> dict[str, str]:
+    """Return {domain: title} of all that any run was judged on; splits that share a title get
+    their name behind it."""
     titles = {d: result["title"] for run in results for d, result in run["domains"].items()}
     shown = list(titles.values())
-    return {d: f"{t} {d}" if shown.count(t) > 1 else t for d, t in titles.items()}
+    return {
+        domain: f"{title} {parse_domain(domain)[1]}" if shown.count(title) > 1 else title
+        for domain, title in titles.items()
+    }
 
 
 def _means(result: dict[str, Any]) -> dict[str, float | None]:

@@ -1,7 +1,7 @@
 """Write a report of runs: one HTML file that needs nothing else, to be read on any screen.
 
-    python -m utils.report logs/demo/* --out report.html [--pair baseline srha] [--images 40]
-        [--show 4] [--no-gallery]
+    python -m utils.report logs/demo/* --out report.html [--names NAME…]
+        [--pair baseline srha] [--images 40] [--show 4] [--no-gallery]
 
 Results by domain and class, settings that differ, learning curves, confusion matrices, and a
 gallery of the images on which two of the rows disagree most. Runs are given, and become rows, as in
@@ -21,7 +21,7 @@ from utils import report_page as html
 from utils.charts import Point, Series, dot_chart, line_chart
 from utils.confusion_picture import confusion_picture
 from utils.errors import UserError, run_script, unknown_name
-from utils.paper_table import Groups, class_table, domain_table
+from utils.paper_table import Groups, class_table, domain_table, domain_titles
 from utils.report_gallery import scenes
 from utils.runs import NUISANCE, group_runs
 from utils.saving import write_atomically
@@ -35,6 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, help="as in utils.compare")
     parser.add_argument("--out", type=Path, default=Path("report.html"))
+    parser.add_argument("--names", nargs="+", help="names of the rows, in order")
     parser.add_argument("--title", default="", help="default: the rows' names")
     parser.add_argument(
         "--pair", nargs=2, metavar="ROW", help="rows of the gallery, else the first"
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=4, help="images of a domain in the gallery")
     parser.add_argument("--no-gallery", action="store_true")
     options = parser.parse_args()
-    groups = group_runs(options.runs)
+    groups = group_runs(options.runs, options.names)
     names = list(groups)
     sections = {
         "Results": results(groups),
@@ -103,8 +104,7 @@ def learning_curves(groups: Groups) -> str:
     if not recorded:
         return "<p>The runs have no metrics.jsonl beside their results.</p>"
     wanted = {"loss/ce": "cross entropy of the training batches"}
-    first = next(iter(groups.values()))[0][1]
-    wanted |= {f"mIoU/{d}": f"mIoU on {r['title']}" for d, r in first["domains"].items()}
+    wanted |= {f"mIoU/{d}": f"mIoU on {title}" for d, title in _titles(groups).items()}
     drawn = []
     for key, title in wanted.items():
         factor = 1 if key.startswith("loss") else 100
@@ -184,12 +184,12 @@ def disagreements(groups: Groups, pair: list[str], images: int, show: int) -> st
 
 def shared_domains(groups: Groups) -> dict[str, str]:
     """Return {domain: title} of those that all runs were judged on."""
-    all_results = [run["domains"] for runs in groups.values() for _, run in runs]
-    return {
-        domain: result["title"]
-        for domain, result in all_results[0].items()
-        if all(domain in domains for domains in all_results)
-    }
+    judged = [run["domains"] for runs in groups.values() for _, run in runs]
+    return {d: title for d, title in _titles(groups).items() if all(d in own for own in judged)}
+
+
+def _titles(groups: Groups) -> dict[str, str]:
+    return domain_titles([run for runs in groups.values() for _, run in runs])
 
 
 if __name__ == "__main__":

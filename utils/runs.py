@@ -1,6 +1,7 @@
 """Finding the results of runs, and which of them may stand in one table and in one row."""
 
 import json
+import os
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -22,16 +23,19 @@ SAME = {
     "list_sha256": "list of files",
     "images": "number of images",
 }
+# A row's name beyond this is replaced by that of its experiments.
+MOST_LETTERS = 48
 KEYS = {"method", "step", "protocol", "unseen", "domains", "settings"}
 
 
-def group_runs(paths: list[Path]) -> Groups:
+def group_runs(paths: list[Path], names: list[str] | None = None) -> Groups:
     """Read the results below `paths`; return {row name: [(results.json, results), …]}.
 
-    A row is named after its method, where rows share one the settings that tell them apart, and
-    what chose the checkpoints if they are not of the last step.
-    UserError for what holds no results, for a run given twice, and for runs whose numbers cannot
-    be compared: another protocol, label map or list of files.
+    A row is named after its method, where rows share one the settings that tell them apart (if
+    that becomes too long for a table, its experiments), and what chose the checkpoints if they are
+    not of the last step; or all rows by `names`, in order.
+    UserError for what holds no results, for a run given twice, for runs whose numbers cannot be
+    compared (another protocol, label map or list of files), and for another number of names.
     """
     files = [file for path in paths for file in find_results(path)]
     runs = [(file, read_results(file)) for file in files]
@@ -45,9 +49,28 @@ def group_runs(paths: list[Path]) -> Groups:
     for own, ((_, chosen), members) in zip(settings, by_kind.items(), strict=True):
         rivals = [other for other in settings if other["METHOD"] == own["METHOD"]]
         differing = [k for k in own if any(other.get(k) != own[k] for other in rivals)]
-        name = [own["METHOD"], *(f"{k} {own[k]}" for k in differing), *filter(None, [chosen])]
-        groups |= split_by_checkpoint(", ".join(name), members)
-    return groups
+        parts = [own["METHOD"], *(f"{k} {own[k]}" for k in differing), *filter(None, [chosen])]
+        name, short = ", ".join(parts), experiment_name(members)
+        if len(name) > MOST_LETTERS > len(short) > 0 and short not in groups:
+            name = ", ".join(filter(None, [short, chosen]))
+        groups |= split_by_checkpoint(name, members)
+    return renamed(groups, names) if names else groups
+
+
+def experiment_name(runs: list[tuple[Path, dict[str, Any]]]) -> str:
+    """Return what the names of experiments have in common at their beginning."""
+    names = [results["settings"].get("EXPERIMENT") or file.parent.name for file, results in runs]
+    return os.path.commonprefix(names).rstrip("_-. ")
+
+
+def renamed(groups: Groups, names: list[str]) -> Groups:
+    """Return the rows by other names; UserError unless there is one for each, and no two equal."""
+    if len(names) != len(groups):
+        rows = "; ".join(groups)
+        raise UserError(f"{len(names)} names for {len(groups)} rows, which need one each: {rows}")
+    if len(set(names)) < len(names):
+        raise UserError(f"two rows would have one name: {', '.join(names)}")
+    return dict(zip(names, groups.values(), strict=True))
 
 
 def selection(results: dict[str, Any]) -> str:

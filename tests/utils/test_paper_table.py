@@ -159,3 +159,11 @@ def test_text_for_a_terminal_is_aligned(groups):
     lines = text(domain_table({name: runs[:1] for name, runs in groups.items()})).splitlines()
     assert len({len(line) for line in lines[:4]}) == 1
     assert lines[2].split() == ["baseline", "30.0", "60.0", "20.0", "25.0"]
+
+
+def test_two_splits_of_a_dataset_are_told_apart():
+    result = run_result({"camvid": 0.4, "camvid:test": 0.3, "idd": 0.2})
+    for domain in ("camvid", "camvid:test"):
+        result["domains"][domain]["title"] = "CamVid"
+    header = cells(markdown(domain_table({"srha": group(result)})).splitlines()[0])
+    assert header[1:4] == ["CamVid val", "CamVid test", "IDD"]

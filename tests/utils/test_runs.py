@@ -36,6 +36,29 @@ def test_rows_of_one_method_are_told_apart_by_their_settings(folder):
     assert list(group_runs(runs)) == ["srha, RATE 1", "srha, RATE 2", "baseline"]
 
 
+def test_a_row_whose_settings_are_too_long_is_named_after_its_experiments(folder):
+    weights = {"weak": [0.04, 0.06, 0.08, 0.1], "strong": [0.4, 0.6, 0.8, 1.0]}
+    runs = [
+        folder(
+            f"{name}_{seed}",
+            seed=seed,
+            settings={"ALIGN.GLOBAL": own, "ALIGN.LOCAL": own, "EXPERIMENT": f"{name}_{seed}"},
+        )
+        for name, own in weights.items()
+        for seed in (1, 2)
+    ]
+    assert list(group_runs(runs)) == ["weak", "strong"]
+    assert list(group_runs(runs, ["a tenth", "as published"])) == ["a tenth", "as published"]
+
+
+def test_names_of_rows_are_one_for_each(folder):
+    runs = [folder("a"), folder("b", method="baseline")]
+    with pytest.raises(UserError, match="1 names for 2 rows, .*: srha; baseline"):
+        group_runs(runs, ["one"])
+    with pytest.raises(UserError, match="two rows would have one name"):
+        group_runs(runs, ["one", "one"])
+
+
 def test_files_folders_and_folders_of_results_are_taken(folder, tmp_path):
     first, _ = folder("all/one", seed=1), folder("all/two", seed=2)
     assert names(group_runs([tmp_path / "all"])) == {"srha": ["one", "two"]}

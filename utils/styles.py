@@ -61,14 +61,16 @@ def main() -> None:
     domains = {name: open_domain(name, cfg, space) for name in names}
     for domain in domains.values():
         if domain.label_space != space:
-            raise UserError(
+            print(
                 f"{domain.title} is judged in {domain.label_space.name}, and the network knows "
-                f"{space.name}; leave it out"
+                f"{space.name}: it is in styles.png only"
             )
     with runtime(cfg) as here:
         method.to(here.device, memory_format=here.memory_format).eval()
         looks = {
-            name: look(method, domain, here, options.images, options.pixels)
+            name: look(
+                method, domain, here, options.images, options.pixels, domain.label_space == space
+            )
             for name, domain in domains.items()
         }
     sources = [name for name in names if parse_domain(name)[0] in cfg.DATASET.SOURCE]
@@ -84,9 +86,15 @@ def main() -> None:
 
 @torch.no_grad()
 def look(
-    method: Method, domain: SegmentationDataset, here: Runtime, images: int, pixels: int
+    method: Method,
+    domain: SegmentationDataset,
+    here: Runtime,
+    images: int,
+    pixels: int,
+    labelled: bool = True,
 ) -> dict[str, Any]:
-    """Return what is drawn of a domain, as arrays.
+    """Return what is drawn of a domain, as arrays; nothing by class unless it is `labelled` in the
+    network's classes.
 
     "layer i": styles `[n, 2, 2 C]` of n images before and after the method's hook, or `[n, 1, 2 C]`
     without one. "regions": (styles `[n, 2, 2 C]` before and after rearrangement, classes `[n]`) and
@@ -105,9 +113,9 @@ def look(
             if i in method.after:
                 views.append(method.after[i](features[i]))
             found.setdefault(f"layer {i}", []).append(torch.stack([style(v) for v in views]))
-        if method.rearrangement is not None:
+        if labelled and method.rearrangement is not None:
             found.setdefault("regions", []).append(regions(method, features[0], label))
-        if hasattr(method.decoder, "embed"):
+        if labelled and hasattr(method.decoder, "embed"):
             embedding = method.decoder.embed(features)
             found.setdefault("embedding", []).append(some_pixels(embedding, label, pixels))
     return {
@@ -160,20 +168,21 @@ def draw(
     """Return the pictures by file name, of what `look` returned for each domain; their titles name
     what is shown, and `title`."""
     bases = {key: value.detach().float().cpu().numpy() for key, value in method.bases().items()}
-    first = next(iter(looks.values()))
+    labelled = {name: look for name, look in looks.items() if domains[name].label_space == space}
+    first = next(iter(labelled.values()), {})
     rows = [
         style_row(i, looks, domains, sources, bases.get(f"layer {i}"), layout) for i in STYLE_LAYERS
     ]
     note = "a point is the mean and deviation of every channel of one image"
     pictures = {"styles": scatter_picture(rows, f"Styles of images, {title}", note)}
     if "regions" in first:
-        chosen = list(sources) or list(looks)
+        chosen = [name for name in labelled if name in sources] or list(labelled)
         row = region_row([looks[d]["regions"] for d in chosen], space, layout)
         shown = " and ".join(domains[d].title for d in chosen)
         note = "a point is the mean and deviation of every channel of layer 0 in one region"
         pictures["regions"] = scatter_picture([row], f"Styles of regions of {shown}, {title}", note)
     if "embedding" in first:
-        row = embedding_row(looks, sources, space, bases.get("embedding"), layout)
+        row = embedding_row(labelled, sources, space, bases.get("embedding"), layout)
         note = "a point is the embedding of one pixel"
         if "embedding" in bases:
             note += ", a star a semantic basis"

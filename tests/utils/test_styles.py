@@ -81,6 +81,21 @@ def test_styles_before_and_after_are_those_of_the_features(saved):
     assert (after >= low[inside] - 1e-3).all() and (after <= high[inside] + 1e-3).all()
 
 
+def test_a_domain_of_other_classes_is_drawn_by_its_styles(saved, monkeypatch, capsys, tmp_path):
+    _, _, folder = saved("srha")
+    for kind, name, mode in (("leftImg8bit", "1_image.jpg", "RGB"), ("gtFine", "1_label.png", "L")):
+        path = tmp_path / "lite" / kind / "val" / "drive" / name
+        path.parent.mkdir(parents=True)
+        Image.new(mode, (64, 48), 3 if mode == "L" else (90, 120, 60)).save(path)
+    words = ["--snapshot", folder, "--images", 2, "DATASET.IDD_LITE_DIR", tmp_path / "lite"]
+    run(monkeypatch, "idd_lite", *words)
+    assert "IDD-Lite is judged in idd_lite7" in capsys.readouterr().out
+    assert [path.name for path in (folder / "styles").iterdir()] == ["styles.png"]
+    run(monkeypatch, "idd_lite", "gtav", *words)
+    names = {path.name for path in (folder / "styles").iterdir()}
+    assert names == {"styles.png", "regions.png", "embeddings.png"}
+
+
 def test_regions_take_styles_of_other_regions(saved):
     cfg, method, _ = saved("srha")
     domain = open_domain("gtav", cfg, build_method(cfg)[1])

@@ -32,10 +32,11 @@ def main() -> None:
     parser.add_argument("checkpoints", nargs="*", type=Path)
     parser.add_argument("--size", type=int, nargs=2, default=(512, 1024), metavar=("H", "W"))
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--name", default="export", help="name of the JSON file")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    methods = {str(path): trained(path) for path in options.checkpoints}
+    methods = {f"{path.parent.name}/{path.name}": trained(path) for path in options.checkpoints}
     methods = methods or {f"{name}, random weights": untrained(name) for name in TRUNKS}
     figures = {
         name: measure(method, tuple(options.size), options.rounds)
@@ -58,7 +59,7 @@ def main() -> None:
     header += ["largest logit", "logits differ by", "equal labels, %"]
     print(f"{describe_machine()}, 1 thread, an image of {options.size[1]}×{options.size[0]}\n")
     print(markdown(header, rows))
-    save(options.out, "export", {"size": list(options.size), "measured": figures})
+    save(options.out, options.name, {"size": list(options.size), "measured": figures})
 
 
 def trained(path: Path) -> Method:

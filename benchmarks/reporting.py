@@ -4,7 +4,9 @@ import json
 import os
 import platform
 import re
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ def save(folder: Path, name: str, figures: dict[str, Any]) -> None:
     """Write `figures` to `folder`/`name`.json, with the command, the machine and the versions."""
     folder.mkdir(parents=True, exist_ok=True)
     summary = {
-        "command": f"python -m benchmarks.{name}",
+        "command": command(),
         "machine": describe_machine(),
         "versions": {
             "python": platform.python_version(),
@@ -30,6 +32,13 @@ def save(folder: Path, name: str, figures: dict[str, Any]) -> None:
         **figures,
     }
     (folder / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def command() -> str:
+    """Return the command line that runs; of paths, which mean nothing elsewhere, the last part."""
+    module, *words = sys.argv
+    words = [Path(word).name if "/" in word else word for word in words]
+    return shlex.join(["python", "-m", f"benchmarks.{Path(module).stem}", *words])
 
 
 def describe_machine() -> str:

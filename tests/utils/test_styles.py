@@ -121,7 +121,7 @@ def test_pixels_of_each_class_are_drawn_with_their_class(saved):
         assert c in small[(rows == point).all(1)]
 
 
-def test_a_published_checkpoint_and_another_label_space(saved, monkeypatch, tmp_path):
+def test_no_domain_and_a_published_checkpoint(saved, monkeypatch, tmp_path):
     _, _, folder = saved("baseline", DECODER__AUX_WEIGHT=0.0)
     with pytest.raises(UserError, match="name the datasets to styles"):
         run(monkeypatch, "--snapshot", folder)

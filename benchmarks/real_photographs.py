@@ -2,26 +2,26 @@
 
     python -m benchmarks.real_photographs --data DIR --weights FILE [--seeds 1 2 3] [--jobs 2]
         [--directions camvid idd_lite] [--variants NAME …] [--steps 500] [--long]
-        [--precision bfloat16]
+        [--precision bfloat16] [--report DIR]
 
 DIR holds camvid/ and idd_lite/, FILE a state dict of torchvision's mobilenet_v2. Trains each
 variant on one dataset and judges it on both: CamVid → IDD-Lite, and IDD-Lite → CamVid in IDD-Lite's
 groups. Every finished run is a row of benchmarks/results/real_photographs.json at once, and is not
 repeated; what was cut off continues. `--long` takes four times the steps for baseline and SRHA.
-Prints the tables: mean ± deviation over seeds, seen and unseen. Settings may be chosen on the
-source's validation split only, which has a column of its own.
+Prints the tables, mean ± deviation over seeds, seen and unseen, and writes them with charts and
+predictions to LOGS/report. Settings may be chosen on the source's validation split only, which has
+a column of its own.
 """
 
 import argparse
 import json
 import sys
-from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reporting import markdown
-from benchmarks.study import Study, add_options, refuse_failed, refuse_unknown, spread
+from benchmarks.photograph_report import charts, class_tables, predictions, tables
+from benchmarks.study import Study, add_options, refuse_failed, refuse_unknown
 from utils.errors import UserError, run_script
 
 NAME = "real_photographs"
@@ -63,6 +63,10 @@ VARIANTS = {
     "SRHA, warm-up": "ALIGN.WARMUP {steps} CONSISTENCY.WARMUP {steps}",
 }
 LONG = ("baseline", "SRHA")
+# Of what the report has curves, and of which pair it shows predictions, in so many scenes.
+CURVES = ["baseline", "SRM only", "alignment only", "SRHA", "SRHA, consistency × 0.1"]
+PICTURED = ("baseline", "SRHA")
+SCENES = 4
 
 
 def main() -> None:
@@ -74,6 +78,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
     parser.add_argument("--long", action="store_true", help="four times the steps")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--report", type=Path, help="folder of the report; default: LOGS/report")
     options = parser.parse_args()
     refuse_unknown("variant", options.variants, VARIANTS)
     refuse_unknown("direction", options.directions, DIRECTIONS)
@@ -95,7 +100,7 @@ def main() -> None:
     ]
     study = Study(NAME, RECIPE, KEYS, options.out, options.logs, options.jobs)
     failed = study.run(wanted, partial(attempt, study=study, options=options))
-    print(tables(study.rows()))
+    report(study, options.report or options.logs / "report")
     refuse_failed(failed)
 
 
@@ -118,6 +123,7 @@ def attempt(job: dict[str, Any], study: Study, options: argparse.Namespace) -> s
         "validation": scores[validation],
         "seen": scores[seen],
         "unseen": scores[unseen],
+        "iou_seen": results["domains"][seen]["iou"],
         "iou_unseen": results["domains"][unseen]["iou"],
         "curves": [
             {"step": m["step"], "seen": m[f"mIoU/{seen}"], "unseen": m[f"mIoU/{unseen}"]}
@@ -136,25 +142,32 @@ def attempt(job: dict[str, Any], study: Study, options: argparse.Namespace) -> s
     return ""
 
 
-def tables(rows: list[dict[str, Any]]) -> str:
-    """Return a Markdown table for each direction and budget."""
-    texts = []
-    budgets = sorted({(row["direction"], row["steps"], row["precision"]) for row in rows})
-    for direction, steps, precision in budgets:
-        own = defaultdict(list)
+def report(study: Study, folder: Path) -> None:
+    """Print and write the tables; draw charts and predictions, if their checkpoints are here."""
+    domains = {direction: domains for direction, (*domains, _) in DIRECTIONS.items()}
+    rows = study.rows()
+    text = tables(rows, list(VARIANTS), domains)
+    print(text)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tables.md").write_text(text + "\n")
+    (folder / "classes.md").write_text(class_tables(rows, list(VARIANTS), domains) + "\n")
+    for name, drawing in charts(rows, list(VARIANTS), CURVES).items():
+        (folder / name).write_text(drawing)
+    for direction, (_, _, unseen, _) in DIRECTIONS.items():
+        pairs: dict[tuple, dict[str, Path]] = {}
         for row in rows:
-            if (row["direction"], row["steps"], row["precision"]) == (direction, steps, precision):
-                own[row["variant"]].append(row)
-        columns = dict(
-            zip(DIRECTIONS[direction][:3], ("validation", "seen", "unseen"), strict=True)
-        )
-        header = ["mIoU, %", *(f"{name} ({domain})" for domain, name in columns.items()), "seeds"]
-        body = []
-        for variant in filter(own.__contains__, VARIANTS):
-            scores = [spread([row[name] for row in own[variant]]) for name in columns.values()]
-            body.append([variant, *scores, str(len(own[variant]))])
-        texts.append(f"{direction}, {steps} steps, {precision}\n\n" + markdown(header, body))
-    return "\n\n".join(texts)
+            path = study.folder_of(row)
+            if row["variant"] in PICTURED and row["direction"] == direction and path.is_dir():
+                key = (row["steps"], -row["seed"], row["precision"])
+                pairs.setdefault(key, {})[row["variant"]] = path
+        pairs = {key: pair for key, pair in pairs.items() if len(pair) == len(PICTURED)}
+        if not pairs:
+            print(f"no predictions of {direction}: no checkpoints of {' and '.join(PICTURED)}")
+            continue
+        pair = pairs[max(pairs)]
+        picture = folder / f"{direction}_predictions.png"
+        predictions({name: pair[name] for name in PICTURED}, unseen, SCENES, picture)
+    print(f"report: {folder}")
 
 
 if __name__ == "__main__":

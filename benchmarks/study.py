@@ -60,12 +60,17 @@ class Study(NamedTuple):
         with ThreadPoolExecutor(self.jobs) as pool:
             return [output for output in pool.map(attempt, wanted) if output]
 
+    def folder_of(self, job: Row) -> Path:
+        """Return the folder of a run's logs and checkpoints."""
+        name = "_".join(str(part) for part in self.key_of(job))
+        return self.logs / name.replace(",", "").replace(" ", "_")
+
     def train(self, job: Row, arguments: list[Any]) -> tuple[Path, str]:
         """Train a run with the recipe and `arguments`, or continue it.
 
         Returns its folder, and its output file if it failed. Runs at a time share the cores.
         """
-        name = "_".join(str(part) for part in self.key_of(job)).replace(",", "").replace(" ", "_")
+        name = self.folder_of(job).name
         command = [sys.executable, "train.py", "--exp", name, "--resume", "auto", *self.recipe]
         command += [*arguments, "LOG.DIR", self.logs]
         self.logs.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from network.published import convert, is_published
 from utils.errors import UserError
 from utils.files import read_weights
 from utils.network_file import SAFETENSORS, read_network
+from utils.saving import LAST
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -51,6 +52,19 @@ def resolve(overrides: dict[str, Any]) -> EasyDict:
     method, decoder = method_class(chosen.METHOD), decoder_class(chosen.DECODER.NAME)
     defaults = decoder.defaults | method.defaults
     return config.load(overrides, method.settings, decoder.settings, defaults=defaults)
+
+
+def open_run(path: Path, overrides: dict[str, Any]) -> tuple[EasyDict, dict[str, Any]]:
+    """Read a checkpoint, or the last one of a run's folder; return its settings, with `overrides`,
+    and what it holds. UserError for one of the published code, which knows no settings."""
+    path = path / LAST if path.is_dir() else path
+    state = load_checkpoint(path)
+    if state.get("published"):
+        raise UserError(
+            f"{path} is of the published code and knows no settings; `train.py --init` makes a run "
+            "of it, whose checkpoints can be looked into"
+        )
+    return resolve(state["settings"] | overrides), state
 
 
 def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Method, LabelSpace]:

@@ -25,12 +25,11 @@ from datasets.dataset import SegmentationDataset
 from datasets.label_spaces import LabelSpace
 from network.methods import Method
 from network.region_statistics import downsample_labels, find_regions, region_statistics
-from utils.checkpoint import build_method, load_checkpoint, resolve
+from utils.checkpoint import build_method, open_run
 from utils.distributed import Runtime, runtime
-from utils.errors import UserError, run_script
+from utils.errors import run_script
 from utils.evaluation import open_domain
 from utils.plane import LAYOUTS, Layout
-from utils.saving import LAST
 from utils.scatter_picture import COLOURS, Panel, Row, Series, scatter_picture
 
 STYLE_LAYERS = (0, 1)
@@ -49,14 +48,7 @@ def main() -> None:
     parser.add_argument("--layout", choices=LAYOUTS, default="pca")
     parser.add_argument("--out", type=Path, help="default: styles, beside the checkpoint")
     options, names, overrides = parse_words(parser, None)
-    path = options.snapshot / LAST if options.snapshot.is_dir() else options.snapshot
-    state = load_checkpoint(path)
-    if state.get("published"):
-        raise UserError(
-            f"{path} is of the published code and knows no settings; `train.py --init` makes a run "
-            "of it, whose checkpoints can be pictured"
-        )
-    cfg = resolve(state["settings"] | overrides)
+    cfg, state = open_run(options.snapshot, overrides)
     method, space = build_method(cfg, state)
     domains = {name: open_domain(name, cfg, space) for name in names}
     for domain in domains.values():
@@ -77,7 +69,8 @@ def main() -> None:
     trained = " + ".join(dataset_class(name).title for name in cfg.DATASET.SOURCE)
     title = f"{cfg.METHOD} trained on {trained}"
     pictures = draw(method, looks, domains, sources, space, options.layout, title)
-    out = options.out or path.parent / "styles"
+    folder = options.snapshot if options.snapshot.is_dir() else options.snapshot.parent
+    out = options.out or folder / "styles"
     out.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
         picture.save(out / f"{name}.png")

@@ -7,33 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-import config
 from network.methods import METHODS
-from utils import styles
+from utils import checkpoint, styles
 from utils.checkpoint import build_method
 from utils.distributed import Runtime
 from utils.errors import UserError
 from utils.evaluation import open_domain
 
 HERE = Runtime(torch.device("cpu"), 0, 1, "float32")
-
-
-@pytest.fixture
-def saved(settings, miniature, tmp_path):
-    """Return `saved(name, **overrides)` → (cfg, method, folder) of a random checkpoint."""
-
-    def save(name, **overrides):
-        cfg = settings(
-            METHOD=name, DATASET__LABEL_SPACE="cityscapes19", DATASET__ROOT=str(miniature),
-            DATASET__SOURCE=["gtav", "synthia"], DEVICE="cpu", **overrides,
-        )  # fmt: skip
-        method, _ = build_method(cfg)
-        state = {"settings": config.flatten(cfg), "step": 0, "method": method.state_dict()}
-        (tmp_path / name).mkdir()
-        torch.save(state, tmp_path / name / "last.pth")
-        return cfg, method.eval(), tmp_path / name
-
-    return save
 
 
 def run(monkeypatch, *arguments):
@@ -126,6 +107,8 @@ def test_no_domain_and_a_published_checkpoint(saved, monkeypatch, tmp_path):
     with pytest.raises(UserError, match="name the datasets to styles"):
         run(monkeypatch, "--snapshot", folder)
     published = {"model_state": {"module.layer0.0.weight": torch.zeros(1)}, "epoch": 1}
-    monkeypatch.setattr(styles, "load_checkpoint", lambda path: {"published": True, **published})
+    monkeypatch.setattr(
+        checkpoint, "load_checkpoint", lambda path: {"published": True, **published}
+    )
     with pytest.raises(UserError, match="of the published code and knows no settings"):
         run(monkeypatch, "gtav", "--snapshot", folder / "last.pth")

@@ -1,0 +1,26 @@
+"""Checkpoints for the commands that look into one."""
+
+import pytest
+import torch
+
+import config
+from utils.checkpoint import build_method
+
+
+@pytest.fixture
+def saved(settings, miniature, tmp_path):
+    """Return `saved(name, **overrides)` → (cfg, method, folder) of a random checkpoint."""
+
+    def save(name, **overrides):
+        cfg = settings(
+            METHOD=name, DATASET__LABEL_SPACE="cityscapes19", DATASET__ROOT=str(miniature),
+            DATASET__SOURCE=["gtav", "synthia"], DEVICE="cpu", WORKERS=0,
+            TRANSFORM__CROP_SIZE=[64, 96], **overrides,
+        )  # fmt: skip
+        method, _ = build_method(cfg)
+        state = {"settings": config.flatten(cfg), "step": 0, "method": method.state_dict()}
+        (tmp_path / name).mkdir()
+        torch.save(state, tmp_path / name / "last.pth")
+        return cfg, method.eval(), tmp_path / name
+
+    return save

@@ -1,7 +1,7 @@
 """What the study of real photographs leaves for a reader: tables, charts, and predictions.
 
-Nothing in it shows a photograph or a label of the datasets, which are not ours to pass on: of a
-scene it has the predictions, and where which of them is right.
+The datasets are not ours to pass on: of a scene the report has neither the photograph nor the
+label map, but predictions, and where they differ which of them is right.
 """
 
 from collections import defaultdict
@@ -52,16 +52,17 @@ def tables(rows: list[Row], variants: list[str], domains: dict[str, tuple]) -> s
 
 
 def class_tables(rows: list[Row], variants: list[str], domains: dict[str, tuple]) -> str:
-    """Return Markdown tables of the IoU of each class that a domain has, mean over seeds."""
+    """Return Markdown tables of the IoU of each class that is defined in all runs of a budget (it
+    is not where a class is neither labelled nor predicted), mean over seeds."""
     texts = []
     for (direction, steps, precision), own in by_budget(rows).items():
         for score, domain in list(zip(SCORES, domains[direction], strict=True))[1:]:
-            runs = next(iter(own.values()))
-            present = [name for name, iou in runs[0][f"iou_{score}"].items() if iou is not None]
+            ious = [row[f"iou_{score}"] for runs in own.values() for row in runs]
+            present = [name for name in ious[0] if all(iou[name] is not None for iou in ious)]
             body = []
             for variant in filter(own.__contains__, variants):
-                ious = [[row[f"iou_{score}"][name] for name in present] for row in own[variant]]
-                means = 100 * np.array(ious).mean(0)
+                values = [[row[f"iou_{score}"][name] for name in present] for row in own[variant]]
+                means = 100 * np.array(values).mean(0)
                 body.append([variant, *(f"{mean:.1f}" for mean in means)])
             title = f"{direction}, {steps} steps, {precision}: {score} ({domain})"
             texts.append(f"{title}\n\n" + markdown(["IoU, %", *present], body))
@@ -79,7 +80,8 @@ def charts(rows: list[Row], variants: list[str], curves: list[str]) -> dict[str,
     of some, and the losses of SRHA."""
     drawn = {}
     for (direction, steps, precision), own in by_budget(rows).items():
-        name, title = f"{direction}_{steps}_{precision}", f"{direction}, {steps} steps"
+        name = f"{direction}_{steps}_{precision}"
+        title = f"{direction}, {steps} steps, {precision}"
         known = [variant for variant in variants if variant in own]
         dots = {
             variant: {s: [100 * row[s] for row in own[variant]] for s in ("unseen", "seen")}
@@ -88,6 +90,8 @@ def charts(rows: list[Row], variants: list[str], curves: list[str]) -> dict[str,
         drawn[f"{name}_scores.svg"] = dot_chart(title, "mIoU, %", dots)
         for score in ("unseen", "seen"):
             series = [Series(v, curve(own[v], "curves", score, 100)) for v in curves if v in own]
+            if not series:
+                continue
             text = f"{title}: {score} (25 images; at the end all)"
             drawn[f"{name}_{score}.svg"] = line_chart(text, "step", "mIoU, %", series)
         if "SRHA" in own:
@@ -115,7 +119,7 @@ def predictions(
     folders: dict[str, Path], domain: str, scenes: int, path: Path
 ) -> list[list[float]]:
     """Draw what two runs, {name: folder}, predict in scenes of a domain at equal distances, and
-    which of them is right; neither image nor label is drawn.
+    which of them is right: blue the first, orange the second, black neither.
 
     Returns the share of labelled pixels that each has right, for each scene.
     """

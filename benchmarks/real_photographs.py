@@ -70,7 +70,7 @@ SCENES = 4
 
 
 def main() -> None:
-    """Run what is missing, print the tables."""
+    """Run what is missing, print the tables, write the report."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add_options(parser, NAME, steps=500)
     parser.add_argument("--weights", type=Path, required=True)
@@ -157,7 +157,8 @@ def report(study: Study, folder: Path) -> None:
         pairs: dict[tuple, dict[str, Path]] = {}
         for row in rows:
             path = study.folder_of(row)
-            if row["variant"] in PICTURED and row["direction"] == direction and path.is_dir():
+            kept = all((path / name).is_file() for name in ("results.json", "last.pth"))
+            if row["variant"] in PICTURED and row["direction"] == direction and kept:
                 key = (row["steps"], -row["seed"], row["precision"])
                 pairs.setdefault(key, {})[row["variant"]] = path
         pairs = {key: pair for key, pair in pairs.items() if len(pair) == len(PICTURED)}

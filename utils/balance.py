@@ -3,15 +3,17 @@
     python -m utils.balance --snapshot logs/my_run [--batches 8] [--over ce] [KEY VALUE …]
 
 Takes the network of a checkpoint, draws batches as training does and differentiates each term of
-`training_losses` on its own. The table has a row for each term: its value, and for trunk and
-decoder the length of its gradient (mean over batches), that length over the reference term's, and
-the cosine between the two gradients, each the mean of all batches: 1 pulls where the reference
-does, −1 against it. A term of no gradient in a part has a dash. Settings change the terms: with
+`training_losses` on its own. The table has a row for each term: its value, weighted as it is at the
+checkpoint's step, and for each part of the network (trunk, decoder, other) the length of its
+gradient (mean over batches), that length over the reference term's, and the cosine between the two
+gradients, each the mean of all batches: 1 pulls where the reference does, −1 against it. A dash
+stands where a term has no gradient, or the reference none. Settings change the terms: with
 CONSISTENCY.WEIGHT 1 that term is a tenth of the published one, at the same weights of the network.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +29,7 @@ from network.methods import Method
 from utils.checkpoint import build_method, open_run
 from utils.distributed import Runtime, runtime
 from utils.errors import UserError, run_script, unknown_name
+from utils.interruption import data_from
 from utils.optimization import plan_batch
 from utils.results import align
 
@@ -64,61 +67,77 @@ def main() -> None:
             f"{options.snapshot} holds a network for inference; a loss needs a checkpoint of "
             "training (last.pth)"
         )
+    # A recomputed layer can be walked through backwards once only.
+    cfg.TRUNK.RECOMPUTE = [False] * len(cfg.TRUNK.RECOMPUTE)
     with runtime(cfg) as here:
         if here.world_size > 1:
             raise UserError("utils.balance runs in one process; start it without torchrun")
         method, _ = build_method(cfg, state)
         here.wrap(method, sync_batch_norm=False)
-        terms = measure(method, batches(cfg, here, options.batches), here)
+        drawn = batches(cfg, here, options.batches, state["step"])
+        terms = measure(method, drawn, here, options.over)
     print(table(terms, options.over or ("ce" if "ce" in terms else next(iter(terms)))))
 
 
-def batches(cfg: EasyDict, here: Runtime, number: int) -> Iterator[dict[str, Any]]:
+def batches(cfg: EasyDict, here: Runtime, number: int, step: int) -> Iterator[dict[str, Any]]:
     """Yield the first batches of training, each of TRAIN.BATCH_SIZE images or as many as one pass
-    holds, on the device."""
+    holds, on the device. They bear the number `step`, which says what warm-ups have reached."""
     parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
     plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, 1, parts)
     source, sampler = open_source(cfg, here)
     loader = DataLoader(source, plan.images, sampler=sampler, num_workers=cfg.WORKERS)
-    for step, batch in enumerate(islice(loader, number)):
-        here.seed_step(cfg.SEED, step)
-        yield source.transform.finish(here.to_device(batch)) | {"step": cfg.TRAIN.MAX_ITER}
+    with data_from(loader) as samples:
+        for drawn, batch in enumerate(islice(samples, number)):
+            here.seed_step(cfg.SEED, drawn)
+            yield source.transform.finish(here.to_device(batch)) | {"step": step}
 
 
-def measure(method: Method, drawn: Iterator[dict[str, Any]], here: Runtime) -> dict[str, Term]:
+def measure(
+    method: Method, drawn: Iterable[dict[str, Any]], here: Runtime, over: str | None = None
+) -> dict[str, Term]:
     """Return the terms of a method's training loss over the batches, by name.
 
-    The method's batch norms and memories follow the batches, as in training.
+    Statistics of batch norms follow the batches; what `after_step` moves stays where it is.
+    UserError at the first batch if no term is called `over`.
     """
     parts = {name: [*own] for name, own in method.parameter_groups().items()}
-    values: dict[str, list[float]] = {}
-    lengths: dict[str, dict[str, list[float]]] = {}
-    sums: dict[str, Gradients] = {}
+    values: dict[str, list[float]] = defaultdict(list)
+    lengths: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    sums: dict[str, Gradients] = defaultdict(dict)
     method.train()
+    number = 0
     for batch in drawn:
-        with here.autocast():
-            losses = method(batch)
-        for name, loss in losses.items():
-            values.setdefault(name, []).append(loss.item())
-            for part, gradient in differentiate(loss, parts).items():
-                own = lengths.setdefault(name, {}).setdefault(part, [])
-                own.append(gradient.norm().item())
-                total = sums.setdefault(name, {})
-                total[part] = total.get(part, 0) + gradient
-        del losses
+        number += 1
+        for name, (value, gradients) in differentiated(method, batch, parts, here).items():
+            values[name].append(value)
+            for part, gradient in gradients.items():
+                lengths[name][part].append(gradient.norm().item())
+                sums[name][part] = sums[name].get(part, 0) + gradient
+        if over and over not in values:
+            raise unknown_name("term", over, values)
     return {
         name: Term(
-            sum(own) / len(own),
-            {part: sum(each) / len(each) for part, each in lengths.get(name, {}).items()},
-            {part: total / len(own) for part, total in sums.get(name, {}).items()},
+            sum(own) / number,
+            {part: sum(each) / number for part, each in lengths[name].items()},
+            {part: total / number for part, total in sums[name].items()},
         )
         for name, own in values.items()
     }
 
 
+def differentiated(
+    method: Method, batch: dict[str, Any], parts: dict[str, list[nn.Parameter]], here: Runtime
+) -> dict[str, tuple[float, Gradients]]:
+    """Return value and gradients of each term of one batch. Its graph ends with the call: that of
+    the next batch needs the memory."""
+    with here.autocast():
+        losses = method(batch)
+    return {name: (loss.item(), differentiate(loss, parts)) for name, loss in losses.items()}
+
+
 def differentiate(loss: Tensor, parts: dict[str, list[nn.Parameter]]) -> Gradients:
-    """Return the gradient of a scalar in each part of a network, flat and in float32; no part that
-    it does not reach. Other terms of the same pass can be differentiated after it."""
+    """Return the gradient of a scalar in each part of a network, flat and in float32; no part where
+    it is 0 or does not reach. Other terms of the same pass can be differentiated after it."""
     if not loss.requires_grad:
         return {}
     members = [p for own in parts.values() for p in own]
@@ -128,14 +147,14 @@ def differentiate(loss: Tensor, parts: dict[str, list[nn.Parameter]]) -> Gradien
         each = list(islice(found, len(own)))
         if any(g is not None for g in each):
             full = [torch.zeros_like(p) if g is None else g for p, g in zip(own, each, strict=True)]
-            gradients[part] = torch.cat([g.float().flatten() for g in full])
+            flat = torch.cat([g.float().flatten() for g in full])
+            if flat.any():
+                gradients[part] = flat
     return gradients
 
 
 def table(terms: dict[str, Term], reference: str) -> str:
-    """Return the terms as a table; UserError if none is called `reference`."""
-    if reference not in terms:
-        raise unknown_name("term", reference, terms)
+    """Return the terms as a table; `reference` is one of them."""
     base = terms[reference]
     parts = list(dict.fromkeys(part for term in terms.values() for part in term.gradients))
     header = ["term", "value"]
@@ -158,8 +177,7 @@ def _cells(term: Term, base: Term, part: str) -> list[str]:
     if part not in base.gradients:
         return [f"{length:.3g}", "-", "-"]
     cosine = nn.functional.cosine_similarity(term.gradients[part], base.gradients[part], dim=0)
-    ratio = length / base.lengths[part] if base.lengths[part] else float("nan")
-    return [f"{length:.3g}", f"{ratio:.2f}", f"{cosine:+.2f}"]
+    return [f"{length:.3g}", f"{length / base.lengths[part]:.2f}", f"{cosine:+.2f}"]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """The report of the study of real photographs: tables, gains and charts of given rows."""
 
+import json
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks import real_photographs
 from benchmarks.photograph_report import charts, class_tables, tables
+from benchmarks.real_photographs import DIRECTIONS
 
 DOMAINS = {"camvid": ("camvid:val", "camvid:test", "idd_lite")}
 VARIANTS = ["baseline", "SRHA", "SRM only"]
@@ -54,6 +58,27 @@ def test_classes_that_a_domain_lacks_have_no_column(rows):
     assert lines[0] == "camvid, 500 steps, bfloat16: seen (camvid:test)"
     assert lines[2] == "| IoU, % | road | car |"
     assert lines[4:6] == ["| baseline | 31.3 | 50.0 |", "| SRHA | 45.0 | 50.0 |"]
+
+
+def test_a_class_that_one_run_predicts_and_another_does_not_has_no_column(rows):
+    rows[0]["iou_seen"] |= {"wall": 0.0}
+    for order in (rows, rows[::-1]):
+        assert "wall" not in class_tables(order, VARIANTS, DOMAINS)
+
+
+def test_a_budget_without_a_variant_that_has_curves():
+    drawn = charts([row("SRM only", 1, 0.4)], VARIANTS, ["baseline", "SRHA"])
+    assert set(drawn) == {"camvid_500_bfloat16_scores.svg"}
+
+
+def test_the_results_that_are_kept_make_a_report():
+    rows = json.loads(Path("benchmarks/results/real_photographs.json").read_text())["rows"]
+    domains = {direction: domains for direction, (*domains, _) in DIRECTIONS.items()}
+    known = list(real_photographs.VARIANTS)
+    assert {row["variant"] for row in rows} <= set(known)
+    for make in (tables, class_tables):
+        assert make(rows, known, domains).count("| baseline |") >= 2
+    assert len(charts(rows, known, real_photographs.CURVES)) >= 8
 
 
 def test_charts_of_every_budget(rows):

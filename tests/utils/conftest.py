@@ -15,7 +15,7 @@ def saved(settings, miniature, tmp_path):
         cfg = settings(
             METHOD=name, DATASET__LABEL_SPACE="cityscapes19", DATASET__ROOT=str(miniature),
             DATASET__SOURCE=["gtav", "synthia"], DEVICE="cpu", WORKERS=0,
-            TRANSFORM__CROP_SIZE=[64, 96], **overrides,
+            TRANSFORM__CROP_SIZE=[64, 96], DATASET__CACHE_DIR=str(tmp_path / "cache"), **overrides,
         )  # fmt: skip
         method, _ = build_method(cfg)
         state = {"settings": config.flatten(cfg), "step": 0, "method": method.state_dict()}

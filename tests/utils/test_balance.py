@@ -4,14 +4,15 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
-from network.methods import METHODS
 from utils import balance
 from utils.balance import Term, batches, differentiate, measure, table
 from utils.checkpoint import open_run
 from utils.distributed import Runtime
 from utils.errors import UserError
 
+SRHA_TERMS = {"ce", "aux", "global", "regional", "local", "consistency"}
 HERE = Runtime(torch.device("cpu"), 0, 1, "float32")
 
 
@@ -20,25 +21,39 @@ def run(monkeypatch, *arguments):
     balance.main()
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_table_for_every_method(saved, monkeypatch, capsys, name):
-    _, _, folder = saved(name)
+@pytest.mark.parametrize(
+    "name, overrides, terms, parts",
+    [
+        ("baseline", {}, {"ce", "aux"}, 2),
+        ("srha", {"TRUNK__RECOMPUTE": [True] * 4}, SRHA_TERMS, 2),
+        ("srha", {"TEACHER__TRUNK": "resnet18", "TEACHER__WEIGHTS": "none"}, SRHA_TERMS, 3),
+        ("spc", {"SPC__CE_WEIGHT": 0.0}, {"ce", "variance", "discrimination"}, 2),
+        ("srha", {"DECODER__NAME": "mask2former"},
+         {"class", "mask", "dice", "global", "regional", "local", "consistency"}, 2),
+    ],
+)  # fmt: skip
+def test_a_table_for_every_method(saved, monkeypatch, capsys, name, overrides, terms, parts):
+    _, _, folder = saved(name, **overrides)
     run(monkeypatch, "--snapshot", folder, "--batches", 1, "TRAIN.BATCH_SIZE", 2)
     header, _, *rows = capsys.readouterr().out.splitlines()
-    assert "trunk: gradient" in header and "over ce" in header
-    own = next(row.split() for row in rows if row.startswith("ce "))
-    assert own[3:5] == ["1.00", "+1.00"]
+    found = {row.split()[0]: row.split()[1:] for row in rows}
+    assert terms <= found.keys() and {len(row) for row in found.values()} == {1 + 3 * parts}
+    assert header.count("gradient") == parts and ("other: gradient" in header) == (parts == 3)
+    # A cross entropy of weight 0 pulls nowhere.
+    assert ("ce" in found and found["ce"][1:] == ["-"] * 6) == (name == "spc")
+    if "ce" not in found:
+        assert "over class" in header or "over mask" in header
 
 
 def test_gradients_of_terms_add_up_to_the_step(saved):
     cfg, method, _ = saved("srha")
     cfg.TRAIN.BATCH_SIZE = 2
-    (batch,) = batches(cfg, HERE, 1)
+    (batch,) = batches(cfg, HERE, 1, step=0)
     method.train()
     losses = method(batch)
     parts = method.parameter_groups()
     found = [differentiate(loss, parts) for loss in losses.values()]
-    assert set(losses) == {"ce", "aux", "global", "regional", "local", "consistency"}
+    assert set(losses) == SRHA_TERMS
     sum(losses.values()).backward()
     for part in ("trunk", "decoder"):
         step = torch.cat([
@@ -56,7 +71,7 @@ def test_a_weight_scales_its_term_alone(saved):
     for weight in ("10", "1"):
         cfg, state = open_run(folder, {"CONSISTENCY.WEIGHT": weight, "TRAIN.BATCH_SIZE": "2"})
         method, _ = balance.build_method(cfg, state)
-        found[weight] = measure(method, batches(cfg, HERE, 2), HERE)
+        found[weight] = measure(method, batches(cfg, HERE, 2, step=0), HERE)
     strong, weak = (found[weight]["consistency"] for weight in ("10", "1"))
     assert strong.value == pytest.approx(10 * weak.value, rel=1e-4)
     for part in ("trunk", "decoder"):
@@ -65,7 +80,43 @@ def test_a_weight_scales_its_term_alone(saved):
         assert ce[0] == pytest.approx(ce[1], rel=1e-4)
 
 
-def test_lengths_are_of_batches_and_cosines_of_their_mean():
+def test_a_term_that_is_warmed_up_has_the_weight_of_its_step(saved, monkeypatch, capsys):
+    _, _, folder = saved("srha")
+    values = []
+    for warmup in (0, 4):
+        run(monkeypatch, "--snapshot", folder, "--batches", 1, "TRAIN.BATCH_SIZE", 2,
+            "CONSISTENCY.WARMUP", warmup)  # fmt: skip
+        rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+        values.append(next(float(row[1]) for row in rows if row[0] == "consistency"))
+    assert values[1] == pytest.approx(values[0] / 4, rel=1e-2)
+
+
+class Slopes(nn.Module):
+    """A method whose loss has the gradient (3, 4) times the slope of a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
+
+    def parameter_groups(self):
+        return {"trunk": [self.weight], "decoder": [], "other": []}
+
+    def forward(self, batch):
+        pull = self.weight @ torch.tensor([3.0, 4.0]) * batch["slope"] + batch["slope"]
+        return {"ce": pull, "idle": torch.zeros(())}
+
+
+def test_lengths_are_means_over_batches_and_gradients_too():
+    terms = measure(Slopes(), [{"slope": 2.0}, {"slope": -1.0}], HERE)
+    assert terms["ce"].value == 0.5
+    assert terms["ce"].lengths == {"trunk": 7.5}
+    torch.testing.assert_close(terms["ce"].gradients["trunk"], torch.tensor([1.5, 2.0]))
+    assert terms["idle"] == Term(0.0, {}, {})
+    with pytest.raises(UserError, match="unknown term 'local'.*ce, idle"):
+        measure(Slopes(), iter([{"slope": 1.0}]), HERE, over="local")
+
+
+def test_the_table_compares_with_the_reference():
     along, against = torch.tensor([2.0, 0.0]), torch.tensor([-3.0, 0.0])
     terms = {
         "ce": Term(1.5, {"trunk": 4.0}, {"trunk": along}),

@@ -37,15 +37,17 @@ def tables(rows: list[Row], variants: list[str], domains: dict[str, tuple]) -> s
     gain in the unseen domain over the baseline of the same seeds."""
     texts = []
     for (direction, steps, precision), own in by_budget(rows).items():
-        columns = [f"{s} ({d})" for s, d in zip(SCORES, domains[direction], strict=True)]
-        header = ["mIoU, %", *columns, "unseen, over the baseline", "seeds"]
+        # A domain that is validated on and then judged has one column.
+        columns = dict(zip(domains[direction], SCORES, strict=True))
+        titles = [f"{score} ({domain})" for domain, score in columns.items()]
+        header = ["mIoU, %", *titles, "unseen, over the baseline", "seeds"]
         baseline = {row["seed"]: row["unseen"] for row in own.get("baseline", [])}
         body = []
         for variant in filter(own.__contains__, variants):
             runs = own[variant]
             gains = [r["unseen"] - baseline[r["seed"]] for r in runs if r["seed"] in baseline]
             gain = "" if variant == "baseline" or not gains else signed(gains)
-            scores = [spread([row[score] for row in runs]) for score in SCORES]
+            scores = [spread([row[score] for row in runs]) for score in columns.values()]
             body.append([variant, *scores, gain, str(len(runs))])
         texts.append(f"{direction}, {steps} steps, {precision}\n\n" + markdown(header, body))
     return "\n\n".join(texts)

@@ -48,6 +48,13 @@ def test_gains_are_over_the_baseline_of_the_same_seeds(rows):
     assert long.splitlines()[-1] == "| SRHA | 30.0 | 20.0 | 35.0 |  | 1 |"
 
 
+def test_a_domain_that_is_seen_and_validated_on_has_one_column(rows):
+    domains = {"camvid": ("camvid", "camvid", "idd_lite")}
+    lines = tables(rows, VARIANTS, domains).splitlines()
+    assert lines[2].startswith("| mIoU, % | seen (camvid) | unseen (idd_lite) |")
+    assert lines[4].startswith("| baseline | 20.0 ± 0.0 | 31.3 ± 18.6 |")
+
+
 def test_a_loss_has_its_own_sign(rows):
     worse = [*rows, row("SRM only", 2, 0.05)]
     assert "| SRM only | 30.0 | 20.0 | 5.0 | -5.0 | 1 |" in tables(worse, VARIANTS, DOMAINS)

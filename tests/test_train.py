@@ -91,7 +91,7 @@ def test_train_validate_compare(run, tmp_path, capsys):
     folders = {name: Path("logs") / name for name in ("baseline", "srha")}
     shares = predictions(folders, "cityscapes", 2, page)
     assert len(shares) == 2 and all(0 < share < 1 for row in shares for share in row)
-    drawn = np.array(Image.open(page))
+    drawn = np.array(Image.open(page).convert("RGB"))
     first, second, differ = (drawn[30:, 110 + 324 * i : 430 + 324 * i] for i in range(3))
     assert len(shares[0]) == 2 and not np.array_equal(first, second)
     assert (differ < 200).any()

@@ -17,13 +17,13 @@ from typing import Any
 from easydict import EasyDict
 
 from datasets.label_spaces import LabelSpace
-from utils.checkpoint import build_method, file_hash, resolve
+from utils.checkpoint import build_method, checkpoint_path, file_hash, resolve
 from utils.cli import parse_predict
 from utils.distributed import runtime
 from utils.errors import UserError, run_script
 from utils.evaluation import describe_protocol
 from utils.inputs import find_inputs
-from utils.jobs import checkpoint_path, open_checkpoint
+from utils.jobs import open_checkpoint
 from utils.predictor import Predictor, Tally
 from utils.rendering import CONTINUES, choose_kinds
 from utils.saving import write_atomically

@@ -94,7 +94,7 @@ def charts(rows: list[Row], variants: list[str], curves: list[str]) -> dict[str,
             series = [Series(v, curve(own[v], "curves", score, 100)) for v in curves if v in own]
             if not series:
                 continue
-            text = f"{title}: {score} (25 images; at the end all)"
+            text = f"{title}: {score} (a part of the images; at the end all)"
             drawn[f"{name}_{score}.svg"] = line_chart(text, "step", "mIoU, %", series)
         if "SRHA" in own:
             terms = [key for key in own["SRHA"][0]["losses"][0] if key.startswith("loss/")]

@@ -64,7 +64,7 @@ VARIANTS = {
 }
 LONG = ("baseline", "SRHA")
 # Of what the report has curves, and of which pair it shows predictions, in so many scenes.
-CURVES = ["baseline", "SRM only", "alignment only", "SRHA", "SRHA, consistency × 0.1"]
+CURVES = ["baseline", "SRM only", "SRHA", "SRHA, alignment × 0.1, consistency × 0.1"]
 PICTURED = ("baseline", "SRHA")
 SCENES = 4
 

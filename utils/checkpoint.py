@@ -54,15 +54,21 @@ def resolve(overrides: dict[str, Any]) -> EasyDict:
     return config.load(overrides, method.settings, decoder.settings, defaults=defaults)
 
 
-def open_run(path: Path, overrides: dict[str, Any]) -> tuple[EasyDict, dict[str, Any]]:
-    """Read a checkpoint, or the last one of a run's folder; return its settings, with `overrides`,
-    and what it holds. UserError for one of the published code, which knows no settings."""
-    path = path / LAST if path.is_dir() else path
+def checkpoint_path(name: str | Path) -> Path:
+    """Return the checkpoint that a name means: a file, or the newest of an experiment folder."""
+    path = Path(name)
+    return path / LAST if path.is_dir() else path
+
+
+def open_run(name: Path, overrides: dict[str, Any]) -> tuple[EasyDict, dict[str, Any]]:
+    """Read the checkpoint that a name means; return its settings, with `overrides`, and what it
+    holds. UserError for one of the published code, which knows no settings."""
+    path = checkpoint_path(name)
     state = load_checkpoint(path)
     if state.get("published"):
         raise UserError(
             f"{path} is of the published code and knows no settings; `train.py --init` makes a run "
-            "of it, whose checkpoints can be looked into"
+            "of it, whose checkpoints do"
         )
     return resolve(state["settings"] | overrides), state
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from datasets.label_spaces import LabelSpace
 from network.methods import Method
-from utils.checkpoint import build_method, load_checkpoint, resolve
+from utils.checkpoint import build_method, open_run
 from utils.deployment import (
     Deployed,
     compare,
@@ -55,13 +55,8 @@ def export(checkpoint: Path, out: Path) -> int:
     """
     if out.suffix not in ENDINGS:
         raise UserError(f"--out {out} has to end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
-    state = load_checkpoint(checkpoint)
-    if state.get("published"):
-        raise UserError(
-            f"{checkpoint} is of the published code and knows no settings; `train.py --init` makes "
-            "a run of it, whose checkpoints can be exported"
-        )
-    method, space = build_method(resolve(state["settings"]), state)
+    cfg, state = open_run(checkpoint, {})
+    method, space = build_method(cfg, state)
     if out.suffix in DEPLOYED:
         content = deployed_bytes(method, space, state, out.suffix)
     else:

@@ -9,11 +9,11 @@ from easydict import EasyDict
 from datasets.dataset import SegmentationDataset
 from datasets.label_spaces import LabelSpace
 from network.methods import Method
-from utils.checkpoint import build_method, file_hash, load_checkpoint, resolve
+from utils.checkpoint import build_method, checkpoint_path, file_hash, load_checkpoint, resolve
 from utils.cli import ValidOptions
 from utils.errors import UserError
 from utils.evaluation import describe_protocol, open_domain
-from utils.saving import BEST, LAST
+from utils.saving import BEST
 from utils.selection import Best
 
 
@@ -49,12 +49,6 @@ def load_job(job: Job) -> tuple[Method, LabelSpace, dict[str, Any]]:
     state = load_checkpoint(job.path)
     method, space = build_method(job.cfg, state)
     return method, space, state
-
-
-def checkpoint_path(name: str) -> Path:
-    """Return the checkpoint that a name means: a file, or the newest of an experiment folder."""
-    path = Path(name)
-    return path / LAST if path.is_dir() else path
 
 
 def open_checkpoint(path: Path, network: dict[str, Any]) -> dict[str, Any]:

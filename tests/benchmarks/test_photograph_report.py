@@ -11,6 +11,7 @@ from benchmarks.photograph_report import charts, class_tables, tables
 from benchmarks.real_photographs import DIRECTIONS
 
 DOMAINS = {"camvid": ("camvid:val", "camvid:test", "idd_lite")}
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 VARIANTS = ["baseline", "SRHA", "SRM only"]
 
 
@@ -79,7 +80,7 @@ def test_a_budget_without_a_variant_that_has_curves():
 
 
 def test_the_results_that_are_kept_make_a_report():
-    rows = json.loads(Path("benchmarks/results/real_photographs.json").read_text())["rows"]
+    rows = json.loads((RESULTS / "real_photographs.json").read_text())["rows"]
     domains = {direction: domains for direction, (*domains, _) in DIRECTIONS.items()}
     known = list(real_photographs.VARIANTS)
     assert {row["variant"] for row in rows} <= set(known)

@@ -32,7 +32,7 @@ def run(monkeypatch, *arguments):
          {"class", "mask", "dice", "global", "regional", "local", "consistency"}, 2),
     ],
 )  # fmt: skip
-def test_a_table_for_every_method(saved, monkeypatch, capsys, name, overrides, terms, parts):
+def test_tables_of_methods_and_decoders(saved, monkeypatch, capsys, name, overrides, terms, parts):
     _, _, folder = saved(name, **overrides)
     run(monkeypatch, "--snapshot", folder, "--batches", 1, "TRAIN.BATCH_SIZE", 2)
     header, _, *rows = capsys.readouterr().out.splitlines()

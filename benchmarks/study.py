@@ -4,7 +4,6 @@ A finished run is a row of OUT/NAME.json at once and is not repeated; a cut off 
 """
 
 import argparse
-import fcntl
 import json
 import os
 import subprocess
@@ -18,6 +17,7 @@ import numpy as np
 
 from benchmarks.reporting import save
 from utils.errors import UserError
+from utils.locks import held
 
 Row = dict[str, Any]
 
@@ -45,11 +45,9 @@ class Study(NamedTuple):
     def add(self, row: Row) -> None:
         """Add a row to the results; runs that end at the same time wait for one another."""
         self.out.mkdir(parents=True, exist_ok=True)
-        with (self.out / f"{self.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with held(self.out / f"{self.name}.lock"):
             rows = [own for own in self.rows() if self.key_of(own) != self.key_of(row)]
             save(self.out, self.name, {"recipe": " ".join(self.recipe), "rows": [*rows, row]})
-        (self.out / f"{self.name}.lock").unlink(missing_ok=True)
 
     def run(self, wanted: list[Row], attempt: Callable[[Row], str]) -> list[str]:
         """Call `attempt` with each wanted run that is not done; return the output files of those

@@ -1,14 +1,12 @@
 """Where the classes are: per label tile and class, the centre of mass of its pixels."""
 
-import fcntl
 import hashlib
 import json
 import os
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +19,7 @@ from datasets.dataset import SegmentationDataset
 from datasets.files import read_label
 from utils.children import end_with_parent
 from utils.errors import UserError
+from utils.locks import held
 
 
 class ClassCentroids(NamedTuple):
@@ -75,11 +74,16 @@ def load_or_compute(
     """
     key = _cache_key(dataset, tile, num_classes)
     cache = Path(cache_dir) / f"centroids_{dataset.name}_{dataset.split}_{key}.npz"
+    lock = cache.with_suffix(".lock")
+
+    def waiting() -> None:
+        print(f"waiting for the class centroids of {dataset.title} ({lock})", file=sys.stderr)
+
     rows = _read(cache)
     if rows is None:
         try:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            with _only_one(cache.with_suffix(".lock"), dataset.title):
+            with held(lock, waiting):
                 rows = _read(cache)
                 if rows is None:
                     rows = _compute(dataset, tile, num_classes, workers)
@@ -112,26 +116,6 @@ def _write(cache: Path, rows: np.ndarray) -> None:
         os.replace(temporary, cache)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _only_one(lock: Path, title: str) -> Iterator[None]:
-    """Hold a lock file: other processes wait here. The system lets go of it when a process dies."""
-    while True:
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"waiting for the class centroids of {title} ({lock})", file=sys.stderr)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            # Who held it before has removed the file, and a third one may hold a new one.
-            if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                continue
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-            return
 
 
 def _compute(dataset: SegmentationDataset, tile: int, num_classes: int, workers: int) -> np.ndarray:

@@ -15,12 +15,11 @@ so in their label map.
 """
 
 import argparse
-import fcntl
 import platform
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +43,7 @@ from datasets.converted import (
 )
 from datasets.dataset import SegmentationDataset
 from utils.errors import UserError, run_script, unknown_name
+from utils.locks import held
 
 DEFAULT_SPLITS = ("train", "val")
 SAMPLED = 8  # pairs that the size of a conversion is estimated from
@@ -131,19 +131,16 @@ def convert(dataset: type[SegmentationDataset], splits: Sequence[str], options: 
 def _alone(target: Path) -> Iterator[None]:
     """Let no other process convert to `target`; the system lets go when a process dies."""
     lock = target / "converting.lock"
-    try:
-        file = lock.open("w")
-    except OSError as error:
-        raise UserError(f"cannot write {lock}: {error.strerror}") from None
-    with file:
+
+    def refuse() -> None:
+        raise UserError(f"another process is converting to {target}; let it end")
+
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is converting to {target}; let it end") from None
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+            stack.enter_context(held(lock, refuse))
+        except OSError as error:
+            raise UserError(f"cannot write {lock}: {error.strerror}") from None
+        yield
 
 
 def _open_target(dataset: SegmentationDataset, target: Path, size: SizeRule) -> None:

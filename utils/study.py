@@ -9,7 +9,6 @@ each run ends. The same command continues: finished runs are kept, others resume
 holds is in utils/study_file.py. `--jobs` runs at a time share the machine's cores, or its GPUs.
 """
 
-import fcntl
 import json
 import os
 import queue
@@ -26,6 +25,7 @@ import torch
 from utils.cli import StudyOptions, parse_study
 from utils.errors import Stopped, UserError, run_script
 from utils.interruption import INTERRUPTED, REQUEUE
+from utils.locks import held
 from utils.results import percent
 from utils.study_file import Recipe, Study, read_recipe, read_study, run_name, words
 from utils.study_results import write_results
@@ -141,9 +141,7 @@ class Runner:
         output = self.folder / f"{run.name}.txt"
         place = self.places.get()
         # Another study command may be at the same run.
-        guard = self.folder / f"{run.name}.lock"
-        with open(guard, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with held(self.folder / f"{run.name}.lock"):
             try:
                 if (self.folder / run.name / "results.json").is_file():
                     return None
@@ -156,10 +154,7 @@ class Runner:
                     self.processes.add(process)
                     code = process.wait()
                     self.processes.discard(process)
-                if code:
-                    return output
-                guard.unlink(missing_ok=True)
-                return None
+                return output if code else None
             finally:
                 self.places.put(place)
 

@@ -1,4 +1,4 @@
-"""A lock between processes, of one machine or of several that share a file system."""
+"""A lock between processes, and between threads of one."""
 
 import fcntl
 import os

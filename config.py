@@ -122,7 +122,9 @@ SETTINGS = {
         ),
     },
     "TRUNK": {
-        "NAME": Setting("resnet50", "backbone, a name of network/trunks.py (flag --trunk)"),
+        "NAME": Setting(
+            "resnet50", "backbone, a name of network/trunks (flag --trunk)"
+        ),
         "OUTPUT_STRIDE": Setting(16, "stride of layer 4", choices=(8, 16, 32)),
         "RECOMPUTE": Setting(
             [False, False, False, False],
@@ -136,7 +138,9 @@ SETTINGS = {
         ),
     },
     "DECODER": {
-        "NAME": Setting("deeplabv3plus", "decoder, a name of network/decoders.py (flag --decoder)"),
+        "NAME": Setting(
+            "deeplabv3plus", "decoder, a name of network/decoders (flag --decoder)"
+        ),
     },
     "TRAIN": {
         "MAX_ITER": Setting(60000, "optimizer steps", minimum=1),
@@ -341,7 +345,7 @@ def describe(settings: dict, defaults: Mapping[str, Any] | None = None) -> str:
 
 
 if __name__ == "__main__":
-    from utils.cli import print_settings
+    from utils.engine.command_line import print_settings
     from utils.errors import run_script
 
     run_script(print_settings)

@@ -17,17 +17,18 @@ from typing import Any
 from easydict import EasyDict
 
 from datasets.label_spaces import LabelSpace
-from utils.checkpoint import build_method, checkpoint_path, file_hash, resolve
-from utils.cli import parse_predict
-from utils.distributed import runtime
+from network.build import build_method, resolve
+from network.checkpoint import checkpoint_path, file_hash
+from utils.engine.command_line import parse_predict
+from utils.engine.runtime import runtime
+from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script
-from utils.evaluation import describe_protocol
-from utils.inputs import find_inputs
-from utils.jobs import open_checkpoint
-from utils.predictor import Predictor, Tally
-from utils.rendering import CONTINUES, choose_kinds
-from utils.saving import write_atomically
-from utils.video import library
+from utils.evaluate.evaluation import describe_protocol
+from utils.evaluate.jobs import open_checkpoint
+from utils.predict.inputs import find_inputs
+from utils.predict.predictor import Predictor, Tally
+from utils.predict.rendering import CONTINUES, choose_kinds
+from utils.predict.video import library
 
 SKIPPED = 3  # exit code: all but what cannot be read is written
 

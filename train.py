@@ -13,28 +13,28 @@ import torch
 from torch.utils.data import DataLoader
 
 import config
-from datasets.source import open_source
-from utils.checkpoint import build_method, initialise
-from utils.cli import parse_train
-from utils.distributed import Runtime, runtime
-from utils.errors import UserError, run_script
-from utils.evaluation import evaluate, open_domain
-from utils.experiment import Experiment, open_experiment
-from utils.guard import StepGuard
-from utils.interruption import Interruption, data_from
-from utils.logging import ExperimentLog, RunningMeans
-from utils.optimization import (
+from datasets.sampling.source import open_source
+from network.build import build_method, initialise
+from utils.draw.pictures import domain_picture, prediction_picture
+from utils.engine.command_line import parse_train
+from utils.engine.experiment import Experiment, open_experiment
+from utils.engine.guard import StepGuard
+from utils.engine.interruption import Interruption, data_from
+from utils.engine.log import ExperimentLog, RunningMeans
+from utils.engine.optimization import (
     build_optimizer,
     clip_gradients,
     plan_batch,
     restore_optimizer,
     set_rates,
 )
-from utils.pictures import domain_picture, prediction_picture
-from utils.progress import Progress
-from utils.results import domain_scalars, gather, table, write
-from utils.saving import Checkpoints
-from utils.selection import Best
+from utils.engine.progress import Progress
+from utils.engine.runtime import Runtime, runtime
+from utils.engine.saving import Checkpoints
+from utils.engine.selection import Best
+from utils.errors import UserError, run_script
+from utils.evaluate.evaluation import evaluate, open_domain
+from utils.evaluate.results import domain_scalars, gather, table, write
 
 
 def main() -> None:

@@ -14,13 +14,13 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from utils.cli import parse_valid
-from utils.distributed import Runtime, runtime
+from utils.compare.paper_table import domain_table, text
+from utils.engine.command_line import parse_valid
+from utils.engine.runtime import Runtime, runtime
 from utils.errors import run_script
-from utils.evaluation import evaluate
-from utils.jobs import Job, load_job, open_jobs
-from utils.paper_table import domain_table, text
-from utils.results import gather, percent, table, write
+from utils.evaluate.evaluation import evaluate
+from utils.evaluate.jobs import Job, load_job, open_jobs
+from utils.evaluate.results import gather, percent, table, write
 
 
 def main() -> None:

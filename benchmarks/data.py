@@ -27,9 +27,9 @@ from benchmarks.plain_pil import LabelReader, centroids_by_loop, sample
 from benchmarks.reporting import cpu_times, describe_machine, markdown, save
 from benchmarks.street_files import SIZES, write_streets
 from datasets import build_dataset
-from datasets.centroids import tile_centroids
 from datasets.dataset import SegmentationDataset
 from datasets.files import read_label
+from datasets.sampling.centroids import tile_centroids
 from transforms import TrainTransform
 from utils.errors import run_script
 

@@ -18,10 +18,10 @@ import torch
 
 from benchmarks.reporting import describe_machine, markdown, peak_resident_bytes, save
 from benchmarks.street_files import write_streets
-from utils.checkpoint import build_method, resolve
-from utils.distributed import runtime
+from network.build import build_method, resolve
+from utils.engine.runtime import runtime
 from utils.errors import run_script
-from utils.evaluation import evaluate, open_domain
+from utils.evaluate.evaluation import evaluate, open_domain
 
 WAYS: dict[str, dict[str, str]] = {
     "robustnet": {},

@@ -17,11 +17,12 @@ from torchvision.transforms.v2.functional import resize
 
 from benchmarks.reporting import describe_machine, markdown, median_times, save
 from datasets.miniature import draw
+from network.build import build_method, resolve
+from network.checkpoint import load_checkpoint
 from network.methods import Method
 from transforms import normalise
-from utils.checkpoint import build_method, load_checkpoint, resolve
-from utils.deployment import Deployed, compare, export_program, onnx_bytes, onnx_runner
 from utils.errors import run_script
+from utils.export.deployment import Deployed, compare, export_program, onnx_bytes, onnx_runner
 
 TRUNKS = ("resnet50", "mobilenet_v2", "shufflenet_v2_x1_0")
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.label_spaces import VOID
-from network.region_statistics import EPSILON
+from network.regions.statistics import EPSILON
+from utils.labels import VOID
 
 
 @torch.no_grad()

@@ -21,10 +21,10 @@ import torch.multiprocessing as mp
 
 from benchmarks.reporting import describe_machine, markdown, save
 from benchmarks.scenes import labels_of
-from utils.checkpoint import build_method, resolve
-from utils.distributed import runtime
+from network.build import build_method, resolve
+from utils.engine.optimization import build_optimizer
+from utils.engine.runtime import runtime
 from utils.errors import run_script
-from utils.optimization import build_optimizer
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from benchmarks.reporting import describe_machine, markdown, save
 from benchmarks.train_step import FORMS, build_step
 from network.decoders import DECODERS
 from network.methods import srha
-from utils.allocator import keep_freed_memory
+from utils.engine.allocator import keep_freed_memory
 from utils.errors import UserError, run_script
 
 # The innermost scope or parent operation names the part; else the operation itself does.
@@ -130,7 +130,7 @@ def name_scopes_of_mask2former() -> None:
     from transformers.models.mask2former import modeling_mask2former as layers
 
     from loss import mask_classification
-    from network.mask2former import Output
+    from network.decoders.mask2former import Output
 
     for owner, attribute, name in (
         (layers.Mask2FormerPixelDecoderEncoderLayer, "forward", "deformable attention"),

@@ -19,9 +19,9 @@ import torch
 from benchmarks import loop_form
 from benchmarks.reporting import describe_machine, markdown, median_times, save
 from benchmarks.scenes import labels_of
-from network.alignment import HierarchicalAlignment
-from network.rearrangement import SemanticRearrangement
-from utils.allocator import keep_freed_memory
+from network.regions.alignment import HierarchicalAlignment
+from network.regions.rearrangement import SemanticRearrangement
+from utils.engine.allocator import keep_freed_memory
 from utils.errors import run_script
 
 CLASSES = (19, 65, 150, 1000)

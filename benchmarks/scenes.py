@@ -2,8 +2,8 @@
 
 import torch
 
-from datasets.label_spaces import VOID
 from datasets.miniature import draw
+from utils.labels import VOID
 
 
 def labels_of(classes: int, batch: int, size: int) -> torch.Tensor:

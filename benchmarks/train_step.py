@@ -29,15 +29,15 @@ import torch.nn.functional as F
 from benchmarks.loop_form import LoopAlignment, LoopRearrangement
 from benchmarks.reporting import describe_machine, markdown, median_times, peak_resident_bytes, save
 from benchmarks.scenes import labels_of
-from datasets.label_spaces import VOID
 from loss.cross_entropy import cross_entropy
+from network.build import resolve
 from network.decoders import DECODERS
 from network.methods import Method, method_class
-from network.region_statistics import downsample_labels
-from utils.allocator import keep_freed_memory
-from utils.checkpoint import resolve
+from network.regions.statistics import downsample_labels
+from utils.engine.allocator import keep_freed_memory
+from utils.engine.optimization import clip_gradients
 from utils.errors import UserError, run_script
-from utils.optimization import clip_gradients
+from utils.labels import VOID
 
 Entropy = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 OFF = "0,0,0,0"

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets.files import Listing
-from datasets.label_spaces import VOID, LabelSpace, lookup_table
+from datasets.label_spaces import LabelSpace, lookup_table
 from utils.errors import UserError
+from utils.labels import VOID
 
 if TYPE_CHECKING:
     from datasets.dataset import SegmentationDataset

@@ -25,7 +25,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
     name where there are `other_label_maps` to choose from; `class_means` the named means over
     classes of the native label space, if they are not just the mean of all of them.
     `published_counts` (images per split), `file_numbers` (those that label files may hold) and
-    `label_bits` (per channel of a label file) are what datasets/check.py expects of the release.
+    `label_bits` (per channel of a label file) are what datasets/check expects of the release.
 
     An instance has `keys`, `image_paths` and `label_paths` (sorted, of equal length), `split_rule`
     (what decided which images these are, in words), `label_map` (the name of its table),

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.errors import unknown_name
-
-VOID = 255
-"""Train id of pixels that take part in no loss and no score."""
+from utils.labels import VOID
 
 
 @dataclass(frozen=True)

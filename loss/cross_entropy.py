@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets.label_spaces import VOID
+from utils.labels import VOID
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:

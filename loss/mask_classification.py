@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from datasets.label_spaces import VOID
+from utils.labels import VOID
 
 # Of three times as many random points, the least certain make up three quarters of those that a
 # mask is compared at; the rest is random (Mask2Former, section 3.3, after PointRend).

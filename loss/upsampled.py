@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from datasets.label_spaces import VOID
 from loss.consistency import compare
 from utils.chunks import chunks
+from utils.labels import VOID
 
 
 def upsampled_losses(

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.miniature.objects import OBJECT_CLASSES, draw_object
-from network.trunks import OBJECT_WEIGHTS, ResNetMini
+from network.trunks.mini import OBJECT_WEIGHTS, ResNetMini
 from transforms import normalise
 
 BATCH = 128

@@ -5,9 +5,9 @@ import torch
 
 from datasets import DATASETS
 from datasets.miniature.write import write_domains
+from network.build import resolve
 from network.decoders import DECODERS
 from network.methods import METHODS
-from utils.checkpoint import resolve
 
 DOMAINS = ("GTAV", "SYNTHIA", "Cityscapes", "BDD100K", "Mapillary", "IDD")
 

@@ -8,13 +8,13 @@ import pytest
 
 import config
 from datasets import DATASETS
+from network.build import resolve
 from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
 from network.methods.baseline import Baseline
-from utils.checkpoint import resolve
-from utils.cli import parse_train, parse_valid, print_settings
+from utils.engine.command_line import parse_train, parse_valid, print_settings
+from utils.engine.experiment import experiment_folder
 from utils.errors import UserError
-from utils.experiment import experiment_folder
 from utils.seeding import stable_seed
 
 

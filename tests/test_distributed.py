@@ -12,15 +12,15 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from datasets.dataset import SegmentationDataset
-from datasets.sampling import SequentialShard
+from datasets.sampling.samplers import SequentialShard
 from loss.mask_classification import number_of_targets
+from network.build import build_method
 from tests.conftest import PAIRS
-from utils.checkpoint import build_method
-from utils.distributed import Runtime
-from utils.evaluation import evaluate
-from utils.guard import StepGuard
-from utils.interruption import Interruption
-from utils.optimization import build_optimizer
+from utils.engine.guard import StepGuard
+from utils.engine.interruption import Interruption
+from utils.engine.optimization import build_optimizer
+from utils.engine.runtime import Runtime
+from utils.evaluate.evaluation import evaluate
 
 
 def global_batch():

@@ -12,12 +12,12 @@ from PIL import Image
 import config
 import predict
 from datasets.label_spaces import CITYSCAPES19, CITYSCAPES_IDS
+from network.build import build_method
 from transforms import normalise
-from utils.checkpoint import build_method
 from utils.errors import UserError, run_script
-from utils.export import export
-from utils.predictor import Predictor
-from utils.rendering import KINDS
+from utils.export.__main__ import export
+from utils.predict.predictor import Predictor
+from utils.predict.rendering import KINDS
 
 SIZES = {"a.png": (40, 60), "deep/b.jpg": (40, 60), "deep/er/c.JPEG": (33, 47)}
 
@@ -104,7 +104,7 @@ def test_every_kind_is_what_it_says(checkpoint, photos, run, tmp_path, batch):
 
 
 def test_scales_flip_and_windows_are_those_of_valid(checkpoint, photos, run, tmp_path):
-    from utils.inference import predict as segment
+    from network.inference import predict as segment
 
     run("--input", "in/a.png", "--write", "train_ids", "--scales", "0.5", "1.0", "--flip",
         "--sliding", "32", "20")  # fmt: skip

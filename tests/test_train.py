@@ -12,8 +12,8 @@ from PIL import Image
 
 import train
 import valid
-from benchmarks.photograph_report import predictions
-from utils import compare
+from studies.photograph_report import predictions
+from utils.compare import __main__ as compare
 from utils.errors import UserError
 
 ROOT = Path(__file__).parent.parent

@@ -8,9 +8,10 @@ import torch
 
 import config
 import valid
+from network.build import build_method
+from network.checkpoint import file_hash
 from network.decoders import DECODERS
-from utils import compare
-from utils.checkpoint import build_method, file_hash
+from utils.compare import __main__ as compare
 from utils.errors import UserError
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from datasets.label_spaces import VOID
 from utils.errors import UserError
+from utils.labels import VOID
 
 Centroid = tuple[float, float] | None
 

@@ -24,14 +24,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import config
-from datasets.source import open_source
+from datasets.sampling.source import open_source
+from network.build import build_method, open_run
 from network.methods import Method
-from utils.checkpoint import build_method, open_run
-from utils.distributed import Runtime, runtime
+from utils.engine.interruption import data_from
+from utils.engine.optimization import plan_batch
+from utils.engine.runtime import Runtime, runtime
 from utils.errors import UserError, run_script, unknown_name
-from utils.interruption import data_from
-from utils.optimization import plan_batch
-from utils.results import align
+from utils.evaluate.results import align
 
 Gradients = dict[str, Tensor]
 

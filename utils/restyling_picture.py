@@ -18,10 +18,10 @@ from torch import Tensor
 import config
 from datasets import build_dataset, parse_domain
 from datasets.commands import parse_words
-from network.rearrangement import SemanticRearrangement
+from network.regions.rearrangement import SemanticRearrangement
 from transforms import EvalTransform, denormalise
+from utils.draw.pictures import colourise, sheet
 from utils.errors import UserError, run_script
-from utils.pictures import colourise, sheet
 from utils.seeding import stable_seed
 
 ALPHAS = (2**-8, 2**-6, 2**-2, 1.0)

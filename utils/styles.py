@@ -23,14 +23,14 @@ from datasets import dataset_class, parse_domain
 from datasets.commands import parse_words
 from datasets.dataset import SegmentationDataset
 from datasets.label_spaces import LabelSpace
+from network.build import build_method, open_run
 from network.methods import Method
-from network.region_statistics import downsample_labels, find_regions, region_statistics
-from utils.checkpoint import build_method, open_run
-from utils.distributed import Runtime, runtime
+from network.regions.statistics import downsample_labels, find_regions, region_statistics
+from utils.draw.plane import LAYOUTS, Layout
+from utils.draw.scatter import COLOURS, Panel, Row, Series, scatter_picture
+from utils.engine.runtime import Runtime, runtime
 from utils.errors import run_script
-from utils.evaluation import open_domain
-from utils.plane import LAYOUTS, Layout
-from utils.scatter_picture import COLOURS, Panel, Row, Series, scatter_picture
+from utils.evaluate.evaluation import open_domain
 
 STYLE_LAYERS = (0, 1)
 

@@ -6,7 +6,7 @@ All functions change `colour`, float32 [H, W, 3] with 1 for white, in place. `am
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from datasets.label_spaces import VOID
+from utils.labels import VOID
 
 from .canvas import FAR, Scene
 from .materials import ROAD, SIDEWALK, TERRAIN, Material

@@ -2,7 +2,7 @@
 
 import math
 
-from datasets.label_spaces import VOID
+from utils.labels import VOID
 
 from .canvas import Canvas
 from .materials import LIGHT, POLE, SIGN, VEGETATION, Material

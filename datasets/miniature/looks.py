@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from datasets.label_spaces import VOID
+from utils.labels import VOID
 
 from . import conditions, light
 from .canvas import FAR, Scene

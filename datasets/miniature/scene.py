@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from datasets.label_spaces import VOID
+from utils.labels import VOID
 
 from . import roadside, traffic
 from .canvas import Camera, Canvas, Scene

@@ -7,7 +7,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from network.decoders import decoder_class
-from network.trunks import build_trunk
+from network.trunks.torchvision import build_trunk
 
 
 class Method(nn.Module):

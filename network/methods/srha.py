@@ -13,11 +13,12 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from config import Setting
-from network.across import Projected, Related
-from network.alignment import HierarchicalAlignment
 from network.methods.method import Method
-from network.rearrangement import SemanticRearrangement, eliminate_style
-from network.trunks import Trunk, build_trunk
+from network.regions.across import Projected, Related
+from network.regions.alignment import HierarchicalAlignment
+from network.regions.rearrangement import SemanticRearrangement, eliminate_style
+from network.trunks.torchvision import build_trunk
+from network.trunks.trunk import Trunk
 from utils.errors import UserError
 
 
@@ -40,7 +41,7 @@ class SRHA(Method):
         "TEACHER": {
             "TRUNK": Setting(
                 "",
-                "neutral backbone, a name of network/trunks.py; empty: the student's (published). "
+                "neutral backbone, a name of network/trunks; empty: the student's (published). "
                 "Another one is compared as ALIGN.ACROSS says",
             ),
             "WEIGHTS": Setting("", "the neutral weights, as TRUNK.WEIGHTS; empty: the same"),

@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks.miniature_sources import UNSEEN, tables
-from benchmarks.study import Study, refuse_failed, refuse_unknown, spread
+from studies.miniature_sources import UNSEEN, tables
+from studies.rows import Study, refuse_failed, refuse_unknown, spread
 from utils.errors import UserError
 
 

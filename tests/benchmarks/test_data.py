@@ -8,7 +8,7 @@ import config
 from benchmarks import data, street_files
 from benchmarks.plain_pil import LabelReader, centroids_by_loop, sample
 from datasets import build_dataset
-from datasets.centroids import tile_centroids
+from datasets.sampling.centroids import tile_centroids
 
 SMALL = {"GTAV": (190, 104), "Cityscapes": (204, 102), "BDD100K": (128, 72)}
 

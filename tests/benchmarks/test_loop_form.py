@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from benchmarks.loop_form import regional_loss, regional_loss_by_product
-from network.alignment import align
-from network.region_statistics import find_regions
+from network.regions.alignment import align
+from network.regions.statistics import find_regions
 
 
 @pytest.mark.parametrize("visited", [None, 6])

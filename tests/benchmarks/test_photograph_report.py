@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import real_photographs
-from benchmarks.photograph_report import charts, class_tables, tables
-from benchmarks.real_photographs import DIRECTIONS
+from studies import real_photographs
+from studies.photograph_report import charts, class_tables, tables
+from studies.real_photographs import DIRECTIONS
 
 DOMAINS = {"camvid": ("camvid:val", "camvid:test", "idd_lite")}
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"

@@ -8,11 +8,11 @@ import pytest
 from scipy.ndimage import center_of_mass
 from trees import camvid_tree, write_grey, write_image, write_palette
 
-import datasets.centroids
+import datasets.sampling.centroids
 from datasets.camvid import CamVid
-from datasets.centroids import load_or_compute, tile_centroids
 from datasets.label_spaces import IDD_LITE7
 from datasets.mapillary import Mapillary
+from datasets.sampling.centroids import load_or_compute, tile_centroids
 from utils.errors import UserError
 
 
@@ -51,9 +51,9 @@ def camvid(tmp_path):
 @pytest.fixture
 def count_computations(monkeypatch):
     calls = []
-    compute = datasets.centroids._compute
+    compute = datasets.sampling.centroids._compute
     monkeypatch.setattr(
-        datasets.centroids, "_compute", lambda *args: calls.append(1) or compute(*args)
+        datasets.sampling.centroids, "_compute", lambda *args: calls.append(1) or compute(*args)
     )
     return calls
 
@@ -151,7 +151,7 @@ def test_cache_that_cannot_be_written(camvid, tmp_path):
 PROCESS = """
 import os, sys, time
 from pathlib import Path
-import datasets.centroids as centroids
+import datasets.sampling.centroids as centroids
 from datasets.camvid import CamVid
 compute = centroids._compute
 def slow(*args):

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from trees import camvid_tree, write_grey, write_image
 
-from datasets.check import main
-from datasets.inspection import agreement
+from datasets.check.__main__ import main
+from datasets.check.inspection import agreement
 from datasets.miniature import draw
 from datasets.miniature.write import write_domains
 from utils.errors import UserError

@@ -17,12 +17,12 @@ from trees import assert_same_samples, camvid_tree, every_layout, layout_tree
 
 from datasets import DATASETS, build_dataset
 from datasets.camvid import CamVid
-from datasets.centroids import load_or_compute
 from datasets.convert import main
 from datasets.label_spaces import CITYSCAPES19, IDD_LITE7
 from datasets.mapillary import Mapillary
 from datasets.miniature import DOMAINS
 from datasets.miniature.write import write_domains
+from datasets.sampling.centroids import load_or_compute
 from transforms import EvalTransform, TrainTransform
 from utils.errors import UserError
 

@@ -3,8 +3,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from datasets.centroids import ClassCentroids
-from datasets.sampling import ClassUniformSampler, SequentialShard
+from datasets.sampling.centroids import ClassCentroids
+from datasets.sampling.samplers import ClassUniformSampler, SequentialShard
 
 
 def make_centroids(sizes):

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from datasets import build_dataset
-from datasets.centroids import ClassCentroids
-from datasets.sampling import ClassUniformSampler, EqualParts, ProportionalParts
-from datasets.source import common_label_space, open_source
+from datasets.sampling.centroids import ClassCentroids
+from datasets.sampling.samplers import ClassUniformSampler, EqualParts, ProportionalParts
+from datasets.sampling.source import common_label_space, open_source
 from transforms import TrainTransform
-from utils.distributed import Runtime
+from utils.engine.runtime import Runtime
 from utils.errors import UserError
 
 SIZES = (40, 7, 12)

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from tests.engine.processes import Training, load, small_disk
-from utils import saving
+from utils.engine import saving
+from utils.engine.saving import Checkpoints, link, newest_checkpoint, write_atomically
 from utils.errors import UserError
-from utils.saving import Checkpoints, link, newest_checkpoint, write_atomically
 
 OPTIONS = ["--method", "baseline", "--exp", "one", "VALID.EVERY", 0, "LOG.CHECKPOINT_EVERY", 1]
 

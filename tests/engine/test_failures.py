@@ -10,8 +10,8 @@ import time
 import pytest
 
 from tests.engine.processes import Training, load, wait_for
+from utils.engine.failures import explain
 from utils.errors import UserError
-from utils.failures import explain
 
 OPTIONS = ["--method", "baseline", "--exp", "one", "TRAIN.MAX_ITER", 40, "VALID.EVERY", 0,
            "LOG.CHECKPOINT_EVERY", 2]  # fmt: skip

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from datasets.dataset import SegmentationDataset
+from network.build import build_method
 from network.methods.method import Method
 from tests.engine.processes import Training, load, same
-from utils.checkpoint import build_method
-from utils.distributed import Runtime
+from utils.engine.guard import StepGuard
+from utils.engine.interruption import Interruption
+from utils.engine.optimization import build_optimizer
+from utils.engine.runtime import Runtime
 from utils.errors import UserError
-from utils.guard import StepGuard
-from utils.interruption import Interruption
-from utils.optimization import build_optimizer
 
 READ = SegmentationDataset.__getitem__
 # Position 10 of the endless order: the third of the four images of step 2.

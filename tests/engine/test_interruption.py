@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-import datasets.centroids
+import datasets.sampling.centroids
 from tests.engine.processes import Training, load, wait_until_gone
 from tests.engine.stop_test import stop_once
+from utils.engine.interruption import Interruption
 from utils.errors import Stopped, run_script
-from utils.interruption import Interruption
 
 OPTIONS = ["--method", "baseline", "--exp", "one", "TRAIN.MAX_ITER", 6, "VALID.EVERY", 0]
 
@@ -25,8 +25,8 @@ def slow_labels(rank):
         time.sleep(2)
         return read_label(path)
 
-    read_label = datasets.centroids.read_label
-    datasets.centroids.read_label = slow
+    read_label = datasets.sampling.centroids.read_label
+    datasets.sampling.centroids.read_label = slow
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import torch
 
 from network.methods.method import Method
 from tests.engine.processes import load, records, same
-from utils.distributed import Runtime
-from utils.progress import Progress
+from utils.engine.progress import Progress
+from utils.engine.runtime import Runtime
 
 OPTIONS = ["--method", "baseline", "TRAIN.MAX_ITER", 4, "LOG.EVERY", 2, "VALID.EVERY", 0]
 
@@ -30,7 +30,7 @@ def test_records_redraw_every_plot(run, tmp_path):
 
 def test_speed_does_not_count_what_was_judged_before(monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr("utils.progress.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("utils.engine.progress.time.perf_counter", lambda: float(next(clock)))
     here = Runtime(torch.device("cpu"), 0, 1, "float32")
     with Progress("run", 10, 0, 4, here) as progress:  # begins at 0 s
         speeds = []
@@ -56,7 +56,7 @@ def test_a_log_file_gets_a_line_for_each_entry(run, capsys):
 def test_pictures_of_training_and_of_each_domain(run, tmp_path, monkeypatch, stride):
     pictures = {}
     monkeypatch.setattr(
-        "utils.logging.ExperimentLog.picture",
+        "utils.engine.log.ExperimentLog.picture",
         lambda self, step, name, picture: pictures.__setitem__((step, name), picture),
     )
     options = ["--val_dataset", "gtav", "mapillary", "VALID.EVERY", stride]

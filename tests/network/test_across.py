@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from network.across import Projected, Related, resized, similarity
-from network.alignment import align
-from network.region_statistics import find_regions
-from utils.checkpoint import build_method
+from network.build import build_method
+from network.regions.across import Projected, Related, resized, similarity
+from network.regions.alignment import align
+from network.regions.statistics import find_regions
 from utils.errors import UserError
 
 K = 5

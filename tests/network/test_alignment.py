@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from network.alignment import HierarchicalAlignment, align
-from network.region_statistics import find_regions
+from network.regions.alignment import HierarchicalAlignment, align
+from network.regions.statistics import find_regions
 
 K = 5
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from loss.cross_entropy import cross_entropy
-from network.deeplabv3plus import DeepLabV3Plus
-from network.region_statistics import downsample_labels
-from network.trunks import build_trunk
+from network.decoders.deeplabv3plus import DeepLabV3Plus
+from network.regions.statistics import downsample_labels
+from network.trunks.torchvision import build_trunk
 
 
 @pytest.fixture

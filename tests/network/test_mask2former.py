@@ -13,14 +13,14 @@ from transformers.models.mask2former.modeling_mask2former import (
 )
 
 from loss.consistency import jensen_shannon
-from network import mask2former
-from network.mask2former import FLOOR, Mask2Former, layers_config
-from network.trunks import build_trunk
-from utils import inference
-from utils.checkpoint import build_method
+from network import inference
+from network.build import build_method
+from network.decoders import mask2former
+from network.decoders.mask2former import FLOOR, Mask2Former, layers_config
+from network.inference import predict
+from network.trunks.torchvision import build_trunk
+from utils.engine.optimization import build_optimizer, clip_gradients
 from utils.errors import UserError
-from utils.inference import predict
-from utils.optimization import build_optimizer, clip_gradients
 
 SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
 VOID = 255

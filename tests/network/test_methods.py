@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from network.build import build_method
 from network.methods import method_class
-from network.trunks import TRUNKS
+from network.trunks.torchvision import TRUNKS
 from tests.conftest import PAIRS, REFUSED
-from utils.checkpoint import build_method
 from utils.errors import UserError
 
 SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}

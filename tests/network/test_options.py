@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
+from network.build import build_method
 from tests.conftest import PAIRS
-from utils.checkpoint import build_method
 
 SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
 DETERMINED = {"deeplabv3plus": {"DECODER__AUX_DROPOUT": 0.0}, "mask2former": {}}

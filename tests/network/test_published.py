@@ -6,9 +6,10 @@ import torch
 
 import train
 import valid
+from network.build import build_method, load_network
+from network.checkpoint import load_checkpoint
 from network.published import convert, is_published
-from network.trunks import TRUNKS
-from utils.checkpoint import build_method, load_checkpoint, load_network
+from network.trunks.torchvision import TRUNKS
 from utils.errors import UserError
 
 # What published files hold besides the layers, per trunk: name → shape of the first convolution.

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from network.rearrangement import SemanticRearrangement, dirichlet, eliminate_style
-from network.region_statistics import (
+from network.regions.rearrangement import SemanticRearrangement, dirichlet, eliminate_style
+from network.regions.statistics import (
     downsample_labels,
     find_regions,
     region_means,

@@ -8,11 +8,12 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 import config
+from network.build import build_method
+from network.checkpoint import load_checkpoint
 from network.methods.spc import SemanticClustering, StyleProjection, UnitEmbedding, unit
 from tests.test_distributed import in_processes
-from utils.checkpoint import build_method, load_checkpoint
-from utils.export import export
-from utils.optimization import build_optimizer
+from utils.engine.optimization import build_optimizer
+from utils.export.__main__ import export
 
 SOURCES = ["gtav", "synthia", "idd"]
 

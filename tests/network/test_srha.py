@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from network.rearrangement import eliminate_style
-from utils.checkpoint import build_method, load_network
-from utils.optimization import build_optimizer
+from network.build import build_method, load_network
+from network.regions.rearrangement import eliminate_style
+from utils.engine.optimization import build_optimizer
 
 
 @pytest.fixture

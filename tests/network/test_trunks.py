@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
-from network.trunks import TRUNKS, build_trunk
+from network.trunks.torchvision import TRUNKS, build_trunk
 from utils.errors import UserError
 
 

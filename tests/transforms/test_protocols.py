@@ -7,7 +7,7 @@ from PIL import Image
 
 from datasets import build_dataset
 from transforms import EvalTransform, denormalise
-from utils.evaluation import open_domain
+from utils.evaluate.evaluation import open_domain
 
 
 def sample(height, width):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import config
-from utils.checkpoint import build_method
+from network.build import build_method
 
 
 @pytest.fixture

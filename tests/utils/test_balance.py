@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from network.build import open_run
 from utils import balance
 from utils.balance import Term, batches, differentiate, measure, table
-from utils.checkpoint import open_run
-from utils.distributed import Runtime
+from utils.engine.runtime import Runtime
 from utils.errors import UserError
 
 SRHA_TERMS = {"ce", "aux", "global", "regional", "local", "consistency"}

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from utils.charts import Point, Series, dot_chart, line_chart, nice_scale
+from utils.draw.charts import Point, Series, dot_chart, line_chart, nice_scale
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.confusion_picture import CELL, EMPTY, FULL, confusion_picture
+from utils.draw.confusion import CELL, EMPTY, FULL, confusion_picture
 
 
 def cells(counts, names):

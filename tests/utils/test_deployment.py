@@ -10,15 +10,15 @@ import pytest
 import torch
 
 import config
+from network.build import build_method, resolve
 from network.methods.baseline import Baseline
-from network.rearrangement import eliminate_style
+from network.regions.rearrangement import eliminate_style
 from tests.conftest import SMALL
 from transforms import normalise
-from utils import deployment
-from utils import export as export_script
-from utils.checkpoint import build_method, resolve
 from utils.errors import UserError
-from utils.export import export
+from utils.export import __main__ as export_script
+from utils.export import deployment
+from utils.export.__main__ import export
 
 SIZES = [(1, 64, 96), (3, 51, 33), (2, 130, 40), (1, 32, 32)]
 

@@ -7,10 +7,10 @@ from PIL import Image
 
 from datasets.dataset import SegmentationDataset
 from datasets.label_spaces import CITYSCAPES19, IDD_LITE7, coarsening
-from utils.checkpoint import build_method
-from utils.distributed import Runtime
+from network.build import build_method
+from utils.engine.runtime import Runtime
 from utils.errors import UserError
-from utils.evaluation import check_size, evaluate, open_domain, pixels_at_once
+from utils.evaluate.evaluation import check_size, evaluate, open_domain, pixels_at_once
 
 CPU = Runtime(torch.device("cpu"), 0, 1, "float32")
 

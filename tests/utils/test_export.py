@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import config
+from network.build import build_method, initialise, resolve
+from network.checkpoint import load_checkpoint
 from tests.engine.processes import same
 from utils import network_file
-from utils.checkpoint import build_method, initialise, load_checkpoint, resolve
 from utils.errors import UserError
-from utils.export import export
+from utils.export.__main__ import export
 
 
 @pytest.fixture

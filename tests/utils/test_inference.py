@@ -8,16 +8,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from utils import inference
-from utils.errors import UserError
-from utils.evaluation import describe_protocol, sliding_windows
-from utils.inference import (
+from network import inference
+from network.inference import (
     predict,
     predict_with_confidence,
     resized_bands,
     slide,
     window_starts,
 )
+from utils.errors import UserError
+from utils.evaluate.evaluation import describe_protocol, sliding_windows
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,7 +99,7 @@ def test_a_prediction_does_not_depend_on_the_bands(monkeypatch, sliding):
 
 MEASURE = """
 import torch
-from utils.inference import predict
+from network.inference import predict
 torch.set_num_threads(1)
 weight = torch.linspace(-1, 1, 64)[None, :, None, None]
 network = lambda images: images[:, :1] * weight

@@ -10,7 +10,7 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from utils.metrics import ConfusionMatrix, mean_iou, measures
+from utils.evaluate.metrics import ConfusionMatrix, mean_iou, measures
 
 
 def random_maps(seed, classes, absent):

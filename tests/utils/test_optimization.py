@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from utils.checkpoint import build_method
-from utils.errors import UserError
-from utils.optimization import (
+from network.build import build_method
+from utils.engine.optimization import (
     build_optimizer,
     clip_gradients,
     plan_batch,
     restore_optimizer,
     set_rates,
 )
+from utils.errors import UserError
 
 
 @pytest.mark.parametrize(

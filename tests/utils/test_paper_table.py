@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 
 from tests.utils.results_of_runs import domain_result, run_result
+from utils.compare.paper_table import (
+    class_table,
+    comma_separated,
+    domain_table,
+    latex,
+    markdown,
+    text,
+)
 from utils.errors import UserError
-from utils.paper_table import class_table, comma_separated, domain_table, latex, markdown, text
 
 
 def group(*results):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from utils.plane import Layout, principal_components
+from utils.draw.plane import Layout, principal_components
 
 POINTS = np.random.default_rng(0).normal(size=(50, 6)) * [5, 1, 3, 0.1, 1, 2] + 7
 

@@ -13,11 +13,11 @@ from PIL import Image
 
 import config
 from benchmarks import report_in_browser
+from network.build import build_method
 from tests.utils.results_of_runs import domain_result, run_result, write_results
-from utils import report
-from utils.checkpoint import build_method
 from utils.errors import UserError
-from utils.report_gallery import (
+from utils.report import __main__ as report
+from utils.report.gallery import (
     BOTH_WRONG,
     FIRST_RIGHT,
     SECOND_RIGHT,

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.utils.results_of_runs import domain_result, run_result, write_results
+from utils.compare.runs import group_runs
 from utils.errors import UserError
-from utils.runs import group_runs
 
 
 @pytest.fixture

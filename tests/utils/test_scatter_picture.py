@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.scatter_picture import SIDE, Panel, Row, Series, scatter_picture, ticks
+from utils.draw.scatter import SIDE, Panel, Row, Series, scatter_picture, ticks
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from studies import __main__ as study_script
+from studies.study_file import Recipe, read_recipe, read_study, run_name, words
 from tests.conftest import SMALL
-from utils import study as study_script
-from utils.cli import parse_study
+from utils.engine.command_line import parse_study
 from utils.errors import Stopped, UserError
-from utils.study_file import Recipe, read_recipe, read_study, run_name, words
 
 ROOT = Path(__file__).parents[2]
 OFF = "0,0,0,0"
@@ -60,7 +60,7 @@ def study(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Return `run(*arguments)` → (stdout, stderr) of utils/study.py."""
+    """Return `run(*arguments)` → (stdout, stderr) of studies."""
 
     def start(*arguments):
         monkeypatch.setattr(sys, "argv", ["study", *map(str, arguments)])
@@ -141,7 +141,7 @@ def test_a_stopped_study_stops_its_runs(study, tmp_path):
     """SIGTERM: no run is started any more, those under way are asked to save."""
     file = study("sweep", **SWEEP)
     process = subprocess.Popen(
-        [sys.executable, "-m", "utils.study", file, "--seeds", "1"],
+        [sys.executable, "-m", "studies", file, "--seeds", "1"],
         env=os.environ | {"SLOW": "60"},
         stderr=subprocess.PIPE,
         text=True,

@@ -7,12 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
+from network import build as checkpoint
+from network.build import build_method
 from network.methods import METHODS
-from utils import checkpoint, styles
-from utils.checkpoint import build_method
-from utils.distributed import Runtime
+from utils import styles
+from utils.engine.runtime import Runtime
 from utils.errors import UserError
-from utils.evaluation import open_domain
+from utils.evaluate.evaluation import open_domain
 
 HERE = Runtime(torch.device("cpu"), 0, 1, "float32")
 

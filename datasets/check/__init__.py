@@ -1,0 +1,1 @@
+"""`python -m datasets.check`: is the data on disk as released?"""

@@ -1,0 +1,204 @@
+"""`python -m datasets.check NAME[:SPLIT] … [KEY VALUE …]`: is the data on disk as released?
+
+Reads every file of the splits (all of a dataset's, if none is named), says in plain words what is
+wrong with which file, and writes report.json, a bar chart of the classes and a contact sheet. Exit
+code 0: clean, 1: faults, 2: wrong arguments. What is unusual but may be meant is a note: a number
+of images other than the published one, labels of a single class, labels that hardly fit. JPEGs have
+no checksums: one whose pixels are damaged, but which is not cut off, is not noticed.
+"""
+
+import argparse
+import json
+import random
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import config
+from datasets import DATASETS, dataset_class, find_root
+from datasets.check.inspection import DatasetKind, Fault, PairReport, find_swapped, inspect_pair
+from datasets.check.pictures import bar_chart, contact_sheet
+from datasets.commands import in_processes, parse_words
+from datasets.converted import find_conversion
+from datasets.files import Listing
+from datasets.label_spaces import lookup_table
+from utils.errors import UserError, run_script, unknown_name
+from utils.labels import VOID
+
+ON_SCREEN = 30  # faults and notes of a split that are printed; report.json has all
+SAMPLES = 8  # pictures of the contact sheet
+
+
+def parse(arguments: Sequence[str] | None = None) -> tuple[list[str], Path | None, dict[str, str]]:
+    """Parse the command line; return (NAME or NAME:SPLIT texts, --out, setting overrides)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m datasets.check",
+        usage="%(prog)s NAME[:SPLIT] … [--out DIR] [KEY VALUE …]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder of the report (default: LOG.DIR/check)"
+    )
+    options, names, overrides = parse_words(parser, arguments)
+    return names, options.out and Path(options.out), overrides
+
+
+def check_split(
+    dataset: DatasetKind, root: Path, split: str, workers: int, out: Path
+) -> dict[str, Any]:
+    """Check a split and write its pictures to `out`; return its part of the report."""
+    name = f"{dataset.title} {split}"
+    faults: list[Fault] = []
+    notes: list[str] = []
+    try:
+        listing = dataset.listing(root, split)
+    except UserError as error:
+        listing = Listing({}, {})
+        # Releases come without the labels of their test split, and most users without its images.
+        if split in ("train", "val"):
+            faults.append(Fault("missing", str(root), str(error)))
+        else:
+            notes.append(str(error))
+    faults += [Fault("missing", path, f"is named by {listing.rule}") for path in listing.absent]
+    for files, others, other in (
+        (listing.images, listing.labels, "label"),
+        (listing.labels, listing.images, "image"),
+    ):
+        for key in sorted(files.keys() - others.keys()):
+            faults.append(Fault("missing pair", str(files[key]), f"has no {other}"))
+    keys = sorted(listing.images.keys() & listing.labels.keys())
+    pairs = [(listing.images[key], listing.labels[key]) for key in keys]
+    reports = list(in_processes(partial(_inspect, dataset), pairs, workers, f"check of {name}"))
+    faults += [fault for report in reports for fault in report.faults]
+    swapped, in_doubt = find_swapped(pairs, reports)
+    faults += swapped
+    notes += [f"{path} hardly follows the edges of its image; have a look" for path in in_doubt]
+    published = dataset.published_counts.get(split)
+    if published is not None and len(listing.images) != published:
+        notes.insert(0, f"{len(listing.images)} images; the published split has {published}")
+    single = [str(pairs[i][1]) for i, report in enumerate(reports) if report.single]
+    notes += [f"{path} is of one single class" for path in single]
+    sizes = Counter(f"{r.size[0]}×{r.size[1]}" for r in reports if r.size)
+    result = {
+        "dataset": dataset.name,
+        "split": split,
+        "root": str(root),
+        "split_rule": listing.rule,
+        "images": len(listing.images),
+        "published": published,
+        "sizes": dict(sizes.most_common()),
+        "faults": [fault._asdict() for fault in faults],
+        "notes": notes,
+        "single_class": single,
+        **_class_shares(dataset, reports),
+    }
+    _draw(dataset, result, pairs, reports, out)
+    return result
+
+
+def _inspect(dataset: DatasetKind, pair: tuple[Path, Path]) -> PairReport:
+    return inspect_pair(dataset, *pair)
+
+
+def _class_shares(
+    dataset: DatasetKind, reports: list[PairReport]
+) -> dict[str, dict[str, float] | float]:
+    """Return the classes' shares of the labelled pixels, in how many images they are, and void's
+    share of all pixels."""
+    table = lookup_table(dataset.label_maps[dataset.label_space.name])
+    pixels, images = np.zeros(256), np.zeros(256, dtype=int)
+    for report in reports:
+        if report.counts is not None:
+            counts = np.bincount(table, report.counts, minlength=256)
+            pixels += counts
+            images += counts > 0
+    classes = dataset.label_space.classes
+    labelled = max(pixels.sum() - pixels[VOID], 1)
+    return {
+        "class_share": {name: pixels[i] / labelled for i, name in enumerate(classes)},
+        "class_images": {name: int(images[i]) for i, name in enumerate(classes)},
+        "void_share": pixels[VOID] / max(pixels.sum(), 1),
+    }
+
+
+def _draw(
+    dataset: DatasetKind,
+    result: dict[str, Any],
+    pairs: list[tuple[Path, Path]],
+    reports: list[PairReport],
+    out: Path,
+) -> None:
+    """Write the bar chart and the contact sheet of a split."""
+    stem = f"{dataset.name}_{result['split']}"
+    shares = np.array(list(result["class_share"].values()))
+    title = f"{dataset.title} {result['split']}, {result['images']} images"
+    bar_chart(title, dataset.label_space, shares).save(out / f"{stem}_classes.png")
+    sound = [pair for pair, report in zip(pairs, reports, strict=True) if not report.faults]
+    if sound:
+        chosen = random.Random(0).sample(sound, min(SAMPLES, len(sound)))
+        contact_sheet(dataset, chosen).save(out / f"{stem}_samples.png")
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Return what was found in a split, for the screen."""
+    title = DATASETS[result["dataset"]].title
+    sizes = ", ".join(f"{size} ({count})" for size, count in list(result["sizes"].items())[:4])
+    lines = [
+        f"{title} {result['split']}: {result['images']} images in {result['root']}, split by "
+        f"{result['split_rule']}"
+    ]
+    if sizes:
+        lines.append(f"  sizes: {sizes}{', …' if len(result['sizes']) > 4 else ''}")
+        lines.append(f"  {'class':<20}{'pixels':>9}{'images':>9}")
+        for name, share in result["class_share"].items():
+            count = result["class_images"][name]
+            lines.append(f"  {name:<20}{100 * share:>7.3f} %{count:>8}")
+        lines.append(f"  {'void':<20}{100 * result['void_share']:>7.3f} % of all pixels")
+    found = [f"  FAULT {f['kind']}: {f['file']} {f['text']}" for f in result["faults"]]
+    found += [f"  note: {note}" for note in result["notes"]]
+    lines += found[:ON_SCREEN]
+    if len(found) > ON_SCREEN:
+        lines.append(f"  … and {len(found) - ON_SCREEN} more in report.json")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the check; exits with 1 if there are faults."""
+    names, out, overrides = parse(arguments)
+    cfg = config.load(overrides)
+    out = out or Path(cfg.LOG.DIR) / "check"
+    wanted = []
+    for text in names:
+        name, _, split = text.partition(":")
+        dataset = dataset_class(name)
+        if split and split not in dataset.splits:
+            raise unknown_name(f"split of {dataset.title}", split, dataset.splits)
+        root = find_root(dataset, cfg)
+        # A converted tree says itself what its files hold.
+        dataset = find_conversion(dataset, root) or dataset
+        wanted += [(dataset, root, part) for part in ([split] if split else dataset.splits)]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        results = []
+        for dataset, root, split in wanted:
+            results.append(check_split(dataset, root, split, cfg.WORKERS, out))
+            print(summary(results[-1]), flush=True)
+        report = json.dumps(results, indent=1, ensure_ascii=False)
+        (out / "report.json").write_text(report + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write the report to {out}: {error}") from None
+    faults = sum(len(result["faults"]) for result in results)
+    notes = sum(len(result["notes"]) for result in results)
+    verdict = f"{faults} faults" if faults else "no faults"
+    print(f"{verdict}, {notes} notes; report and pictures: {out}")
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,1 @@
+"""Which image comes when: class centroids, sampling orders, several sources."""

@@ -1,0 +1,152 @@
+"""Which image comes when: endless class-uniform training order, exact shards for evaluation."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from datasets.sampling.centroids import ClassCentroids
+
+Key = tuple[int, int, tuple[float, float] | None]
+
+
+class _EndlessOrder(Sampler[Key]):
+    """The entries of `epoch(0)`, `epoch(1)`, …, each `length` long, as one endless sequence.
+
+    This process gets those at `start + rank`, `start + rank + world_size`, …: processes together
+    see what one alone would, and `start` continues where an earlier run stopped.
+    """
+
+    def __init__(self, length: int, rank: int, world_size: int, start: int):
+        self.length, self.rank, self.world_size, self.start = length, rank, world_size, start
+
+    def epoch(self, epoch: int) -> list[Key]:
+        """Return all keys of an epoch in order."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Key]:
+        position = self.start + self.rank
+        current, keys = -1, []
+        while True:
+            epoch, slot = divmod(position, self.length)
+            if epoch != current:
+                current, keys = epoch, self.epoch(epoch)
+            yield keys[slot]
+            position += self.world_size
+
+
+class ClassUniformSampler(_EndlessOrder):
+    """Endless keys (position, index, centroid (x, y) or None) for the training data of one source.
+
+    The position of an entry in the endless sequence is what its augmentation is drawn from, so that
+    an image that comes several times in an epoch looks different each time.
+
+    An epoch has N entries for N images: `int(N · fraction / K)` for each of the K classes, drawn
+    from that class's centroids, and for the rest random images without replacement (Zhu et al.,
+    CVPR 2019, as in RobustNet). A class without centroids leaves its share to the random images.
+    The order is a function of (seed, epoch, domain).
+    """
+
+    def __init__(
+        self,
+        length: int,
+        fraction: float,
+        centroids: Sequence[ClassCentroids],
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start: int = 0,
+        domain: int = 0,
+    ):
+        """`centroids` has one entry per class; it may be empty if `fraction` is 0. `domain` tells
+        sources apart that are sampled together."""
+        super().__init__(length, rank, world_size, start)
+        self.fraction, self.centroids = fraction, centroids
+        self.seed, self.domain = seed, domain
+
+    def epoch(self, epoch: int) -> list[Key]:
+        """Return all keys of an epoch in order."""
+        generator = np.random.default_rng((self.seed, epoch, self.domain))
+        entries: list[tuple[int, tuple[float, float] | None]] = []
+        if self.fraction > 0:
+            share = int(self.length * self.fraction / len(self.centroids))
+            for indices, xs, ys in self.centroids:
+                if len(indices) == 0:
+                    continue
+                # Each centroid once before any comes again.
+                chosen = np.resize(generator.permutation(len(indices)), share)
+                entries += [(int(indices[i]), (float(xs[i]), float(ys[i]))) for i in chosen]
+        rest = generator.permutation(self.length)[: self.length - len(entries)]
+        entries += [(int(index), None) for index in rest]
+        order = enumerate(generator.permutation(self.length), start=epoch * self.length)
+        return [(position, *entries[i]) for position, i in order]
+
+
+class EqualParts(Sampler[Key]):
+    """The endless sequences of several sources in turn: as many samples of each (SPC's rule).
+
+    Entry q of source d of D is at position `q · D + d`; each source has epochs of its own, so a
+    small one begins again while a large one is in its first. Indices count through the sources one
+    after the other. A process that draws a multiple of D samples has equal parts, and a step in
+    which every process does has the same samples for any number of processes.
+    """
+
+    def __init__(self, samplers: Sequence[ClassUniformSampler]):
+        self.samplers = samplers
+
+    def __iter__(self) -> Iterator[Key]:
+        number = len(self.samplers)
+        offsets = _offsets(self.samplers)
+        for keys in zip(*self.samplers, strict=True):
+            for domain, (position, index, centroid) in enumerate(keys):
+                yield position * number + domain, offsets[domain] + index, centroid
+
+
+class ProportionalParts(_EndlessOrder):
+    """Sources mixed in proportion to their images: an epoch is one of each source, in random order.
+
+    The order is a function of (seed, epoch); `samplers` give the epochs alone, without their own
+    rank and start. Indices count through the sources one after the other.
+    """
+
+    def __init__(
+        self,
+        samplers: Sequence[ClassUniformSampler],
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start: int = 0,
+    ):
+        super().__init__(sum(sampler.length for sampler in samplers), rank, world_size, start)
+        self.samplers, self.seed = samplers, seed
+
+    def epoch(self, epoch: int) -> list[Key]:
+        """Return all keys of an epoch in order."""
+        entries = [
+            (offset + index, centroid)
+            for sampler, offset in zip(self.samplers, _offsets(self.samplers), strict=True)
+            for _, index, centroid in sampler.epoch(epoch)
+        ]
+        # Sources draw from (seed, epoch, their number), and this from the number after the last.
+        generator = np.random.default_rng((self.seed, epoch, len(self.samplers)))
+        order = enumerate(generator.permutation(self.length), start=epoch * self.length)
+        return [(position, *entries[i]) for position, i in order]
+
+
+def _offsets(samplers: Sequence[ClassUniformSampler]) -> list[int]:
+    """Return at which joint index the images of each source begin."""
+    return [0, *accumulate(sampler.length for sampler in samplers)][:-1]
+
+
+class SequentialShard(Sampler[int]):
+    """Indices rank, rank + world_size, … below `length`: over all processes each exactly once."""
+
+    def __init__(self, length: int, rank: int = 0, world_size: int = 1):
+        self.indices = range(rank, length, world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)

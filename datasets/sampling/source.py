@@ -1,0 +1,143 @@
+"""The source domains as training sees them: datasets with a transform, and the sampling order."""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from easydict import EasyDict
+from torch.utils.data import Sampler
+
+from datasets import build_dataset, dataset_class
+from datasets.dataset import SegmentationDataset
+from datasets.label_spaces import LabelSpace, coarsening, label_space
+from datasets.sampling.centroids import ClassCentroids, load_or_compute
+from datasets.sampling.samplers import ClassUniformSampler, EqualParts, Key, ProportionalParts
+from transforms import TrainTransform
+from utils.engine.runtime import Runtime
+from utils.errors import UserError
+
+
+class Sources(torch.utils.data.Dataset):
+    """One or several source domains of one label space and transform, as one dataset.
+
+    An index counts through the sources one after the other; a sample has that `index`, and the
+    number of its source as `domain`.
+    """
+
+    def __init__(self, datasets: Sequence[SegmentationDataset]):
+        self.datasets = list(datasets)
+        self.ends = list(accumulate(map(len, self.datasets)))
+        self.label_space = self.datasets[0].label_space
+        self.transform = self.datasets[0].transform
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        """Read the sample of a key (position, index, centroid (x, y) or None)."""
+        position, index, centroid = key
+        domain = bisect_right(self.ends, index)
+        own = index - self.ends[domain] + len(self.datasets[domain])
+        return self.datasets[domain][position, own, centroid] | {"index": index}
+
+    @property
+    def image_paths(self) -> list[Path]:
+        """The image of each index."""
+        return [path for dataset in self.datasets for path in dataset.image_paths]
+
+    def describe(self) -> str:
+        """Name the sources with their numbers of images, for the log."""
+        return " + ".join(f"{dataset.title} ({len(dataset)} images)" for dataset in self.datasets)
+
+
+def open_source(cfg: EasyDict, runtime: Runtime, start: int = 0) -> tuple[Sources, Sampler[Key]]:
+    """Open the training splits of DATASET.SOURCE with class-uniform sampling of each.
+
+    `start` is the number of samples that earlier steps of a resumed run have drawn. Centroids are
+    computed by the main process alone, the others wait and read its cache. UserError for no source,
+    one that is named twice, and sources without a common label space.
+    """
+    names = cfg.DATASET.SOURCE
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated or not names:
+        what = f"{repeated[0]} twice" if repeated else "no dataset to train on"
+        raise UserError(f"DATASET.SOURCE names {what}; change --dataset")
+    space = common_label_space(cfg)
+    where = cfg.TRANSFORM.PHOTOMETRIC_ON
+    on_device = where == "device" or (where == "auto" and runtime.device.type == "cuda")
+    transform = TrainTransform(cfg, on_device)
+    options = {"label_space": space, "transform": transform, "seed": cfg.SEED}
+    sources = Sources(
+        [build_dataset(name, "train", cfg, domain=d, **options) for d, name in enumerate(names)]
+    )
+    number = len(names)
+    equal = cfg.DATASET.MIXING == "equal"
+    if equal and start % number:
+        raise UserError(
+            f"{start} samples were drawn so far, which are no equal parts of {number} domains; "
+            "resume with the sources of the run, or start a new one with --init"
+        )
+    # Of a joint order the processes share out the whole, and each source is asked for its epochs.
+    place = (runtime.rank, runtime.world_size)
+    own_place = (*place, start // number) if equal else (0, 1, 0)
+    samplers = [
+        ClassUniformSampler(
+            len(dataset),
+            cfg.DATASET.CLASS_UNIFORM_FRACTION,
+            _centroids(dataset, cfg, runtime),
+            cfg.SEED,
+            *own_place,
+            domain,
+        )
+        for domain, dataset in enumerate(sources.datasets)
+    ]
+    if equal:
+        return sources, EqualParts(samplers)
+    return sources, ProportionalParts(samplers, cfg.SEED, *place, start)
+
+
+def common_label_space(cfg: EasyDict) -> LabelSpace:
+    """Return the label space that all sources are trained in.
+
+    DATASET.LABEL_SPACE or, without it, the one that all of them are annotated in; UserError, naming
+    one that would do, where they differ.
+    """
+    if cfg.DATASET.LABEL_SPACE:
+        return label_space(cfg.DATASET.LABEL_SPACE)
+    sources = [dataset_class(name) for name in cfg.DATASET.SOURCE]
+    first = sources[0]
+    for other in sources[1:]:
+        if other.label_space == first.label_space:
+            continue
+        coarse = [
+            space.name
+            for space in (first.label_space, other.label_space)
+            if all(coarsening(s.label_space, space) is not None for s in (first, other))
+        ]
+        way = (
+            f"train in one for all: DATASET.LABEL_SPACE {coarse[0]}" if coarse else "leave one out"
+        )
+        raise UserError(
+            f"{first.title} is annotated in {first.label_space.name} and {other.title} in "
+            f"{other.label_space.name}; {way}"
+        )
+    return first.label_space
+
+
+def _centroids(
+    dataset: SegmentationDataset, cfg: EasyDict, runtime: Runtime
+) -> list[ClassCentroids]:
+    """Return the class centroids of a source; the main process computes them first."""
+    if cfg.DATASET.CLASS_UNIFORM_FRACTION == 0:
+        return []
+    options = (cfg.DATASET.CLASS_UNIFORM_TILE, cfg.DATASET.CACHE_DIR)
+    if runtime.is_main:
+        centroids = load_or_compute(dataset, *options, len(dataset.label_space), cfg.WORKERS)
+    runtime.barrier()
+    if not runtime.is_main:
+        centroids = load_or_compute(dataset, *options, len(dataset.label_space), cfg.WORKERS)
+    return centroids

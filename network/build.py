@@ -1,0 +1,106 @@
+"""From settings to a network: what they declare, the method they describe, and its weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from easydict import EasyDict
+from torch import Tensor, nn
+
+import config
+from datasets.label_spaces import LabelSpace, label_space
+from network.checkpoint import checkpoint_path, load_checkpoint
+from network.decoders import decoder_class
+from network.methods import Method, method_class
+from utils.errors import UserError
+
+
+def resolve(overrides: dict[str, Any]) -> EasyDict:
+    """Resolve settings with those that the chosen method and decoder declare, and with the defaults
+    that these have for shared ones; the method's go before the decoder's."""
+    chosen = config.load({k: v for k, v in overrides.items() if k in ("METHOD", "DECODER.NAME")})
+    method, decoder = method_class(chosen.METHOD), decoder_class(chosen.DECODER.NAME)
+    defaults = decoder.defaults | method.defaults
+    return config.load(overrides, method.settings, decoder.settings, defaults=defaults)
+
+
+def open_run(name: Path, overrides: dict[str, Any]) -> tuple[EasyDict, dict[str, Any]]:
+    """Read the checkpoint that a name means; return its settings, with `overrides`, and what it
+    holds. UserError for one of the published code, which knows no settings."""
+    path = checkpoint_path(name)
+    state = load_checkpoint(path)
+    if state.get("published"):
+        raise UserError(
+            f"{path} is of the published code and knows no settings; `train.py --init` makes a run "
+            "of it, whose checkpoints do"
+        )
+    return resolve(state["settings"] | overrides), state
+
+
+def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Method, LabelSpace]:
+    """Build the method that the settings describe, and the label space it is trained in.
+
+    With the `state` of a checkpoint its weights are loaded, and no pretrained ones are read. Those
+    of training have to fit strictly, others have to fill the inference network.
+    """
+    space = label_space(cfg.DATASET.LABEL_SPACE)
+    method = method_class(cfg.METHOD)(cfg, len(space), pretrained=state is None)
+    if state is not None:
+        load = load_network if state.get("network_only") else load_weights
+        load(method, state["method"])
+    return method, space
+
+
+def initialise(method: Method, cfg: EasyDict) -> None:
+    """Fill the parts that INIT_PARTS names with the weights of the checkpoint INIT.
+
+    UserError if it lacks one of their keys, has another shape, or if a name is no part.
+    """
+    known = [name for name, _ in method.named_children()]
+    unknown = [part for part in cfg.INIT_PARTS if part not in known]
+    if unknown:
+        raise UserError(
+            f"INIT_PARTS names {unknown[0]}, which is no part of this method "
+            f"(parts: {', '.join(known)})"
+        )
+    try:
+        load_network(method, load_checkpoint(Path(cfg.INIT))["method"], cfg.INIT_PARTS)
+    except UserError as error:
+        raise UserError(f"--init {cfg.INIT}: {error}; INIT_PARTS says what is loaded") from error
+
+
+def load_network(
+    method: Method, weights: dict[str, Tensor], parts: Sequence[str] | None = None
+) -> None:
+    """Load the named parts of a method, by default those of inference, which have to fit.
+
+    Other parts (teachers, memories) are not touched.
+    """
+    if parts is None:
+        parts = method.inference_parts
+    children = dict(method.named_children())
+    chosen = nn.ModuleDict({part: children[part] for part in parts})
+    others = [part for part in children if part not in parts]
+    load_weights(chosen, {k: v for k, v in weights.items() if k.split(".")[0] not in others})
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load weights strictly; keys or shapes that differ are a UserError that lists them."""
+    own = module.state_dict()
+    problems = {
+        "missing": sorted(own.keys() - weights.keys()),
+        "unknown": sorted(weights.keys() - own.keys()),
+        "of another shape": [
+            f"{k} {list(weights[k].shape)} instead of {list(own[k].shape)}"
+            for k in sorted(own.keys() & weights.keys())
+            if own[k].shape != weights[k].shape
+        ],
+    }
+    if any(problems.values()):
+        report = "; ".join(
+            f"{len(keys)} {what}: {', '.join(keys[:4])}{', …' if len(keys) > 4 else ''}"
+            for what, keys in problems.items()
+            if keys
+        )
+        raise UserError(f"the checkpoint does not fit the network of these settings ({report})")
+    module.load_state_dict(weights)

@@ -1,0 +1,1 @@
+"""Operations on the semantic regions of a feature map: SRHA's parts."""

@@ -1,0 +1,198 @@
+"""The hierarchical alignment losses: student features against those of a frozen neutral network.
+
+SRHA's hierarchical alignment constraint (HAC), SRMA's multi-level alignment (MLA).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from network.regions.statistics import (
+    Regions,
+    divisor,
+    find_regions,
+    from_rows,
+    to_rows,
+    widened,
+)
+from utils.chunks import chunks
+
+
+class Terms(NamedTuple):
+    """The three alignment terms of one layer, unweighted scalars."""
+
+    global_: Tensor
+    regional: Tensor
+    local: Tensor
+
+
+def align(
+    student: Tensor,
+    teacher: Tensor,
+    regions: Regions,
+    wanted: tuple[bool, bool, bool] = (True, True, True),
+) -> Terms:
+    """Compare student features `[S * B, C, h, w]` of S streams with a teacher's `[B, C, h, w]`.
+
+    - global: `MSE(GAP(f), GAP(g))`
+    - regional: `(mean_region(f) − mean_region(g))² · pixels / (h w)`, mean over all present
+      (stream, image, region) triples and channels; 0 (with a gradient) without any region
+    - local: `MSE(f, g)` over all elements
+
+    Terms not `wanted` are 0 and cost nothing. Float32 at least; the gradient flows into the
+    student.
+    """
+    return Terms(*_Align.apply(student, teacher, regions, wanted))
+
+
+class _Align(torch.autograd.Function):
+    """All terms from one look at the difference of the features, and their gradients likewise.
+
+    Means over an image and over its regions are sums of the same rows, so one `index_add` gives
+    both; their gradients are constant over a region, so one gather from a small table gives both.
+    The teacher's features are not repeated for the streams, and the difference is taken part by
+    part (in float32 at least: squares of bfloat16 differences lose the small ones) and never kept.
+    """
+
+    @staticmethod
+    def forward(ctx, student, teacher, regions, wanted):
+        by_image, by_region, by_pixel = wanted
+        rows, target = to_rows(student), to_rows(teacher)
+        streams, pixels = len(rows) // len(target), teacher[0, 0].numel()
+        wide = widened(student.dtype)
+        sums = rows.new_zeros(streams, regions.count.numel(), rows.shape[1], dtype=wide)
+        aims = torch.zeros_like(sums[0])
+        square = rows.new_zeros((), dtype=wide)
+        for part in parts_of(target, by_pixel):
+            slot, aim = regions.slot[part], target[part].to(wide)
+            for stream, own in zip(rows.chunk(streams), sums, strict=True):
+                value = stream[part].to(wide)
+                if by_pixel:
+                    value = value - aim
+                    square += torch.linalg.vector_norm(value).square()
+                if by_image or by_region:
+                    own.index_add_(0, slot, value)
+            # Without the local term only the difference of the sums is needed, not each one.
+            if not by_pixel:
+                aims.index_add_(0, slot, aim)
+        sums = (sums - aims).view(streams, *regions.count.shape, -1)
+        ctx.save_for_backward(student, teacher)
+        ctx.regions, ctx.by_pixel, ctx.tables = regions, by_pixel, {}
+        zero = torch.zeros_like(square)
+        terms = [zero, zero, zero]
+        if by_image:
+            gap = sums.sum(2, keepdim=True) / pixels
+            terms[0] = gap.square().mean()
+            ctx.tables[0] = gap * (2 / gap.numel() / pixels)
+        if by_region:
+            triples = (regions.present.sum() * streams * rows.shape[1]).clamp_min(1)
+            mean = sums / divisor(regions, wide)
+            # An absent region has no pixels, and so no share.
+            present = regions.present[..., None]
+            terms[1] = (mean.square() * regions.count[..., None]).sum() / (pixels * triples)
+            ctx.tables[1] = mean * present * (2 / (pixels * triples))
+        if by_pixel:
+            terms[2] = square / student.numel()
+        return tuple(terms)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *upstream):
+        student, teacher = ctx.saved_tensors
+        rows, target, regions = to_rows(student), to_rows(teacher), ctx.regions
+        streams, wide = len(rows) // len(target), widened(student.dtype)
+        table = sum(upstream[i] * own for i, own in ctx.tables.items())
+        if ctx.tables:
+            table = table.expand(streams, *regions.count.shape, -1).flatten(1, 2)
+        slope = upstream[2] * (2 / student.numel())
+        gradient = torch.empty_like(rows)
+        for part in parts_of(target, ctx.by_pixel):
+            slot, aim = regions.slot[part], target[part].to(wide)
+            halves = zip(rows.chunk(streams), gradient.chunk(streams), strict=True)
+            for number, (stream, out) in enumerate(halves):
+                out = out[part]
+                value = out if out.dtype == wide else torch.empty_like(out, dtype=wide)
+                if ctx.by_pixel:
+                    torch.sub(stream[part], aim, out=value).mul_(slope)
+                    if ctx.tables:
+                        value += table[number].index_select(0, slot)
+                else:
+                    torch.index_select(table[number], 0, slot, out=value)
+                if value is not out:
+                    out.copy_(value)
+        return from_rows(gradient, student.shape), None, None, None
+
+
+def parts_of(rows: Tensor, differences: bool) -> Iterator[slice]:
+    """Yield slices of rows `[N, C]`: parts, if their `differences` or wider copies of them exist in
+    between, else one of all rows, which takes an eighth less time than parts."""
+    if differences or rows.dtype != widened(rows.dtype):
+        return chunks(*rows.shape, rows.device)
+    return iter([slice(None)])
+
+
+class HierarchicalAlignment(nn.Module):
+    """Global, regional and local alignment on layers 1–4, each with its own four weights.
+
+    With `relative`, a layer's terms are divided by the mean square of its teacher feature. A term
+    of weight 0 is not computed; `last_layer` is the last layer that any term looks at (0 if
+    there is none), so that the teacher computes nothing beyond it.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        global_weights: Sequence[float],
+        regional_weights: Sequence[float],
+        local_weights: Sequence[float],
+        void_is_region: bool = True,
+        relative: bool = False,
+    ):
+        super().__init__()
+        # What compares features of another architecture (across.py); default: `align`.
+        self.across: nn.Module | None = None
+        self.num_classes = num_classes
+        self.void_is_region = void_is_region
+        self.relative = relative
+        self.weights = {
+            "global": tuple(global_weights),
+            "regional": tuple(regional_weights),
+            "local": tuple(local_weights),
+        }
+        used = {i + 1 for weights in self.weights.values() for i, w in enumerate(weights) if w}
+        self.layers = sorted(used)
+        self.last_layer = max(used, default=0)
+
+    def forward(
+        self, student: Mapping[int, Tensor], teacher: Mapping[int, Tensor], labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the weighted sum over layers of each term that is switched on, by name.
+
+        `student[i]` `[S * B, C, h, w]` holds S streams of the B images of `teacher[i]`
+        `[B, C, h, w]` (of any size and channels where `across` compares them); `labels`
+        `[B, H, W]`.
+        """
+        losses: dict[str, Tensor] = {}
+        regions: dict[tuple[int, ...], Regions] = {}
+        for layer in self.layers:
+            weights = {name: values[layer - 1] for name, values in self.weights.items()}
+            size = tuple(student[layer].shape[-2:])
+            if size not in regions:
+                regions[size] = find_regions(labels, size, self.num_classes, self.void_is_region)
+            wanted = tuple(bool(weight) for weight in weights.values())
+            target = teacher[layer].detach()
+            if self.across is None:
+                terms = align(student[layer], target, regions[size], wanted)
+            else:
+                terms = self.across(layer, student[layer], target, regions[size], wanted)
+            scale = 1.0
+            if self.relative:
+                energy = torch.linalg.vector_norm(target, dtype=terms.local.dtype).square()
+                scale = target.numel() / energy.clamp_min(1e-12)
+            for (name, weight), value in zip(weights.items(), terms, strict=True):
+                if weight:
+                    losses[name] = losses.get(name, 0) + weight * scale * value
+        return losses

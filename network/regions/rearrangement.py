@@ -1,0 +1,87 @@
+"""SRM, the semantic rearrangement module: each region takes the style of other regions.
+
+SRHA (Neural Networks 2025) and SRMA (arXiv 2404.13701), section "Semantic rearrangement module".
+"""
+
+import torch
+from torch import Tensor, nn
+
+from network.regions.statistics import find_regions, region_statistics, restyle
+
+
+def dirichlet(concentration: float, allowed: Tensor) -> Tensor:
+    """Draw weights ~ Dirichlet(α, …, α) over the allowed entries of the last dimension.
+
+    `allowed` `[..., N]` bool; returns float32 `[..., N]`, rows summing to 1, exactly 0 where not
+    allowed (a row that allows nothing is uniform: nothing reads it). Gamma draws underflow to 0 / 0
+    at small α, so they are drawn as logarithms: `log G(α) = log G(α + 1) + log(U) / α`, and a
+    softmax normalises them.
+    """
+    shape = torch.full(allowed.shape, concentration + 1.0, device=allowed.device)
+    log_gamma = torch._standard_gamma(shape).log()
+    uniform = torch.rand(allowed.shape, device=allowed.device)
+    log_gamma += uniform.clamp_min(torch.finfo(torch.float32).tiny).log() / concentration
+    return log_gamma.masked_fill(~allowed, torch.finfo(torch.float32).min).softmax(dim=-1)
+
+
+class SemanticRearrangement(nn.Module):
+    """Restyle each semantic region with a Dirichlet mixture of the styles that occur around it.
+
+    `concentration`: α of the Dirichlet distribution (2⁻⁶ as published: almost one-hot). `scope`:
+    styles come from the same "image" (published) or from the whole "batch" of this process.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        concentration: float = 2**-6,
+        scope: str = "image",
+        void_is_region: bool = True,
+    ):
+        super().__init__()
+        self.num_classes = num_classes
+        self.concentration = concentration
+        self.scope = scope
+        self.void_is_region = void_is_region
+
+    @torch.no_grad()
+    def forward(self, features: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Rearrange features `[B, C, h, w]` by labels `[B, H, W]`; same shape and dtype, detached.
+
+        `weights` replaces the draw: `[B, R, R]` (scope image) or `[B * R, B * R]` (scope batch),
+        R = classes + 1 with void last; row = region to restyle, column = region that lends.
+        """
+        regions = find_regions(labels, features.shape[-2:], self.num_classes, self.void_is_region)
+        statistics = region_statistics(features, regions)
+        mean, std = statistics.mean, statistics.std
+        if weights is None:
+            weights = self.draw(regions.present)
+        weights = weights.to(mean.dtype)
+        # Autocast would round the styles to bfloat16 inside these products.
+        with torch.autocast(features.device.type, enabled=False):
+            if self.scope == "batch":
+                new_mean = (weights @ mean.flatten(0, 1)).view_as(mean)
+                new_std = (weights @ std.flatten(0, 1)).view_as(std)
+            else:
+                new_mean, new_std = weights @ mean, weights @ std
+        return restyle(features, regions, statistics, new_mean, new_std)
+
+    def draw(self, present: Tensor) -> Tensor:
+        """Draw the mixing weights for regions `present` `[B, R]`, shaped as in `forward`."""
+        if self.scope == "batch":
+            present = present.flatten()
+            return dirichlet(self.concentration, present.expand(len(present), -1))
+        return dirichlet(self.concentration, present[:, None].expand(-1, present.shape[1], -1))
+
+
+def eliminate_style(features: Tensor) -> Tensor:
+    """Remove the style of features `[B, C, h, w]`: `(x − mean) / (std + 1e-7)` per image, channel.
+
+    The standard deviation is unbiased here (as published) and the statistics are float32 at least.
+    """
+    wide = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
+    std, mean = torch.std_mean(wide, dim=(2, 3), keepdim=True)
+    centred, std = wide - mean, std + 1e-7
+    # In place where no gradient needs the centred features.
+    normalised = centred / std if centred.requires_grad else centred.div_(std)
+    return normalised.to(features.dtype)

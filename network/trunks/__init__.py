@@ -1,0 +1,1 @@
+"""Backbones as five layers with one interface."""

@@ -1,0 +1,79 @@
+"""The contract of a trunk: five layers with one interface."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+class Trunk(nn.Module):
+    """Five layers of a backbone; `channels[i]` and `strides[i]` describe what layer i returns.
+
+    Where `recompute[i]` is set, the activations inside layer i are not kept for the backward pass
+    but computed again there: less memory, one more forward pass of that layer, the same result.
+    """
+
+    def __init__(
+        self,
+        layers: list[nn.Module],
+        channels: list[int],
+        strides: list[int],
+        recompute: Sequence[bool] = (False,) * 5,
+    ):
+        super().__init__()
+        self.recompute = tuple(recompute)
+        for i, layer in enumerate(layers):
+            self.add_module(f"layer{i}", layer)
+        self.channels = channels
+        self.strides = strides
+
+    def forward(
+        self,
+        x: Tensor,
+        start: int = 0,
+        stop: int = 4,
+        after: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
+    ) -> dict[int, Tensor]:
+        """Run layers `start` to `stop`; return {i: f_i} with f_i `[B, channels[i], h_i, w_i]`.
+
+        `x` is an image batch `[B, 3, H, W]` or, with `start` > 0, the feature f_{start−1}.
+        `after[i]` acts on what enters layer i + 1; the recorded f_i is the value before it.
+        """
+        after = after or {}
+        features: dict[int, Tensor] = {}
+        for i in range(start, stop + 1):
+            if i - 1 in after:
+                x = after[i - 1](x)
+            layer = getattr(self, f"layer{i}")
+            if self.recompute[i] and self.training and torch.is_grad_enabled():
+                contexts = partial(_recomputation, layer)
+                x = checkpoint(layer, x, use_reentrant=False, context_fn=contexts)
+            else:
+                x = layer(x)
+            features[i] = x
+        return features
+
+
+def _recomputation(layer: nn.Module) -> tuple:
+    """Contexts of the two forward passes of a recomputed layer."""
+    return nullcontext(), _statistics_at_rest(layer)
+
+
+@contextmanager
+def _statistics_at_rest(layer: nn.Module) -> Iterator[None]:
+    """Keep batch norms from counting a batch twice in their running statistics."""
+    norms = [m for m in layer.modules() if isinstance(m, _BatchNorm) and m.training]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked -= 1

@@ -1,0 +1,1 @@
+"""`python -m studies`: many training runs and what they say."""

@@ -1,0 +1,1 @@
+"""`python -m utils.compare`: runs in one table."""

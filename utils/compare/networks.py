@@ -1,0 +1,60 @@
+"""The network that results are of, opened again to make further predictions."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from easydict import EasyDict
+
+from datasets.dataset import SegmentationDataset
+from datasets.label_spaces import LabelSpace, coarsening
+from network.build import build_method, resolve
+from network.checkpoint import load_checkpoint
+from network.methods import Method
+from utils.engine.runtime import Runtime, runtime
+from utils.errors import UserError
+from utils.evaluate.evaluation import open_domain, predict_batch
+
+
+class Network(NamedTuple):
+    """The network that results are of, and how they were made."""
+
+    method: Method
+    space: LabelSpace
+    cfg: EasyDict
+    here: Runtime
+
+    def open(self, domain: str) -> SegmentationDataset:
+        """Open a domain that it was judged on."""
+        return open_domain(domain, self.cfg, self.space)
+
+    @torch.no_grad()
+    def predict(self, sample: dict[str, Any], judged: LabelSpace) -> torch.Tensor:
+        """Return the train ids uint8 `[h, w]`, in the space `judged`, of a sample at its label's
+        size, on the CPU."""
+        size = sample["label"].shape
+        labels = predict_batch(self.method, sample["image"][None], size, self.cfg, self.here)[0]
+        return torch.from_numpy(coarsening(self.space, judged))[labels.cpu().long()]
+
+
+def open_network(source: Path, results: dict[str, Any]) -> Network:
+    """Return the network of a results.json; UserError where its checkpoint is not found."""
+    state = load_checkpoint(find_checkpoint(source, results))
+    cfg = resolve(state["settings"] | results["settings"])
+    method, space = build_method(cfg, state)
+    with runtime(cfg) as here:
+        method.to(here.device, memory_format=here.memory_format).eval()
+    return Network(method, space, cfg, here)
+
+
+def find_checkpoint(source: Path, results: dict) -> Path:
+    """Return the checkpoint of a results.json: beside it, or beside the folder it lies in."""
+    name = results.get("checkpoint", "last.pth")
+    candidates = [source.parent / name, source.parent.parent / name]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise UserError(
+        f"the picture needs the checkpoint of {source}, and there is no "
+        + " or ".join(map(str, candidates))
+    )

@@ -1,0 +1,1 @@
+"""How a run runs: processes, optimizer, guard, stopping, logs, checkpoints."""

@@ -1,0 +1,88 @@
+"""Beginning and continuing an experiment: its folder, its settings, its checkpoint."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from easydict import EasyDict
+
+import config
+from network.build import resolve
+from network.checkpoint import LAST
+from utils.engine.saving import has_checkpoint, newest_checkpoint
+from utils.errors import UserError
+
+# What a start leaves that ends before its first checkpoint.
+BEGINNINGS = ("settings.json", "metrics.jsonl", "events.out.tfevents", "nonfinite.json", LAST)
+
+# Settings that name what is in a checkpoint: another value is another experiment.
+FIXED = ("METHOD", "TRUNK.NAME", "DECODER.NAME", "DATASET.LABEL_SPACE", "DATASET.SOURCE")
+
+
+class Experiment(NamedTuple):
+    """Resolved settings, the folder, and for one that is continued the checkpoint's content, path
+    and a warning about it."""
+
+    cfg: EasyDict
+    folder: Path
+    state: dict[str, Any] | None = None
+    checkpoint: Path | None = None
+    warning: str = ""
+
+
+def open_experiment(overrides: dict[str, Any], resume: str) -> Experiment:
+    """Resolve the settings and decide where training starts.
+
+    `resume` is "" for a new experiment, "yes" to continue its newest checkpoint, or "auto" to
+    continue where there is a checkpoint and to start where there is none. UserError if a new one
+    would overwrite something, or if the checkpoint is of another network.
+    """
+    cfg = resolve(overrides)
+    folder = experiment_folder(cfg)
+    if resume == "yes" or (resume == "auto" and has_checkpoint(folder)):
+        path, state, warning = newest_checkpoint(folder)
+        _refuse_other_network(path, state["settings"], overrides)
+        cfg = resolve(state["settings"] | overrides)
+        cfg.EXPERIMENT = folder.name
+        return Experiment(cfg, folder, state, path, warning)
+    if int(os.environ.get("RANK", 0)) == 0:
+        refuse_existing(folder, reuse=resume == "auto")
+    cfg.EXPERIMENT = folder.name
+    return Experiment(cfg, folder)
+
+
+def experiment_folder(cfg: EasyDict) -> Path:
+    """Return the folder of an experiment; its name defaults to source, trunk, the decoder where it
+    is not the default one, and method."""
+    usual = config.SETTINGS["DECODER"]["NAME"].default
+    decoder = [cfg.DECODER.NAME] if cfg.DECODER.NAME != usual else []
+    parts = ["+".join(cfg.DATASET.SOURCE), cfg.TRUNK.NAME, *decoder, cfg.METHOD]
+    name = cfg.EXPERIMENT or "_".join(parts)
+    return Path(cfg.LOG.DIR) / name
+
+
+def refuse_existing(folder: Path, reuse: bool) -> None:
+    """Raise UserError if an experiment folder holds anything, telling how to go on.
+
+    With `reuse` it may hold what a start leaves that ended before its first checkpoint.
+    """
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if not names or (reuse and all(name.startswith(BEGINNINGS) for name in names)):
+        return
+    way = "continue it with --resume or choose another name with --exp"
+    if not has_checkpoint(folder):
+        way = "it holds no checkpoint to continue from; remove it or choose another name with --exp"
+    raise UserError(f"the experiment folder {folder} exists; {way}")
+
+
+def _refuse_other_network(path: Path, own: dict[str, Any], overrides: dict[str, Any]) -> None:
+    for key in FIXED:
+        if key not in overrides:
+            continue
+        given = config.flatten(config.load({key: overrides[key]}))[key]
+        if given != own[key]:
+            values = [" ".join(v) if isinstance(v, list) else v for v in (own[key], given)]
+            raise UserError(
+                f"{path} was trained with {key} {values[0]}, and --resume cannot continue it with "
+                f"{values[1]}; --init starts a new run from its weights"
+            )

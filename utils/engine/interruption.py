@@ -1,0 +1,111 @@
+"""Being asked to stop: SIGTERM and SIGUSR1 of a scheduler, SIGINT of a user at the keyboard.
+
+Training ends its step and saves, in all processes at the same step, and exits with 75 (EX_TEMPFAIL,
+"start me again") after SIGTERM or SIGUSR1 and with 130 after SIGINT. A second SIGINT ends it at
+once. Before the first step there is nothing to save, and every one of them ends it at once.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType, TracebackType
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from utils.children import end_children_at_exit, end_with_parent
+from utils.engine.runtime import Runtime
+from utils.errors import Stopped
+
+REQUEUE = 75
+INTERRUPTED = 128 + signal.SIGINT
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class Interruption:
+    """Catches the signals inside `with`; `code` is the exit code asked for, 0 while none was.
+
+    From `defer` on a signal only sets the code, and the run asks for it where it can stop.
+    """
+
+    def __init__(self) -> None:
+        self.code = 0
+        self.deferred = False
+        self.process = os.getpid()
+
+    def __enter__(self) -> "Interruption":
+        self.previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def defer(self) -> None:
+        """From now on, wait for `check` or for the training loop to stop."""
+        self.deferred = True
+
+    def check(self, here: Runtime) -> None:
+        """Raise Stopped in all processes if one of them was asked to stop; all have to call it."""
+        code = here.largest(self.code)
+        if code:
+            raise self.outcome(code)
+
+    def outcome(self, code: int) -> Stopped:
+        """Return the error that ends a run whose state is saved."""
+        return Stopped("stopped and saved; --resume continues this run", code, agreed=True)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        # A forked data loading process inherits this handler.
+        if os.getpid() != self.process:
+            return
+        if number == signal.SIGINT and self.code == INTERRUPTED:
+            raise KeyboardInterrupt
+        self.code = INTERRUPTED if number == signal.SIGINT else self.code or REQUEUE
+        name = signal.Signals(number).name
+        if not self.deferred:
+            raise Stopped(f"{name} before the first step", self.code, agreed=False)
+        # Printing from a handler could meet a print that it interrupts.
+        os.write(2, f"\n{name}: stopping after this step\n".encode())
+
+
+def start_workers(loader: DataLoader) -> Iterator[Any]:
+    """Return `iter(loader)` with data loading processes that never see the signals.
+
+    A scheduler sends them to all processes, and training still needs data to end its step. The
+    processes inherit what is blocked while they are started, so that there is no moment in which
+    one could be hit. They end as the DataLoader wants them to, or are killed in the end.
+    """
+    # The DataLoader's own look-out for a parent that was killed takes five seconds, in which peers
+    # believe it alive, and misses one that was killed while it started them.
+    loader.worker_init_fn = partial(_follow, os.getpid())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        end_children_at_exit()
+
+
+def _follow(parent: int, worker: int) -> None:
+    end_with_parent(parent)
+
+
+@contextmanager
+def data_from(loader: DataLoader) -> Iterator[Iterator[Any]]:
+    """Yield `start_workers(loader)`, whose processes end with the `with`, however that ends."""
+    batches = start_workers(loader)
+    try:
+        yield batches
+    finally:
+        # There is no public way. They end by themselves when the last reference is gone, but after
+        # an error its traceback holds one.
+        if loader.num_workers:
+            batches._shutdown_workers()

@@ -1,0 +1,150 @@
+"""Optimizer, schedule, and how an effective batch is split over processes and passes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from easydict import EasyDict
+from torch import nn
+
+from network.methods import Method
+from utils.errors import UserError
+
+
+class BatchPlan(NamedTuple):
+    """`images` in one forward pass of one process, `passes` of them in one optimizer step."""
+
+    images: int
+    passes: int
+
+    def describe(self, world_size: int) -> str:
+        """Say how a step is made up, and what accumulation does to batch norm, for the log."""
+        text = f"{self.images * self.passes * world_size} images a step"
+        if world_size > 1:
+            text += f", {world_size} processes"
+        if self.passes > 1:
+            text += (
+                f", accumulated over {self.passes} passes (batch norm sees {self.images} images "
+                "a pass and process, or those of all processes where it is synchronised)"
+            )
+        return text
+
+
+def plan_batch(batch_size: int, per_process: int, world_size: int, parts: int = 1) -> BatchPlan:
+    """Split `batch_size` images over processes, at most `per_process` in one pass.
+
+    The largest number that divides the share of a process is taken, the rest is accumulated. Each
+    pass has `parts` equal parts, one for each source domain that is mixed equally. Raises UserError
+    when the batch cannot be split evenly, naming what works.
+    """
+    if batch_size < 1 or per_process < 1:
+        raise UserError("TRAIN.BATCH_SIZE and TRAIN.BATCH_PER_PROCESS must be at least 1")
+    if batch_size % parts:
+        above = -(-batch_size // parts) * parts
+        raise UserError(
+            f"TRAIN.BATCH_SIZE {batch_size} holds no equal parts of {parts} source domains; set a "
+            f"multiple of {parts} such as {above}, or DATASET.MIXING proportional"
+        )
+    if batch_size % (world_size * parts):
+        works = [str(n) for n in range(1, batch_size + 1) if batch_size % (n * parts) == 0]
+        equally = f" with equal parts of {parts} source domains" if parts > 1 else ""
+        raise UserError(
+            f"TRAIN.BATCH_SIZE {batch_size} cannot be split over {world_size} processes{equally}; "
+            f"start {', '.join(works)}, or change TRAIN.BATCH_SIZE"
+        )
+    if per_process < parts:
+        raise UserError(
+            f"TRAIN.BATCH_PER_PROCESS {per_process} has no room for an image of each of {parts} "
+            f"source domains; set it to {parts} or more, or DATASET.MIXING to proportional"
+        )
+    share = batch_size // world_size
+    most = min(share, per_process)
+    images = max(n for n in range(parts, most + 1, parts) if share % n == 0)
+    return BatchPlan(images, share // images)
+
+
+def build_optimizer(method: Method, cfg: EasyDict) -> torch.optim.Optimizer:
+    """SGD or AdamW, with the encoder's rate for the trunk and the decoder's for everything else.
+
+    It is fused because fused optimizers leave out a step on the device's word (guard.py).
+    """
+    rates = {"trunk": cfg.TRAIN.LR_ENCODER}
+    exempt = without_decay(method, cfg.TRAIN.NO_DECAY)
+    groups = []
+    for name, parameters in method.parameter_groups().items():
+        rate = rates.get(name, cfg.TRAIN.LR_DECODER)
+        for spared in (False, True):
+            members = [p for p in parameters if (id(p) in exempt) == spared]
+            decay = 0.0 if spared else cfg.TRAIN.WEIGHT_DECAY
+            options = {"lr": rate, "initial_lr": rate, "weight_decay": decay, "name": name}
+            groups += [{"params": members, **options}] if members else []
+    if cfg.TRAIN.OPTIMIZER == "adamw":
+        return torch.optim.AdamW(groups, fused=True)
+    return torch.optim.SGD(groups, momentum=cfg.TRAIN.MOMENTUM, fused=True)
+
+
+def without_decay(method: nn.Module, kinds: Sequence[str]) -> set[int]:
+    """Return the ids of a method's parameters that are of one of the `kinds`: those of norms, of
+    embeddings, and biases."""
+    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
+    types = {"norms": norms, "embeddings": (nn.Embedding,)}
+    chosen = tuple(each for kind in kinds for each in types.get(kind, ()))
+    exempt = set()
+    for module in method.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if isinstance(module, chosen) or ("biases" in kinds and name.endswith("bias")):
+                exempt.add(id(parameter))
+    return exempt
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Load a checkpoint's momentum into an optimizer that keeps the rates it was built with, so
+    that rates changed on resuming count.
+
+    UserError if it belongs to other parameters.
+    """
+    kinds = ["momentum" in groups[0] for groups in (optimizer.param_groups, state["param_groups"])]
+    if kinds[0] != kinds[1]:
+        raise UserError(
+            "the checkpoint's optimizer is another one than TRAIN.OPTIMIZER; resume with that of "
+            "the run, or start a new run with --init"
+        )
+    sizes = [len(group["params"]) for group in optimizer.param_groups]
+    saved = [len(group["params"]) for group in state["param_groups"]]
+    if sizes != saved:
+        raise UserError(
+            f"the checkpoint's optimizer has {saved} parameters in its groups, these settings "
+            f"train {sizes}; resume with the settings of the run, or start a new one with --init"
+        )
+    own = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if not torch.is_tensor(value) or value.dim() == 0:
+                continue
+            if value.shape != parameter.shape:
+                raise UserError(
+                    f"the checkpoint's optimizer holds a {name} of {list(value.shape)} for a "
+                    f"parameter of {list(parameter.shape)}"
+                )
+            # Fused optimizers take memory as it lies: with another CHANNELS_LAST than the saved
+            # one they would add up the wrong elements.
+            values[name] = torch.empty_like(parameter).copy_(value)
+
+
+def clip_gradients(method: Method, norm: float) -> None:
+    """Scale the gradients down to a total L2 norm of `norm`; 0 leaves them as they are.
+
+    Nothing is read back from the device. A norm that is not finite is left to the guard.
+    """
+    if norm:
+        torch.nn.utils.clip_grad_norm_(method.parameters(), norm, foreach=True)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, step: int, cfg: EasyDict) -> None:
+    """Polynomial decay of all rates: `initial · (1 − step / MAX_ITER) ** POLY_POWER`."""
+    factor = (1 - step / cfg.TRAIN.MAX_ITER) ** cfg.TRAIN.POLY_POWER
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor

@@ -1,0 +1,199 @@
+"""Device, process group, precision and seeds: the one place where they are set up.
+
+CPU, one GPU, and `torchrun` on many take the same path; NCCL between GPUs, gloo between CPUs.
+"""
+
+import os
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from easydict import EasyDict
+from torch import nn
+
+from utils.engine.allocator import keep_freed_memory
+from utils.engine.failures import explain
+from utils.errors import Stopped, UserError
+from utils.processes import sum_over_processes
+from utils.seeding import stable_seed
+
+# How long processes wait for one another: class centroids of a large dataset take the main process
+# more than the ten minutes that are the default.
+PATIENCE = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where this process computes and which of how many it is."""
+
+    device: torch.device
+    rank: int
+    world_size: int
+    precision: str
+    channels_last: bool = False
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes logs, checkpoints and progress."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager:
+        """Autocast of the forward pass: bfloat16 if PRECISION says so."""
+        enabled = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Sum a tensor over all processes, in place."""
+        return sum_over_processes(tensor)
+
+    def largest(self, number: int) -> int:
+        """Return the largest of the processes' numbers, in all of them."""
+        if self.world_size == 1:
+            return number
+        tensor = torch.tensor(number, device=self.device)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the plain values of all processes in order of rank, in all of them."""
+        if self.world_size == 1:
+            return [value]
+        values = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def share_statistics(self, method: nn.Module) -> None:
+        """Give all processes the running statistics of the main one's batch norms, which are those
+        of the checkpoint, so that together they judge one network."""
+        if self.world_size == 1:
+            return
+        for module in method.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                for statistic in module.buffers():
+                    dist.broadcast(statistic, src=0)
+
+    def seed_step(self, seed: int, step: int) -> None:
+        """Seed torch for everything drawn inside one training step of this process."""
+        torch.manual_seed(stable_seed("step", seed, step, self.rank))
+
+    def to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Move images, in the memory format, labels, as int64, and source domains of a batch to the
+        device.
+
+        What else is in the batch stays where it is.
+        """
+        keys = ("image", "label", "domain")
+        moved = {key: batch[key].to(self.device, non_blocking=True) for key in keys}
+        moved["image"] = moved["image"].contiguous(memory_format=self.memory_format)
+        return batch | moved | {"label": moved["label"].long()}
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of images, features and convolution weights."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def gradient_sync(self, wrapped: nn.Module, last_pass: bool) -> AbstractContextManager:
+        """Average gradients over processes only in the last pass of an accumulated batch."""
+        if self.world_size == 1 or last_pass:
+            return nullcontext()
+        return wrapped.no_sync()
+
+    def leave(self) -> None:
+        """Leave the process group, once all processes are done."""
+        if self.world_size > 1:
+            dist.destroy_process_group()
+
+    def describe(self) -> str:
+        """Say where the run computes, for the log."""
+        processes = f"{self.world_size} processes" if self.world_size > 1 else "1 process"
+        if self.device.type == "cuda":
+            return f"{processes} on {torch.cuda.get_device_name(self.device)}, {self.precision}"
+        text = f"{processes} on CPU ({torch.get_num_threads()} threads), {self.precision}"
+        if self.world_size > 1:
+            text += ", batch norm not synchronised (it is on GPUs only)"
+        return text
+
+    def wrap(self, method: nn.Module, sync_batch_norm: bool) -> nn.Module:
+        """Move a method to the device; convert batch norms and wrap it in DDP where that applies.
+
+        Buffers are not broadcast: batch statistics are either synchronised or local by choice, and
+        the checkpoint holds those of rank 0.
+        """
+        if sync_batch_norm and self.world_size > 1 and self.device.type == "cuda":
+            method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+        method = method.to(self.device, memory_format=self.memory_format)
+        if self.world_size == 1:
+            return method
+        device_ids = [self.device.index] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(
+            method, device_ids=device_ids, broadcast_buffers=False
+        )
+
+
+def choose_algorithms(deterministic: bool) -> None:
+    """Choose between operations that repeat to the last bit and the fastest ones.
+
+    Deterministic, an operation without such a form on the device raises a RuntimeError.
+    """
+    torch.use_deterministic_algorithms(deterministic)
+    # Filling fresh memory finds reads of what was never written, which is not what this is for.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    # Crops have one size, so trying out convolution algorithms pays; it may choose another one
+    # next time.
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+@contextmanager
+def runtime(cfg: EasyDict):
+    """Set up this process from settings and the environment of torchrun; yields a Runtime.
+
+    What fails around the computation (a full disk, a process that died) is raised as UserError.
+    """
+    keep_freed_memory()
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    if cfg.DEVICE == "cuda" and not torch.cuda.is_available():
+        raise UserError("DEVICE is cuda but torch sees no GPU; set DEVICE cpu or auto")
+    if cfg.DEVICE != "cpu" and torch.cuda.is_available():
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"process {local_rank} of this machine has no GPU of its own "
+                f"({torch.cuda.device_count()} visible); start fewer processes or set DEVICE cpu"
+            )
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+    if world_size > 1:
+        if device.type == "cuda":
+            dist.init_process_group("nccl", device_id=device, timeout=PATIENCE)
+        else:
+            dist.init_process_group("gloo", timeout=PATIENCE)
+    torch.manual_seed(cfg.SEED)
+    choose_algorithms(cfg.DETERMINISTIC)
+    rank = dist.get_rank() if world_size > 1 else 0
+    here = Runtime(device, rank, world_size, cfg.PRECISION, cfg.CHANNELS_LAST)
+    # The process group is not left on errors: with NCCL a process that fails alone would wait here
+    # for the others, and its message would never be seen.
+    try:
+        yield here
+    except Stopped as stop:
+        if stop.agreed:
+            here.leave()
+        raise
+    except (RuntimeError, OSError, EOFError) as error:
+        reason = explain(error)
+        if reason is None:
+            raise
+        raise UserError(reason) from error
+    here.leave()

@@ -1,0 +1,191 @@
+"""Checkpoints on disk: `last.pth`, the one before it and the best one, each written at one stroke.
+
+Whenever the machine stops, the folder holds a whole checkpoint: a new one gets its name when it is
+on the disk to its last byte, and the old one stays as `previous.pth`.
+"""
+
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from network.checkpoint import BEST, LAST, PREVIOUS
+from utils.engine.failures import LAST_CHECKPOINT, NO_SPACE
+from utils.errors import UserError
+from utils.files import read_weights
+
+# What a checkpoint needs to continue from: see `train.py`.
+COMPLETE = {
+    *("settings", "step", "samples", "method", "optimizer"),
+    *("best", "running_means", "log_position"),
+}
+
+
+class Checkpoints:
+    """Writes the checkpoints of an experiment folder. Only the main process does."""
+
+    def __init__(self, folder: Path, resumed_from: Path | None = None):
+        """`resumed_from` is the file that training continues from."""
+        self.folder = folder
+        self.newest = resumed_from or folder / LAST
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write `last.pth`; a whole one that is there already becomes `previous.pth`.
+
+        UserError when there is no room for it, which leaves all files as they are.
+        """
+        last = self.folder / LAST
+        _need_room(self.folder, _size(state))
+
+        def write(file: BinaryIO) -> None:
+            torch.save(state, file)
+
+        temporary = write_part(last, write)
+        # A damaged last.pth that was passed over on resuming must not replace the one before it.
+        if self.newest == last and last.exists():
+            link(last, self.folder / PREVIOUS)
+        os.replace(temporary, last)
+        sync_folder(self.folder)
+        self.newest = last
+
+    def keep_best(self) -> None:
+        """Keep the newest checkpoint as `best.pth`."""
+        link(self.newest, self.folder / BEST)
+        sync_folder(self.folder)
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], str]:
+    """Return path and content of the newest whole checkpoint of a folder, and a warning or "".
+
+    That is `previous.pth` where `last.pth` is damaged or missing. UserError when there is none, or
+    when it cannot be continued from.
+    """
+    damage = []
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.is_file():
+            continue
+        try:
+            _check_bytes(path)
+            state = dict(read_weights(path))
+        except UserError as error:
+            damage.append(str(error))
+            continue
+        missing = sorted(COMPLETE - state.keys())
+        if missing:
+            raise UserError(
+                f"{path} cannot be continued from: it holds no {', '.join(missing)}; --init starts "
+                "a new run from its weights"
+            )
+        warning = (
+            f"warning: {damage[0]}; continuing from {path}, step {state['step']}" if damage else ""
+        )
+        return path, state, warning
+    if damage:
+        raise UserError("; ".join(damage) + "; no other checkpoint to continue from")
+    raise UserError(f"no checkpoint {folder / LAST}")
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint to continue from, whole or not."""
+    return any((folder / name).exists() for name in (LAST, PREVIOUS))
+
+
+def _check_bytes(path: Path) -> None:
+    """Compare a checkpoint with its checksums, which torch does not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise UserError(f"{path} is damaged ({error})") from error
+    if damaged is not None:
+        raise UserError(f"{path} is damaged ({damaged})")
+
+
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], None], afterwards: str = LAST_CHECKPOINT
+) -> None:
+    """Write a file through a temporary one beside it, so that `path` is never there in part.
+
+    `write(file)` fills it. UserError when the disk is full or cannot be written to, which ends in
+    how things stand `afterwards`; then nothing is left of it and an older `path` stays.
+    """
+    os.replace(write_part(path, write, afterwards), path)
+    sync_folder(path.parent)
+
+
+def write_part(
+    path: Path, write: Callable[[BinaryIO], None], afterwards: str = LAST_CHECKPOINT
+) -> Path:
+    """Write the temporary file of `write_atomically`, down to the disk, and return its path."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        # torch.save, when it is broken off, puts an error of its own on top of what happened.
+        real = error.__context__ or error
+        if isinstance(real, OSError):
+            advice = "; make room" if real.errno in NO_SPACE else ""
+            raise UserError(
+                f"cannot write {path}: {real.strerror.lower()}{advice}. {afterwards}"
+            ) from error
+        raise real from None
+    return temporary
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name in its folder, replacing what had it, without a moment in between.
+
+    Where the file system knows no links it is copied.
+    """
+    temporary = target.with_name(target.name + ".part")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        write_part(target, lambda file: _copy(source, file))
+    os.replace(temporary, target)
+
+
+def _copy(source: Path, file: BinaryIO) -> None:
+    with open(source, "rb") as original:
+        shutil.copyfileobj(original, file, 1 << 20)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk; os.replace alone leaves that to the system."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _size(state: Any) -> int:
+    """Return the bytes of all tensors in nested containers."""
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, dict):
+        return sum(map(_size, state.values()))
+    if isinstance(state, (list, tuple)):
+        return sum(map(_size, state))
+    return 0
+
+
+def _need_room(folder: Path, size: int) -> None:
+    # Names, settings and the padding of a tensor to whole blocks of the file.
+    size = int(1.02 * size) + (1 << 18)
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise UserError(
+            f"no room for a checkpoint of {size / 1e6:.0f} MB in {folder} ({free / 1e6:.0f} MB "
+            f"free); make room. {LAST_CHECKPOINT}"
+        )

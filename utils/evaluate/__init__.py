@@ -1,0 +1,1 @@
+"""A network's numbers: confusion matrices, measures, results, and what is evaluated."""

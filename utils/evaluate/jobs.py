@@ -1,0 +1,124 @@
+"""What valid.py has to do: checkpoints, each with its settings, domains and folder for results."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from easydict import EasyDict
+
+from datasets.dataset import SegmentationDataset
+from datasets.label_spaces import LabelSpace
+from network.build import build_method, resolve
+from network.checkpoint import BEST, checkpoint_path, file_hash, load_checkpoint
+from network.methods import Method
+from utils.engine.command_line import ValidOptions
+from utils.engine.selection import Best
+from utils.errors import UserError
+from utils.evaluate.evaluation import describe_protocol, open_domain
+
+
+class Job(NamedTuple):
+    """A checkpoint to judge. `stamp` tells the results which file they are of."""
+
+    path: Path
+    cfg: EasyDict
+    domains: dict[str, SegmentationDataset]
+    folder: Path
+    stamp: dict[str, Any]
+
+
+def open_jobs(options: ValidOptions) -> list[Job]:
+    """Read every checkpoint once, to be sure that all can be judged, and open their domains.
+
+    UserError for one that is missing, damaged or does not fit its settings, one that is given
+    twice, one without domains, and for several that would be judged in different ways.
+    """
+    paths = [checkpoint_path(name) for name in options.snapshots]
+    repeated = [path for path, n in Counter(path.resolve() for path in paths).items() if n > 1]
+    if repeated:
+        raise UserError(f"--snapshot names {repeated[0]} twice")
+    jobs = [_open(path, options) for path in paths]
+    for job in jobs[1:]:
+        _refuse_incomparable(jobs[0], job)
+    folders = _folders(jobs, options.out)
+    return [job._replace(folder=folder) for job, folder in zip(jobs, folders, strict=True)]
+
+
+def load_job(job: Job) -> tuple[Method, LabelSpace, dict[str, Any]]:
+    """Return method, label space of its predictions, and content of a job's checkpoint."""
+    state = load_checkpoint(job.path)
+    method, space = build_method(job.cfg, state)
+    return method, space, state
+
+
+def open_checkpoint(path: Path, network: dict[str, Any]) -> dict[str, Any]:
+    """Read a checkpoint; one of the published code, which knows no settings, gets those that name
+    its `network`."""
+    state = load_checkpoint(path)
+    if state.get("published"):
+        unknown = {"DATASET.LABEL_SPACE": "cityscapes19", "DATASET.SOURCE": []}
+        state["settings"] = unknown | network
+    return state
+
+
+def _open(path: Path, options: ValidOptions) -> Job:
+    state = open_checkpoint(path, options.network)
+    cfg = resolve(state["settings"] | options.overrides)
+    if not cfg.DATASET.VALIDATION:
+        raise UserError("no domain to judge on; name some with --val_dataset")
+    try:
+        _, space = build_method(cfg, state)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    domains = {name: open_domain(name, cfg, space) for name in cfg.DATASET.VALIDATION}
+    stamp: dict[str, Any] = {"checkpoint": path.name, "checkpoint_sha256": file_hash(path)}
+    if path.name == BEST and not state.get("published"):
+        choice = Best(resolve(state["settings"]))
+        stamp["chosen_by"] = {"domain": choice.domain, "oracle": choice.oracle}
+    return Job(path, cfg, domains, Path(), stamp)
+
+
+def _refuse_incomparable(first: Job, other: Job) -> None:
+    """Raise UserError if numbers of two checkpoints would not belong in one column."""
+    protocols = [describe_protocol(job.cfg) for job in (first, other)]
+    if protocols[0] != protocols[1]:
+        raise UserError(
+            f"{first.path} would be judged with the protocol {protocols[0]!r} and {other.path} "
+            f"with {protocols[1]!r}; name one with --protocol, --scales, --flip, --sliding"
+        )
+    for name in first.domains.keys() & other.domains.keys():
+        kinds = [
+            (job.domains[name].label_space.name, job.domains[name].label_map)
+            for job in (first, other)
+        ]
+        files = [job.domains[name].image_paths for job in (first, other)]
+        if kinds[0] != kinds[1] or files[0] != files[1]:
+            raise UserError(
+                f"{first.path} and {other.path} would be judged on {name} with other labels or "
+                f"files ({', '.join(kinds[0])}, {len(files[0])} images; {', '.join(kinds[1])}, "
+                f"{len(files[1])} images); judge them one by one"
+            )
+
+
+def _folders(jobs: list[Job], out: str | None) -> list[Path]:
+    """Return a folder for the results of each job.
+
+    One checkpoint: `out`, or `valid` beside it. Several: `out`/EXPERIMENT_FILE, numbered where that
+    occurs again, or `valid` beside each, and valid_FILE where checkpoints share a folder.
+    """
+    if out and len(jobs) == 1:
+        return [Path(out)]
+    if not out:
+        shared = Counter(job.path.parent.resolve() for job in jobs)
+        names = [
+            f"valid_{job.path.stem}" if shared[job.path.parent.resolve()] > 1 else "valid"
+            for job in jobs
+        ]
+        return [job.path.parent / name for job, name in zip(jobs, names, strict=True)]
+    folders: list[Path] = []
+    for job in jobs:
+        experiment = job.cfg.EXPERIMENT or job.path.resolve().parent.name
+        name = f"{experiment}_{job.path.stem}"
+        candidates = (Path(out) / (name if n == 1 else f"{name}_{n}") for n in range(1, 1 << 20))
+        folders.append(next(folder for folder in candidates if folder not in folders))
+    return folders

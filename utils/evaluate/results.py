@@ -1,0 +1,122 @@
+"""Results of a checkpoint on its domains: a table and pictures to read, JSON and CSV to keep."""
+
+import csv
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from easydict import EasyDict
+
+import config
+from datasets import parse_domain
+from utils.draw.confusion import confusion_picture
+from utils.evaluate.evaluation import describe_protocol
+
+
+def gather(domains: dict[str, dict[str, Any]], cfg: EasyDict, step: int) -> dict[str, Any]:
+    """Join per-domain results (`evaluate`) with what they depend on, as plain values.
+
+    `mean_unseen` is the mean of the mIoUs of those datasets that were not trained on.
+    """
+    unseen = [d for d in domains if parse_domain(d)[0] not in cfg.DATASET.SOURCE]
+    scores = [domains[d]["means"]["mIoU"] for d in unseen]
+    scores = [score for score in scores if score is not None]
+    return {
+        "experiment": cfg.EXPERIMENT,
+        "method": cfg.METHOD,
+        "step": step,
+        "protocol": describe_protocol(cfg),
+        "unseen": unseen,
+        "mean_unseen": float(np.mean(scores)) if scores else None,
+        "domains": domains,
+        "settings": config.flatten(cfg),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def domain_scalars(domains: dict[str, dict[str, Any]]) -> dict[str, float | None]:
+    """Return what a validation logs: means and IoU per class by domain; absent classes are None."""
+    scalars = {
+        f"{name}/{domain}": mean
+        for domain, result in domains.items()
+        for name, mean in result["means"].items()
+    }
+    return scalars | {
+        f"IoU_{domain}/{label}": value
+        for domain, result in domains.items()
+        for label, value in result["iou"].items()
+    }
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """Show a fraction in percent; a dash where it is undefined."""
+    return "-" if value is None else f"{100 * value:.{digits}f}"
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return the results as text: a row per domain, then IoU per class for each label space."""
+    domains = results["domains"]
+    extra = sorted({name for d in domains.values() for name in d["means"]} - {"mIoU"})
+    header = ["domain", "images", "mIoU", *extra, "pixel acc", "fw IoU"]
+    rows = []
+    for name, result in domains.items():
+        mark = "" if name in results["unseen"] else " (source)"
+        means = [percent(result["means"].get(m)) for m in ["mIoU", *extra]]
+        scores = [percent(result["pixel_accuracy"]), percent(result["fw_iou"])]
+        rows.append([name + mark, str(result["images"]), *means, *scores])
+    if len(results["unseen"]) > 1:
+        mean = percent(results["mean_unseen"])
+        rows.append(["mean of unseen", "", mean] + [""] * (len(header) - 3))
+    text = align([header, *rows])
+    for space in dict.fromkeys(d["label_space"] for d in domains.values()):
+        judged = {n: d for n, d in domains.items() if d["label_space"] == space}
+        classes = next(iter(judged.values()))["iou"]
+        body = [[c, *(percent(d["iou"][c]) for d in judged.values())] for c in classes]
+        text += "\n\n" + align([[f"IoU ({space})", *judged], *body])
+    return text + f"\n\nprotocol {results['protocol']}; - = class absent"
+
+
+def align(rows: list[list[str]]) -> str:
+    """Lay out rows of text in columns: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join(lines)
+
+
+def write(results: dict[str, Any], folder: Path) -> None:
+    """Write `results.json` (everything), `results.txt` (the table), `results.csv` (long form) and
+    for each domain a picture of its confusion matrix, `confusion_NAME.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (folder / "results.txt").write_text(table(results) + "\n")
+    with open(folder / "results.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["domain", "measure", "class", "value"])
+        for domain, result in results["domains"].items():
+            for name, value in result["means"].items():
+                writer.writerow([domain, name, "", value])
+            for name in ("pixel_accuracy", "fw_iou"):
+                writer.writerow([domain, name, "", result[name]])
+            for name in ("iou", "precision", "recall"):
+                for label, value in result[name].items():
+                    writer.writerow([domain, name, label, value])
+    for domain, result in results["domains"].items():
+        miou, accuracy = percent(result["means"]["mIoU"]), percent(result["pixel_accuracy"])
+        title = f"{results['experiment'] or results['method']} on {result['title']}: "
+        title += f"mIoU {miou} %, pixel accuracy {accuracy} %"
+        picture = confusion_picture(np.array(result["confusion"]), list(result["iou"]), title)
+        picture.save(folder / f"confusion_{domain.replace(':', '_')}.png")

@@ -1,0 +1,1 @@
+"""`python -m utils.export`: the inference network as a file."""

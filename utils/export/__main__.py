@@ -1,0 +1,83 @@
+"""Export the inference network of a checkpoint, without optimizer and teachers.
+
+    python -m utils.export logs/my_run/best.pth --out network.safetensors
+    python -m utils.export logs/my_run/best.pth --out network.onnx
+
+`.safetensors` holds weights, settings and step: `valid.py --snapshot`, `predict.py --snapshot` and
+`train.py --init` take it as they take a checkpoint; training cannot continue from it. `.onnx` and
+`.pt2` (torch.export) hold the network itself for other programs, see deployment.py; they are
+run and compared with the checkpoint's network before they are written.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from datasets.label_spaces import LabelSpace
+from network.build import build_method, open_run
+from network.methods import Method
+from utils.engine.saving import write_atomically
+from utils.errors import UserError, run_script
+from utils.export.deployment import (
+    Deployed,
+    compare,
+    export_program,
+    onnx_bytes,
+    onnx_runner,
+    program_bytes,
+    program_runner,
+    refuse_disagreement,
+)
+from utils.network_file import SAFETENSORS, network_bytes
+
+# Ending → content of a file from a traced program, and how to run that content.
+DEPLOYED = {".onnx": (onnx_bytes, onnx_runner), ".pt2": (program_bytes, program_runner)}
+ENDINGS = (SAFETENSORS, *DEPLOYED)
+
+
+def main() -> None:
+    """Read the checkpoint, check that it fits its settings, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoint", type=Path, help="of a run, such as logs/NAME/best.pth")
+    parser.add_argument(
+        "--out", type=Path, required=True, help=f"file to write, ending in {', '.join(ENDINGS)}"
+    )
+    options = parser.parse_args()
+    size = export(options.checkpoint, options.out)
+    print(f"wrote {options.out} ({size / 1e6:.1f} MB)")
+
+
+def export(checkpoint: Path, out: Path) -> int:
+    """Write what inference needs of a checkpoint to `out`; return its size in bytes.
+
+    UserError for a checkpoint without settings (the published code's), for another ending, and for
+    a network that runs differently once exported.
+    """
+    if out.suffix not in ENDINGS:
+        raise UserError(f"--out {out} has to end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+    cfg, state = open_run(checkpoint, {})
+    method, space = build_method(cfg, state)
+    if out.suffix in DEPLOYED:
+        content = deployed_bytes(method, space, state, out.suffix)
+    else:
+        parts = method.inference_parts
+        weights = {k: v for k, v in method.state_dict().items() if k.split(".")[0] in parts}
+        content = network_bytes(weights, state["settings"], state["step"])
+    write_atomically(out, lambda file: file.write(content))
+    return len(content)
+
+
+def deployed_bytes(method: Method, space: LabelSpace, state: dict[str, Any], ending: str) -> bytes:
+    """Return the content of an ONNX or torch.export file that agrees with the method."""
+    notes = {"settings": state["settings"], "step": state["step"], "classes": space.classes}
+    to_bytes, to_runner = DEPLOYED[ending]
+    network = Deployed(method)
+    content = to_bytes(export_program(network), notes)
+    agreements = list(compare(network, to_runner(content)))
+    refuse_disagreement(agreements)
+    print(*agreements, sep="\n")
+    return content
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,1 @@
+"""Predictions for images and videos: the parts of `predict.py`."""

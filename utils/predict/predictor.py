@@ -1,0 +1,181 @@
+"""Segmenting files with one network: images in batches, videos frame by frame."""
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from easydict import EasyDict
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from datasets.label_spaces import LabelSpace
+from network.inference import predict_with_confidence
+from network.methods import Method
+from transforms import normalise
+from utils.engine.interruption import start_workers
+from utils.engine.runtime import Runtime
+from utils.errors import UserError
+from utils.evaluate.evaluation import check_size, predict_batch
+from utils.predict.inputs import ImageFiles, Input
+from utils.predict.rendering import LABEL_KINDS, Prediction, render, write_picture
+from utils.predict.video import Frame, FrameFolder, Unreadable, VideoReader, VideoWriter
+
+
+@dataclass
+class Tally:
+    """What became of the inputs."""
+
+    predicted: int = 0
+    present: int = 0
+    frames: int = 0
+    skipped: list[str] = field(default_factory=list)
+
+    def skip(self, what: str) -> None:
+        """Name an image, frame or video that cannot be read."""
+        self.skipped.append(what)
+        tqdm.write(f"skipped: {what}", file=sys.stderr)
+
+
+class Predictor:
+    """A network with settings, and where and in which kinds its predictions are written."""
+
+    def __init__(
+        self,
+        method: Method,
+        space: LabelSpace,
+        cfg: EasyDict,
+        kinds: list[str],
+        out: Path,
+        here: Runtime,
+    ):
+        self.method = method.to(here.device, memory_format=here.memory_format).eval()
+        self.space, self.cfg, self.kinds, self.out, self.here = space, cfg, kinds, out, here
+        self.tally = Tally()
+
+    @torch.no_grad()
+    def segment(self, images: list[Tensor]) -> list[Prediction]:
+        """Segment images uint8 `[3, H, W]` of one size."""
+        batch = torch.stack([normalise(image) for image in images])
+        labels, confidence = predict_batch(
+            self.method,
+            batch,
+            images[0].shape[1:],
+            self.cfg,
+            self.here,
+            how=predict_with_confidence,
+        )
+        return list(map(Prediction, images, labels.cpu(), confidence.cpu()))
+
+    def missing(self, source: Input) -> dict[str, Path]:
+        """Return {kind: path} of what is still to be written of an input."""
+        paths = {kind: self.out / kind / source.name for kind in self.kinds}
+        for kind, path in paths.items():
+            if not source.is_video:
+                paths[kind] = path.with_name(path.name + ".png")
+            elif kind not in LABEL_KINDS:
+                paths[kind] = path.with_name(path.name + ".mp4")
+        return {kind: path for kind, path in paths.items() if not path.exists()}
+
+    def images(self, inputs: list[Input]) -> None:
+        """Predict image files; those of a batch that have one size are segmented together."""
+        todo = [source for source in inputs if self.missing(source)]
+        self.tally.present += len(inputs) - len(todo)
+        loader = DataLoader(
+            ImageFiles([source.path for source in todo], self.cfg),
+            batch_size=self.cfg.VALID.BATCH_SIZE,
+            num_workers=min(self.cfg.WORKERS, len(todo)),
+            collate_fn=list,
+        )
+        bar = tqdm(total=len(todo), desc="images", disable=None if self.here.is_main else True)
+        samples = start_workers(loader)
+        # Compressing pictures takes as long as a GPU takes to make them.
+        with bar, ThreadPoolExecutor(max(1, self.cfg.WORKERS)) as pool:
+            writing: list[Future] = []
+            for batch in samples:
+                for source, prediction in self._segmented(batch, todo):
+                    writing.append(pool.submit(self._write, source, prediction))
+                    self.tally.predicted += 1
+                while len(writing) > 2 * max(1, self.cfg.WORKERS):
+                    writing.pop(0).result()
+                bar.update(len(batch))
+            for future in writing:
+                future.result()
+
+    def _segmented(
+        self, batch: list[dict[str, Any]], todo: list[Input]
+    ) -> Iterator[tuple[Input, Prediction]]:
+        by_size: dict[tuple[int, ...], list[dict[str, Any]]] = {}
+        for sample in batch:
+            if sample["error"]:
+                self.tally.skip(sample["error"])
+            else:
+                by_size.setdefault(tuple(sample["image"].shape), []).append(sample)
+        for group in by_size.values():
+            predictions = self.segment([sample["image"] for sample in group])
+            for sample, prediction in zip(group, predictions, strict=True):
+                yield todo[sample["number"]], prediction
+
+    def _write(self, source: Input, prediction: Prediction) -> None:
+        for kind, path in self.missing(source).items():
+            write_picture(path, render(kind, prediction, self.space))
+
+    def video(self, source: Input) -> None:
+        """Predict a video: pictures as a video, label maps as a folder of a PNG for each frame."""
+        missing = self.missing(source)
+        if not missing:
+            self.tally.present += 1
+            return
+        try:
+            with VideoReader(source.path) as reader, ExitStack() as stack:
+                writers = {
+                    kind: stack.enter_context(
+                        FrameFolder(path) if kind in LABEL_KINDS else VideoWriter(path, reader)
+                    )
+                    for kind, path in missing.items()
+                }
+                self._frame_by_frame(reader, writers)
+        except Unreadable as error:
+            self.tally.skip(str(error))
+        else:
+            self.tally.predicted += 1
+
+    def _frame_by_frame(
+        self, reader: VideoReader, writers: dict[str, VideoWriter | FrameFolder]
+    ) -> None:
+        done = 0
+        with tqdm(total=reader.length or None, desc=reader.path.name, disable=None) as bar:
+            for frames in self._frames(reader):
+                predictions = self.segment([frame.image for frame in frames])
+                for frame, prediction in zip(frames, predictions, strict=True):
+                    for kind, writer in writers.items():
+                        picture = render(kind, prediction, self.space, whole_legend=True)
+                        writer.write(picture, frame)
+                done += len(frames)
+                bar.update(len(frames))
+        if not done:
+            raise Unreadable(f"cannot read {reader.path}: no frame of it can be decoded")
+        self.tally.frames += done
+
+    def _frames(self, reader: VideoReader) -> Iterator[list[Frame]]:
+        """Yield readable frames, as many at a time as a batch holds."""
+        batch: list[Frame] = []
+        for frame in reader:
+            if frame.image is None:
+                self.tally.skip(f"{reader.path}, frame {frame.number}: {frame.error}")
+                continue
+            try:
+                check_size(frame.image.shape[1:], self.cfg, str(reader.path))
+            except UserError as error:
+                raise Unreadable(str(error)) from None
+            batch.append(frame)
+            if len(batch) == self.cfg.VALID.BATCH_SIZE:
+                yield batch
+                batch = []
+        if batch:
+            yield batch

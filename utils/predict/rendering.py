@@ -1,0 +1,103 @@
+"""What predict.py writes of a prediction: label maps to compute with and pictures to look at."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from datasets.files import png_bytes
+from datasets.label_spaces import LabelSpace, cityscapes_ids
+from utils.draw.pictures import colourise, overlay
+from utils.engine.saving import write_atomically
+from utils.errors import UserError, unknown_name
+
+# Name of a folder of predictions → what is in it.
+KINDS = {
+    "train_ids": "train ids, 8-bit PNG",
+    "city_ids": "ids of Cityscapes' label files, 8-bit PNG",
+    "colour": "classes in their colours",
+    "overlay": "colours over the image, with a legend",
+    "confidence": "probability of the predicted class, 0 to 255 for 0 to 1",
+}
+LABEL_KINDS = ("train_ids", "city_ids")  # numbers: a video codec would change them
+CONTINUES = "What was written is whole, and the same command continues"
+LEAST_SHARE = 0.0002  # of the pixels: what a legend names
+
+
+class Prediction(NamedTuple):
+    """An image uint8 `[3, H, W]`, its predicted train ids uint8 `[H, W]`, and their probabilities
+    float32 `[H, W]`."""
+
+    image: Tensor
+    labels: Tensor
+    confidence: Tensor
+
+
+def choose_kinds(names: Sequence[str], space: LabelSpace) -> list[str]:
+    """Return the kinds of pictures that are asked for, all that there are if none is.
+
+    UserError for an unknown name, and for Cityscapes' ids of classes that have none.
+    """
+    for name in names:
+        if name not in KINDS:
+            raise unknown_name("kind of prediction", name, KINDS)
+    without_ids = cityscapes_ids(space) is None
+    if "city_ids" in names and without_ids:
+        raise UserError(
+            f"--write city_ids: the classes of {space.name} have no ids in Cityscapes' label files"
+        )
+    return list(dict.fromkeys(names)) or [k for k in KINDS if k != "city_ids" or not without_ids]
+
+
+def render(
+    kind: str, prediction: Prediction, space: LabelSpace, whole_legend: bool = False
+) -> Tensor:
+    """Return a picture of one kind, uint8 `[H, W]` or `[3, H', W]`.
+
+    All have the image's size; below an overlay is its legend, of the classes that can be seen, or
+    of all of them (`whole_legend`), so that the frames of a video have one size.
+    """
+    image, labels, confidence = prediction
+    if kind == "train_ids":
+        return labels
+    if kind == "city_ids":
+        return torch.from_numpy(cityscapes_ids(space).take(labels.numpy()))
+    if kind == "colour":
+        return colourise(labels, space)
+    if kind == "confidence":
+        return (255 * confidence).round().to(torch.uint8)
+    shares = torch.bincount(labels.flatten().long(), minlength=len(space)) / labels.numel()
+    shown = [i for i in range(len(space)) if whole_legend or shares[i] >= LEAST_SHARE]
+    return torch.cat([overlay(image, labels, space), legend(space, shown, image.shape[2])], dim=1)
+
+
+def legend(space: LabelSpace, classes: Sequence[int], width: int) -> Tensor:
+    """Draw colour and name of classes in rows of `width` pixels: uint8 `[3, h, width]`."""
+    size = min(28, max(11, round(width / 70)))
+    font = ImageFont.load_default(size)
+    gap, line = size // 2, round(1.6 * size)
+    places, x, y = [], gap, gap
+    for index in classes:
+        length = size + gap + round(font.getlength(space.classes[index]))
+        if x > gap and x + length > width - gap:
+            x, y = gap, y + line
+        places.append((index, x, y))
+        x += length + 2 * gap
+    page = Image.new("RGB", (width, y + line), "white")
+    pen = ImageDraw.Draw(page)
+    for index, x, y in places:
+        pen.rectangle((x, y, x + size, y + size), fill=space.colours[index], outline="black")
+        name = space.classes[index]
+        pen.text((x + size + gap, y + size // 2), name, fill="black", font=font, anchor="lm")
+    return torch.from_numpy(np.array(page)).permute(2, 0, 1)
+
+
+def write_picture(path: Path, picture: Tensor) -> None:
+    """Write a picture of `render` as PNG at one stroke."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = png_bytes(picture)
+    write_atomically(path, lambda file: file.write(content), CONTINUES)

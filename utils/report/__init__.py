@@ -1,0 +1,1 @@
+"""`python -m utils.report`: runs on one page."""

@@ -1,0 +1,196 @@
+"""Write a report of runs: one HTML file that needs nothing else, to be read on any screen.
+
+    python -m utils.report logs/demo/* --out report.html [--names NAME…]
+        [--pair baseline srha] [--images 40] [--show 4] [--no-gallery]
+
+Results by domain and class, settings that differ, learning curves, confusion matrices, and a
+gallery of the images on which two of the rows disagree most. Runs are given, and become rows, as in
+utils/compare; a gallery needs the checkpoints and the data. `python -m
+benchmarks.report_in_browser` looks at the page in a real browser.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.label_spaces import LabelSpace
+from utils.compare.paper_table import Groups, class_table, domain_table, domain_titles
+from utils.compare.runs import NUISANCE, group_runs
+from utils.draw.charts import Point, Series, dot_chart, line_chart
+from utils.draw.confusion import confusion_picture
+from utils.engine.saving import write_atomically
+from utils.errors import UserError, run_script, unknown_name
+from utils.report import page as html
+from utils.report.gallery import scenes
+
+CURVE = (400, 290)  # pixels; a phone shows it at about this size
+MOST_POINTS = 200  # of a curve
+
+
+def main() -> None:
+    """Read the runs, make the sections, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("runs", nargs="+", type=Path, help="as in utils.compare")
+    parser.add_argument("--out", type=Path, default=Path("report.html"))
+    parser.add_argument("--names", nargs="+", help="names of the rows, in order")
+    parser.add_argument("--title", default="", help="default: the rows' names")
+    parser.add_argument(
+        "--pair", nargs=2, metavar="ROW", help="rows of the gallery, else the first"
+    )
+    parser.add_argument("--images", type=int, default=40, help="of a domain to compare; 0: all")
+    parser.add_argument("--show", type=int, default=4, help="images of a domain in the gallery")
+    parser.add_argument("--no-gallery", action="store_true")
+    options = parser.parse_args()
+    groups = group_runs(options.runs, options.names)
+    names = list(groups)
+    sections = {
+        "Results": results(groups),
+        "Settings that differ": html.settings_table(names, differing_settings(groups)),
+        "Learning curves": learning_curves(groups),
+        "Classes": classes(groups),
+        "Confusion matrices": confusion_matrices(groups),
+    }
+    pair = options.pair or names[:2]
+    for name in pair:
+        if name not in groups:
+            raise unknown_name("row", name, names)
+    if not options.no_gallery and len(pair) == 2:
+        sections["Where they disagree"] = disagreements(groups, pair, options.images, options.show)
+    title = options.title or " and ".join(names)
+    steps = sorted({run["step"] for runs in groups.values() for _, run in runs})
+    lead = f"{sum(map(len, groups.values()))} runs, step {', '.join(map(str, steps))}."
+    content = html.page(title, lead, sections).encode()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(options.out, lambda file: file.write(content), "Nothing else was changed")
+    print(f"wrote {options.out} ({len(content) / 1e6:.1f} MB)")
+
+
+def results(groups: Groups) -> str:
+    """The table of mIoU by domain, and the same as a chart."""
+    table = domain_table(groups)
+    rows = {
+        column.title: {
+            name: cell.values
+            for name, cell in zip(groups, column.cells, strict=True)
+            if cell.values
+        }
+        for column in table.columns
+    }
+    chart = dot_chart("mIoU by domain", "mIoU, %", rows, width=CURVE[0])
+    return html.results_table(table) + html.charts([chart])
+
+
+def differing_settings(groups: Groups) -> dict[str, list[str]]:
+    """Return {setting: its value in each row} of those that differ and that matter to results."""
+    settings = [runs[0][1]["settings"] for runs in groups.values()]
+    keys = sorted({key for own in settings for key in own if not NUISANCE.fullmatch(key)})
+    values = {key: [_shown(own.get(key)) for own in settings] for key in keys}
+    return {key: own for key, own in values.items() if len(set(own)) > 1}
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def learning_curves(groups: Groups) -> str:
+    """Loss and mIoU of each domain over training, mean over seeds; nothing of runs without logs."""
+    logs = {name: [_metrics(file) for file, _ in runs] for name, runs in groups.items()}
+    recorded = [entry for runs in logs.values() for run in runs for entry in run]
+    if not recorded:
+        return "<p>The runs have no metrics.jsonl beside their results.</p>"
+    wanted = {"loss/ce": "cross entropy of the training batches"}
+    wanted |= {f"mIoU/{d}": f"mIoU on {title}" for d, title in _titles(groups).items()}
+    drawn = []
+    for key, title in wanted.items():
+        factor = 1 if key.startswith("loss") else 100
+        series = [Series(name, _curve(runs, key, factor)) for name, runs in logs.items()]
+        if any(len(own.points) > 1 for own in series):
+            y_label = "nats" if factor == 1 else "mIoU, %"
+            drawn.append(line_chart(title, "step", y_label, series, size=CURVE))
+    limits = {
+        run["settings"].get("VALID.MAX_IMAGES") for runs in groups.values() for _, run in runs
+    }
+    text = "Mean over seeds, with standard deviation."
+    if limits - {0, None}:
+        text += " All points but the last are of a part of the images (VALID.MAX_IMAGES)."
+    return html.charts(drawn) + html.note([text])
+
+
+def _metrics(results_file: Path) -> list[dict[str, Any]]:
+    """Read metrics.jsonl of the experiment that results belong to."""
+    for folder in (results_file.parent, results_file.parent.parent):
+        if (folder / "metrics.jsonl").is_file():
+            return [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    return []
+
+
+def _curve(runs: list[list[dict[str, Any]]], key: str, factor: float) -> list[Point]:
+    by_step: dict[int, list[float]] = {}
+    for run in runs:
+        for entry in run:
+            # A domain may be named with its default split.
+            value = entry.get(key, entry.get(f"{key}:val"))
+            if value is not None:
+                by_step.setdefault(entry["step"], []).append(factor * value)
+    points = [Point(step, values) for step, values in sorted(by_step.items())]
+    return points[:: max(1, len(points) // MOST_POINTS)]
+
+
+def classes(groups: Groups) -> str:
+    """A table of each domain with a row for each class."""
+    parts = [
+        html.folded(title, html.class_table(class_table(groups, domain)), opened=number == 0)
+        for number, (domain, title) in enumerate(shared_domains(groups).items())
+    ]
+    return html.note(["IoU in %, mean over seeds; the best is bold"]) + "".join(parts)
+
+
+def confusion_matrices(groups: Groups) -> str:
+    """A picture of each row's matrix on each domain, summed over seeds."""
+    parts = []
+    for domain, title in shared_domains(groups).items():
+        pictures = []
+        for name, runs in groups.items():
+            judged = [run["domains"][domain] for _, run in runs]
+            counts = np.sum([np.array(result["confusion"]) for result in judged], axis=0)
+            heading = f"{name} on {title}"
+            picture = confusion_picture(counts, list(judged[0]["iou"]), heading)
+            pictures.append(html.matrix(picture, heading))
+        parts.append(html.folded(title, "".join(pictures)))
+    return html.note(["Rows are ground truth; summed over seeds"]) + "".join(parts)
+
+
+def disagreements(groups: Groups, pair: list[str], images: int, show: int) -> str:
+    """The gallery of two rows, by their first runs."""
+    runs = {name: groups[name][0] for name in pair}
+    if len(runs) < 2:
+        raise UserError(f"--pair names {pair[0]} twice")
+    parts = [html.difference_key(pair)]
+    space: LabelSpace | None = None
+    for domain, title in shared_domains({name: groups[name] for name in pair}).items():
+        found, own = scenes(domain, runs, images, show)
+        key = html.class_key(own) if own != space else ""
+        space = own
+        parts.append(f"<h3>{title}</h3>{key}{html.gallery(found, pair)}")
+    text = "Of each domain the images with the largest share of pixels that the two predict "
+    text += f"differently, in order; {pair[0]} and {pair[1]} by one run each. Tap to enlarge."
+    return html.note([text]) + "".join(parts)
+
+
+def shared_domains(groups: Groups) -> dict[str, str]:
+    """Return {domain: title} of those that all runs were judged on."""
+    judged = [run["domains"] for runs in groups.values() for _, run in runs]
+    return {d: title for d, title in _titles(groups).items() if all(d in own for own in judged)}
+
+
+def _titles(groups: Groups) -> dict[str, str]:
+    return domain_titles([run for runs in groups.values() for _, run in runs])
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -122,9 +122,7 @@ SETTINGS = {
         ),
     },
     "TRUNK": {
-        "NAME": Setting(
-            "resnet50", "backbone, a name of network/trunks (flag --trunk)"
-        ),
+        "NAME": Setting("resnet50", "backbone, a name of network/trunks (flag --trunk)"),
         "OUTPUT_STRIDE": Setting(16, "stride of layer 4", choices=(8, 16, 32)),
         "RECOMPUTE": Setting(
             [False, False, False, False],
@@ -138,9 +136,7 @@ SETTINGS = {
         ),
     },
     "DECODER": {
-        "NAME": Setting(
-            "deeplabv3plus", "decoder, a name of network/decoders (flag --decoder)"
-        ),
+        "NAME": Setting("deeplabv3plus", "decoder, a name of network/decoders (flag --decoder)"),
     },
     "TRAIN": {
         "MAX_ITER": Setting(60000, "optimizer steps", minimum=1),

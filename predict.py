@@ -19,13 +19,13 @@ from easydict import EasyDict
 from datasets.label_spaces import LabelSpace
 from network.build import build_method, resolve
 from network.checkpoint import checkpoint_path, file_hash
-from utils.engine.command_line import parse_predict
 from utils.engine.runtime import runtime
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script
 from utils.evaluate.evaluation import describe_protocol
 from utils.evaluate.jobs import open_checkpoint
 from utils.predict.inputs import find_inputs
+from utils.predict.options import parse_predict
 from utils.predict.predictor import Predictor, Tally
 from utils.predict.rendering import CONTINUES, choose_kinds
 from utils.predict.video import library
@@ -36,11 +36,11 @@ SKIPPED = 3  # exit code: all but what cannot be read is written
 def main() -> None:
     """Find network and inputs, predict what is missing, say what became of all of them."""
     options = parse_predict()
-    if options.overrides.get("VALID.PROTOCOL", "native") != "native":
+    if options.settings.get("VALID.PROTOCOL", "native") != "native":
         raise UserError("VALID.PROTOCOL: predictions are made at each image's own size (native)")
     checkpoint = checkpoint_path(options.snapshot)
     state = open_checkpoint(checkpoint, options.network)
-    cfg = resolve(state["settings"] | options.overrides | {"VALID.PROTOCOL": "native"})
+    cfg = resolve(state["settings"] | options.settings | {"VALID.PROTOCOL": "native"})
     method, space = build_method(cfg, state)
     kinds = choose_kinds(options.kinds, space)
     inputs, others = find_inputs(options.inputs)

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-import config
 from datasets.sampling.source import open_source
 from network.build import build_method, initialise
 from utils.draw.pictures import domain_picture, prediction_picture
@@ -35,6 +34,7 @@ from utils.engine.selection import Best
 from utils.errors import UserError, run_script
 from utils.evaluate.evaluation import evaluate, open_domain
 from utils.evaluate.results import domain_scalars, gather, table, write
+from utils.settings import flatten
 
 
 def main() -> None:
@@ -166,7 +166,7 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
             if here.is_main and (saving or stop):
                 checkpoints.save(
                     {
-                        "settings": config.flatten(cfg),
+                        "settings": flatten(cfg),
                         "step": done,
                         "samples": samples,
                         "method": method.state_dict(),

@@ -15,11 +15,10 @@ from dataclasses import replace
 from tqdm import tqdm
 
 from utils.compare.paper_table import domain_table, text
-from utils.engine.command_line import parse_valid
 from utils.engine.runtime import Runtime, runtime
 from utils.errors import run_script
 from utils.evaluate.evaluation import evaluate
-from utils.evaluate.jobs import Job, load_job, open_jobs
+from utils.evaluate.jobs import Job, load_job, open_jobs, parse_valid
 from utils.evaluate.results import gather, percent, table, write
 
 

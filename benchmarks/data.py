@@ -22,11 +22,10 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision.io import ImageReadMode, decode_image, read_file
 
-import config
 from benchmarks.plain_pil import LabelReader, centroids_by_loop, sample
 from benchmarks.reporting import cpu_times, describe_machine, markdown, save
 from benchmarks.street_files import SIZES, write_streets
-from datasets import build_dataset
+from datasets import build_dataset, load_settings
 from datasets.dataset import SegmentationDataset
 from datasets.files import read_label
 from datasets.sampling.centroids import tile_centroids
@@ -57,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = options.files or Path(temporary)
         write_streets(root, options.images)
-        cfg = config.load({"DATASET.ROOT": str(root)})
+        cfg = load_settings({"DATASET.ROOT": str(root)})
         seconds = {name: measure_samples(name, cfg, options.rounds) for name in SIZES}
         centroids = {name: measure_centroids(name, cfg, options.rounds // 4 + 1) for name in SIZES}
         starts = measure_workers(cfg)

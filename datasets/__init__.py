@@ -1,9 +1,13 @@
 """Datasets by name, and where their files are."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from easydict import EasyDict
+
+import config
 from datasets.acdc import ACDC, ACDCFog, ACDCNight, ACDCRain, ACDCSnow
 from datasets.bdd100k import BDD100K
 from datasets.camvid import CamVid
@@ -15,6 +19,7 @@ from datasets.idd_lite import IDDLite
 from datasets.mapillary import Mapillary
 from datasets.synthia import Synthia
 from utils.errors import UserError, unknown_name
+from utils.settings import load, merge
 
 DATASETS: dict[str, type[SegmentationDataset]] = {
     dataset.name: dataset
@@ -24,6 +29,15 @@ DATASETS: dict[str, type[SegmentationDataset]] = {
         *(CamVid, IDDLite),
     )
 }
+
+
+# What all of them declare; the conditions of ACDC share one declaration.
+SETTINGS = merge(*{id(each.settings): each.settings for each in DATASETS.values()}.values())
+
+
+def load_settings(overrides: Mapping[str, Any]) -> EasyDict:
+    """Resolve the shared settings and those of datasets, for what needs no network."""
+    return load(overrides, config.SETTINGS, SETTINGS)
 
 
 def dataset_class(name: str) -> type[SegmentationDataset]:

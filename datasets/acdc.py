@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
-from datasets.dataset import SegmentationDataset
+from datasets.dataset import SegmentationDataset, root
 from datasets.files import Listing, by_key, first_folder
 from datasets.label_spaces import CITYSCAPES19, identity
 
@@ -18,6 +18,7 @@ class ACDC(SegmentationDataset):
     title = "ACDC"
     root_setting = "ACDC_DIR"
     folder = "ACDC"
+    settings = {"DATASET": {"ACDC_DIR": root("ACDC, for acdc and each of its conditions", "ACDC")}}
     conditions: ClassVar[tuple[str, ...]] = ("fog", "night", "rain", "snow")
     published_counts = {"train": 1600, "val": 406}
     file_numbers = frozenset({*range(19), 255})

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from datasets.dataset import SegmentationDataset
+from datasets.dataset import SegmentationDataset, root
 from datasets.files import Listing, by_key, first_folder
 from datasets.label_spaces import CITYSCAPES19, identity
 
@@ -17,6 +17,7 @@ class BDD100K(SegmentationDataset):
     title = "BDD100K"
     root_setting = "BDD_DIR"
     folder = "BDD100K"
+    settings = {"DATASET": {"BDD_DIR": root("BDD100K", "BDD100K")}}
     published_counts = {"train": 7000, "val": 1000}
     file_numbers = frozenset({*range(19), 255})
     label_maps = {"cityscapes19": identity(CITYSCAPES19)}

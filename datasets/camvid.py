@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from datasets.dataset import SegmentationDataset
+from datasets.dataset import SegmentationDataset, root
 from datasets.files import Listing, by_key, first_folder
 
 
@@ -13,6 +13,7 @@ class CamVid(SegmentationDataset):
     title = "CamVid"
     root_setting = "CAMVID_DIR"
     folder = "camvid"
+    settings = {"DATASET": {"CAMVID_DIR": root("CamVid (SegNet release)", "camvid")}}
     splits = ("train", "val", "test")
     published_counts = {"train": 367, "val": 101, "test": 233}
     file_numbers = frozenset(range(12))

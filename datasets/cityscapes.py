@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from datasets.dataset import SegmentationDataset
+from datasets.dataset import SegmentationDataset, root
 from datasets.files import Listing, by_key, first_folder
 from datasets.label_spaces import CITYSCAPES_IDS
 
@@ -14,6 +14,7 @@ class Cityscapes(SegmentationDataset):
     title = "Cityscapes"
     root_setting = "CITYSCAPES_DIR"
     folder = "Cityscapes"
+    settings = {"DATASET": {"CITYSCAPES_DIR": root("Cityscapes", "Cityscapes")}}
     published_counts = {"train": 2975, "val": 500}
     file_numbers = frozenset(range(34))
     label_maps = {"cityscapes19": CITYSCAPES_IDS}

@@ -1,7 +1,6 @@
 """What the commands over whole datasets share: their words, and reading in several processes."""
 
 import argparse
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,34 +12,24 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-import config
 from datasets import DATASETS
 from utils.errors import UserError
+from utils.settings import split
 
 
 def parse_words(
     parser: argparse.ArgumentParser, arguments: Sequence[str] | None
 ) -> tuple[argparse.Namespace, list[str], dict[str, str]]:
-    """Parse flags, names and settings in any order; return (flags, names, setting overrides).
+    """Parse flags, datasets and settings in any order; return (flags, datasets, settings by key).
 
-    Settings are KEY VALUE pairs whose key is in capitals. UserError for a key without a value and
-    where no dataset is named.
+    UserError for a key without a value and where no dataset is named.
     """
     parser.add_argument("words", nargs="*", metavar="NAME[:SPLIT]", help=", ".join(DATASETS))
-    options = parser.parse_intermixed_args(sys.argv[1:] if arguments is None else list(arguments))
-    names: list[str] = []
-    pairs: list[str] = []
-    words = iter(options.words)
-    for word in words:
-        if re.fullmatch(r"[A-Z][A-Z0-9_.]*", word):
-            pairs += [word, *[value for value in [next(words, None)] if value is not None]]
-        else:
-            names.append(word)
-    overrides = config.parse_pairs(pairs)
-    if not names:
+    options, settings = split(parser, arguments)
+    if not options.words:
         what = parser.prog.rpartition(".")[2]
         raise UserError(f"name the datasets to {what}: {', '.join(DATASETS)}")
-    return options, names, overrides
+    return options, options.words, settings
 
 
 def in_processes(

@@ -28,8 +28,7 @@ import torch
 import torchvision
 from easydict import EasyDict
 
-import config
-from datasets import DATASETS, dataset_class, find_root
+from datasets import DATASETS, dataset_class, find_root, load_settings
 from datasets.commands import in_processes, parse_words
 from datasets.convert_pair import Outcome, PairConverter, SizeRule
 from datasets.convert_report import report
@@ -89,7 +88,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     if options.height is not None and options.height < 1:
         raise UserError(f"--height is {options.height}; expected a number of pixels, at least 1")
     size = SizeRule(options.height or 0, options.protocol or "")
-    return Options(names, Path(options.out), size, options.link, config.load(overrides))
+    return Options(names, Path(options.out), size, options.link, load_settings(overrides))
 
 
 def convert(dataset: type[SegmentationDataset], splits: Sequence[str], options: Options) -> None:

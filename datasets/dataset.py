@@ -12,6 +12,12 @@ from datasets.files import Listing, read_image, read_label
 from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening, lookup_table
 from utils.errors import UserError, unknown_name
 from utils.seeding import stable_seed
+from utils.settings import Setting
+
+
+def root(title: str, folder: str) -> Setting:
+    """Declare the root of a dataset, which find_root looks for."""
+    return Setting("", f"root of {title}; empty: ROOT/{folder}, else the environment variable")
 
 
 class SegmentationDataset(torch.utils.data.Dataset):
@@ -19,7 +25,8 @@ class SegmentationDataset(torch.utils.data.Dataset):
 
     A dataset is a subclass that fills in the class attributes and `listing`:
     `name` is what users type, `title` what they read; `root_setting` the setting below DATASET and
-    the environment variable that hold its root, `folder` its name below DATASET.ROOT; `label_space`
+    the environment variable that hold its root, `folder` its name below DATASET.ROOT; `settings`
+    declares its settings, the root among them, as a tree like `config.SETTINGS`; `label_space`
     the classes it is annotated in; `label_maps` a table for each label space that its files are
     mapped to directly (number in the file → train id, all others void), `default_label_map` their
     name where there are `other_label_maps` to choose from; `class_means` the named means over
@@ -37,6 +44,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
     title: ClassVar[str]
     root_setting: ClassVar[str]
     folder: ClassVar[str]
+    settings: ClassVar[dict[str, Any]]
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     label_space: LabelSpace = CITYSCAPES19
     label_maps: dict[str, dict[int, int]]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from scipy.io import loadmat
 
-from datasets.dataset import SegmentationDataset
+from datasets.dataset import SegmentationDataset, root
 from datasets.files import Listing, by_key, first_folder
 from datasets.label_spaces import CITYSCAPES_IDS
 from datasets.lists import choose, find_list, read_list
@@ -28,6 +28,7 @@ class GTAV(SegmentationDataset):
     title = "GTAV"
     root_setting = "GTAV_DIR"
     folder = "GTAV"
+    settings = {"DATASET": {"GTAV_DIR": root("GTAV", "GTAV")}}
     splits = ("train", "val", "test")
     published_counts = {"train": 12403 - len(SINGLE_COLOUR), "val": 6382, "test": 6181}
     file_numbers = frozenset(range(35))

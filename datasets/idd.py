@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from datasets.dataset import SegmentationDataset
+from datasets.dataset import SegmentationDataset, root
 from datasets.files import Listing, by_key, first_folder
 from datasets.label_spaces import CITYSCAPES19, identity
 
@@ -18,6 +18,7 @@ class IDD(SegmentationDataset):
     title = "IDD"
     root_setting = "IDD_DIR"
     folder = "IDD"
+    settings = {"DATASET": {"IDD_DIR": root("IDD (India Driving Dataset)", "IDD")}}
     published_counts = {"train": 6993, "val": 981}
     file_numbers = frozenset({*range(19), 255})
     label_maps = {"cityscapes19": identity(CITYSCAPES19)}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from datasets.dataset import SegmentationDataset
+from datasets.dataset import SegmentationDataset, root
 from datasets.files import Listing, by_key, first_folder
 from datasets.label_spaces import IDD_LITE7, identity
 
@@ -14,6 +14,7 @@ class IDDLite(SegmentationDataset):
     title = "IDD-Lite"
     root_setting = "IDD_LITE_DIR"
     folder = "idd_lite"
+    settings = {"DATASET": {"IDD_LITE_DIR": root("IDD-Lite", "idd_lite")}}
     label_space = IDD_LITE7
     published_counts = {"train": 1403, "val": 204}
     file_numbers = frozenset({*range(7), 255})

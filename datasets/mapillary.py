@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from datasets.dataset import SegmentationDataset
+from datasets.dataset import SegmentationDataset, root
 from datasets.files import Listing, by_key, first_folder
+from utils.settings import Setting
 
 
 class Mapillary(SegmentationDataset):
@@ -17,6 +18,17 @@ class Mapillary(SegmentationDataset):
     title = "Mapillary"
     root_setting = "MAPILLARY_DIR"
     folder = "Mapillary"
+    settings = {
+        "DATASET": {
+            "MAPILLARY_DIR": root("Mapillary Vistas", "Mapillary"),
+            "MAPILLARY_LABEL_MAP": Setting(
+                "robustnet",
+                "table from Mapillary's numbers to the 19 classes; openseg has more kinds of road, "
+                "pole and sign",
+                choices=("robustnet", "openseg"),
+            ),
+        }
+    }
     published_counts = {"train": 18000, "val": 2000}
     file_numbers = frozenset(range(66))
     # The table of RobustNet's published code.

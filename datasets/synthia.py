@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from datasets.dataset import SegmentationDataset
+from datasets.dataset import SegmentationDataset, root
 from datasets.files import Listing, by_key, first_folder
 from datasets.lists import all_png, choose, find_list, read_list, seeded_part
 
@@ -23,6 +23,7 @@ class Synthia(SegmentationDataset):
     title = "SYNTHIA"
     root_setting = "SYNTHIA_DIR"
     folder = "SYNTHIA"
+    settings = {"DATASET": {"SYNTHIA_DIR": root("SYNTHIA-RAND-CITYSCAPES", "SYNTHIA")}}
     published_counts = {"train": 6580, "val": 2820}
     file_numbers = frozenset(range(23))
     label_bits = 16

@@ -1,27 +1,71 @@
 """From settings to a network: what they declare, the method they describe, and its weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from easydict import EasyDict
 from torch import Tensor, nn
 
 import config
+from datasets import SETTINGS as DATASET_SETTINGS
 from datasets.label_spaces import LabelSpace, label_space
 from network.checkpoint import checkpoint_path, load_checkpoint
-from network.decoders import decoder_class
-from network.methods import Method, method_class
+from network.decoders import DECODERS
+from network.methods import METHODS, Method, method_class
+from network.trunks.torchvision import TRUNKS
 from utils.errors import UserError
+from utils.registry import find
+from utils.settings import flatten, load, walk
 
 
-def resolve(overrides: dict[str, Any]) -> EasyDict:
-    """Resolve settings with those that the chosen method and decoder declare, and with the defaults
-    that these have for shared ones; the method's go before the decoder's."""
-    chosen = config.load({k: v for k, v in overrides.items() if k in ("METHOD", "DECODER.NAME")})
-    method, decoder = method_class(chosen.METHOD), decoder_class(chosen.DECODER.NAME)
-    defaults = decoder.defaults | method.defaults
-    return config.load(overrides, method.settings, decoder.settings, defaults=defaults)
+class Axis(NamedTuple):
+    """One of the choices that make a network: its flag, its setting and its registry.
+
+    An experiment's default name has the choice where it `names` experiments, or is not the default.
+    """
+
+    flag: str
+    key: str
+    registry: Mapping[str, str]
+    names: bool = True
+
+    def default(self) -> str:
+        """Return the choice of the shared settings."""
+        return dict(walk(config.SETTINGS))[self.key].default
+
+    def chosen(self, cfg: EasyDict) -> str:
+        """Return the choice of resolved settings."""
+        return flatten(cfg)[self.key]
+
+
+TRUNK = Axis("trunk", "TRUNK.NAME", TRUNKS)
+DECODER = Axis("decoder", "DECODER.NAME", DECODERS, names=False)
+METHOD = Axis("method", "METHOD", METHODS)
+AXES = (TRUNK, DECODER, METHOD)
+
+
+def declarations(names: Mapping[str, Any]) -> list[Any]:
+    """Return the decoder's and the method's class, which declare `settings` and `defaults`.
+
+    `names` maps keys of axes to names; UserError for an unknown name.
+    """
+    return [
+        find(axis.flag, names.get(axis.key, axis.default()), axis.registry)
+        for axis in (DECODER, METHOD)
+    ]
+
+
+def resolve(overrides: Mapping[str, Any]) -> EasyDict:
+    """Resolve settings with those that datasets, the chosen method and the decoder declare.
+
+    Method and decoder may also change defaults of shared settings; the method's go before the
+    decoder's.
+    """
+    chosen = declarations(overrides)
+    defaults = {key: value for each in chosen for key, value in each.defaults.items()}
+    trees = [each.settings for each in chosen]
+    return load(overrides, config.SETTINGS, DATASET_SETTINGS, *trees, defaults=defaults)
 
 
 def open_run(name: Path, overrides: dict[str, Any]) -> tuple[EasyDict, dict[str, Any]]:

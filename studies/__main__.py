@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from studies.options import StudyOptions, parse_study
 from studies.study_file import Recipe, Study, read_recipe, read_study, run_name, words
 from studies.study_results import write_results
-from utils.engine.command_line import StudyOptions, parse_study
 from utils.engine.interruption import INTERRUPTED, REQUEUE
 from utils.errors import Stopped, UserError, run_script
 from utils.evaluate.results import percent

@@ -20,9 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import config
 from benchmarks.reporting import save
-from datasets import build_dataset
+from datasets import build_dataset, load_settings
 from utils.evaluate.metrics import ConfusionMatrix, mean_iou, measures
 
 DOMAINS = ["gtav", "synthia", "cityscapes", "bdd100k", "mapillary"]
@@ -81,7 +80,7 @@ def colour_classifier(domain: str, data: str) -> float:
 
     Classes are weighted by their inverse frequency, or rare ones would never be predicted.
     """
-    cfg = config.load({"DATASET.ROOT": data})
+    cfg = load_settings({"DATASET.ROOT": data})
     train, val = (build_dataset(domain, split, cfg) for split in ("train", "val"))
     number = len(train.label_space)
     histogram = np.zeros((LEVELS**3, number))

@@ -25,6 +25,7 @@ import config
 from datasets import dataset_class
 from network.build import resolve
 from utils.errors import UserError
+from utils.settings import flatten
 
 METHOD = config.SETTINGS["METHOD"].default
 PARTS = {"title": str, "about": str, "settings": dict, "variants": dict, "grid": dict}
@@ -138,7 +139,7 @@ def run_name(settings: dict[str, Any], seed: int) -> str:
 
     Cells of several studies that come to the same settings are one run.
     """
-    cfg = config.flatten(resolve(settings | {"SEED": 0}))
+    cfg = flatten(resolve(settings | {"SEED": 0}))
     source = dataset_class(cfg["DATASET.SOURCE"][0])
     cfg["DATASET.LABEL_SPACE"] = cfg["DATASET.LABEL_SPACE"] or source.label_space.name
     own = {key: value for key, value in cfg.items() if not PLACES.fullmatch(key)}

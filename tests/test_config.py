@@ -7,19 +7,22 @@ from pathlib import Path
 import pytest
 
 import config
-from datasets import DATASETS
+import datasets
+from datasets import DATASETS, load_settings
 from network.build import resolve
 from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
 from network.methods.baseline import Baseline
-from utils.engine.command_line import parse_train, parse_valid, print_settings
+from utils.engine.command_line import parse_train, print_settings
 from utils.engine.experiment import experiment_folder
 from utils.errors import UserError
+from utils.evaluate.jobs import parse_valid
 from utils.seeding import stable_seed
+from utils.settings import flatten, walk
 
 
 def test_overrides_take_the_type_of_the_default():
-    cfg = config.load(
+    cfg = load_settings(
         {
             "TRAIN.MAX_ITER": "7",
             "TRAIN.LR_ENCODER": "1e-3",
@@ -34,7 +37,7 @@ def test_overrides_take_the_type_of_the_default():
     assert list(cfg.TRANSFORM.CROP_SIZE) == [64, 96]
     assert list(cfg.DATASET.VALIDATION) == ["gtav", "camvid:test"]
     assert cfg.TRUNK.OUTPUT_STRIDE == 8
-    assert config.load({"DATASET.VALIDATION": ""}).DATASET.VALIDATION == []
+    assert load_settings({"DATASET.VALIDATION": ""}).DATASET.VALIDATION == []
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,7 @@ def test_overrides_take_the_type_of_the_default():
 )
 def test_mistakes_are_named(key, value, message):
     with pytest.raises(UserError, match=message):
-        config.load({key: value})
+        load_settings({key: value})
 
 
 def test_methods_and_decoders_bring_their_settings():
@@ -75,7 +78,7 @@ def test_a_method_may_have_defaults_of_its_own_for_others_settings(monkeypatch, 
 
 def test_flattened_settings_resolve_to_themselves():
     cfg = resolve({"METHOD": "srha", "SEED": "5"})
-    assert resolve(config.flatten(cfg)) == cfg
+    assert resolve(flatten(cfg)) == cfg
 
 
 def test_flags_and_pairs():
@@ -133,7 +136,7 @@ def attributes(path):
 
 def test_every_setting_has_a_reader():
     """A setting that no code asks for by name would be an option that does nothing."""
-    trees = [config.SETTINGS, *(method_class(m).settings for m in METHODS)]
+    trees = [config.SETTINGS, datasets.SETTINGS, *(method_class(m).settings for m in METHODS)]
     trees += [decoder_class(d).settings for d in DECODERS]
     root = Path(config.__file__).parent
     files = [root / "train.py", root / "valid.py"]
@@ -143,7 +146,7 @@ def test_every_setting_has_a_reader():
     roots = {dataset.root_setting for dataset in DATASETS.values()}
     unread = []
     for tree in trees:
-        for key, setting in config.walk(tree):
+        for key, setting in walk(tree):
             assert setting.meaning
             section, _, name = ("cfg." + key).rpartition(".")
             # A section may be bound to a local name first.
@@ -151,7 +154,7 @@ def test_every_setting_has_a_reader():
             if name not in roots and not any((owner, name) in read for owner in owners):
                 unread.append(key)
     assert not unread
-    assert sum(1 for tree in trees for _ in config.walk(tree)) > 60
+    assert sum(1 for tree in trees for _ in walk(tree)) > 60
 
 
 @pytest.mark.parametrize(
@@ -165,7 +168,7 @@ def test_every_setting_has_a_reader():
 )
 def test_values_out_of_range_are_refused(key, value, message):
     with pytest.raises(UserError, match=message):
-        config.load({key: value})
+        load_settings({key: value})
 
 
 def test_a_decoder_has_defaults_of_its_own(monkeypatch, capsys):

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-import config
 import predict
 from datasets.label_spaces import CITYSCAPES19, CITYSCAPES_IDS
 from network.build import build_method
@@ -18,6 +17,7 @@ from utils.errors import UserError, run_script
 from utils.export.__main__ import export
 from utils.predict.predictor import Predictor
 from utils.predict.rendering import KINDS
+from utils.settings import flatten
 
 SIZES = {"a.png": (40, 60), "deep/b.jpg": (40, 60), "deep/er/c.JPEG": (33, 47)}
 
@@ -28,7 +28,7 @@ def checkpoint(settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = settings(METHOD="srha", DATASET__LABEL_SPACE="cityscapes19", WORKERS=0)
     method, _ = build_method(cfg)
-    state = {"settings": config.flatten(cfg), "step": 7, "method": method.state_dict()}
+    state = {"settings": flatten(cfg), "step": 7, "method": method.state_dict()}
     torch.save(state, "last.pth")
     return method.eval()
 
@@ -216,7 +216,7 @@ def test_predictions_of_two_networks_are_not_mixed(photos, run, tmp_path):
 def test_other_classes_have_no_cityscapes_ids(settings, photos, run):
     cfg = settings(METHOD="baseline", DATASET__LABEL_SPACE="idd_lite7", WORKERS=0)
     method, _ = build_method(cfg)
-    state = {"settings": config.flatten(cfg), "step": 7, "method": method.state_dict()}
+    state = {"settings": flatten(cfg), "step": 7, "method": method.state_dict()}
     torch.save(state, "groups.pth")
     code, _, line = run("--snapshot", "groups.pth", "--input", "in", "--write", "city_ids")
     assert code == 2 and "the classes of idd_lite7 have no ids" in line

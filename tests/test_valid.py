@@ -6,13 +6,13 @@ import sys
 import pytest
 import torch
 
-import config
 import valid
 from network.build import build_method
 from network.checkpoint import file_hash
 from network.decoders import DECODERS
 from utils.compare import __main__ as compare
 from utils.errors import UserError
+from utils.settings import flatten
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def checkpoint(settings, miniature, tmp_path, monkeypatch):
         cfg = settings(**options | overrides)
         torch.manual_seed(seed)
         method, _ = build_method(cfg)
-        state = {"settings": config.flatten(cfg), "step": 7, "method": method.state_dict()}
+        state = {"settings": flatten(cfg), "step": 7, "method": method.state_dict()}
         torch.save(state, target)
         return target
 

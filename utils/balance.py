@@ -23,7 +23,6 @@ from easydict import EasyDict
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-import config
 from datasets.sampling.source import open_source
 from network.build import build_method, open_run
 from network.methods import Method
@@ -32,6 +31,7 @@ from utils.engine.optimization import plan_batch
 from utils.engine.runtime import Runtime, runtime
 from utils.errors import UserError, run_script, unknown_name
 from utils.evaluate.results import align
+from utils.settings import split
 
 Gradients = dict[str, Tensor]
 
@@ -57,11 +57,10 @@ def main() -> None:
     parser.add_argument(
         "--over", metavar="TERM", help="the reference; default: ce, or the first term"
     )
-    parser.add_argument("settings", nargs="*", metavar="KEY VALUE")
-    options = parser.parse_intermixed_args()
+    options, settings = split(parser)
     if options.batches < 1:
         raise UserError("--batches has to be at least 1")
-    cfg, state = open_run(options.snapshot, config.parse_pairs(options.settings))
+    cfg, state = open_run(options.snapshot, settings)
     if state.get("network_only"):
         raise UserError(
             f"{options.snapshot} holds a network for inference; a loss needs a checkpoint of "

@@ -15,8 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import config
-from datasets import build_dataset, parse_domain
+from datasets import build_dataset, load_settings, parse_domain
 from datasets.commands import parse_words
 from network.regions.rearrangement import SemanticRearrangement
 from transforms import EvalTransform, denormalise
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, names, overrides = parse_words(parser, arguments)
     if min(options.alphas) <= 0:
         raise UserError(f"--alphas {min(options.alphas):g}: a concentration is above 0")
-    cfg = config.load(overrides)
+    cfg = load_settings(overrides)
     rows = []
     for domain in names:
         name, split = parse_domain(domain)

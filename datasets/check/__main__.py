@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-import config
-from datasets import DATASETS, dataset_class, find_root
+from datasets import DATASETS, dataset_class, find_root, load_settings
 from datasets.check.inspection import DatasetKind, Fault, PairReport, find_swapped, inspect_pair
 from datasets.check.pictures import bar_chart, contact_sheet
 from datasets.commands import in_processes, parse_words
@@ -171,7 +170,7 @@ def summary(result: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the check; exits with 1 if there are faults."""
     names, out, overrides = parse(arguments)
-    cfg = config.load(overrides)
+    cfg = load_settings(overrides)
     out = out or Path(cfg.LOG.DIR) / "check"
     wanted = []
     for text in names:

@@ -1,10 +1,9 @@
 """The registry of decoders: name → "module:class" (imported when asked for; some need extras)."""
 
-from importlib import import_module
-
 from torch import nn
 
-from utils.errors import UserError, unknown_name
+from utils.errors import UserError
+from utils.registry import find
 
 DECODERS = {
     "deeplabv3plus": "network.decoders.deeplabv3plus:DeepLabV3Plus",
@@ -14,10 +13,7 @@ DECODERS = {
 
 def decoder_class(name: str) -> type[nn.Module]:
     """Return a decoder's class by name; UserError for an unknown one."""
-    if name not in DECODERS:
-        raise unknown_name("decoder", name, DECODERS)
-    module, attribute = DECODERS[name].split(":")
-    return getattr(import_module(module), attribute)
+    return find("decoder", name, DECODERS)
 
 
 def require_embedding(decoder: nn.Module, name: str, why: str) -> None:

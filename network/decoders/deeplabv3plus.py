@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from config import Setting
 from loss.cross_entropy import cross_entropy
 from loss.upsampled import upsampled_losses
 from network.regions.statistics import downsample_labels
 from network.trunks.trunk import Trunk
 from utils.errors import UserError
+from utils.settings import Setting
 
 
 @dataclass

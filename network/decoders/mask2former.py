@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from config import Setting
 from loss.consistency import jensen_shannon
 from loss.mask_classification import MaskClassificationLoss, Prediction
 from network.inference import resized_bands
 from network.trunks.trunk import Trunk
 from utils.errors import UserError
+from utils.settings import Setting
 
 try:
     from transformers import Mask2FormerConfig

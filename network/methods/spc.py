@@ -11,12 +11,12 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from config import Setting
 from network.decoders import require_embedding
 from network.methods.method import Method
 from network.regions.statistics import downsample_labels, from_rows, wide_rows
 from utils.labels import VOID
 from utils.processes import sum_over_processes
+from utils.settings import Setting
 
 # Layers behind which styles are projected.
 PROJECTED = (0, 1)

@@ -12,7 +12,6 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from config import Setting
 from network.methods.method import Method
 from network.regions.across import Projected, Related
 from network.regions.alignment import HierarchicalAlignment
@@ -20,6 +19,7 @@ from network.regions.rearrangement import SemanticRearrangement, eliminate_style
 from network.trunks.torchvision import build_trunk
 from network.trunks.trunk import Trunk
 from utils.errors import UserError
+from utils.settings import Setting
 
 
 class SRHA(Method):

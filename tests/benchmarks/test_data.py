@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import config
 from benchmarks import data, street_files
 from benchmarks.plain_pil import LabelReader, centroids_by_loop, sample
-from datasets import build_dataset
+from datasets import build_dataset, load_settings
 from datasets.sampling.centroids import tile_centroids
 
 SMALL = {"GTAV": (190, 104), "Cityscapes": (204, 102), "BDD100K": (128, 72)}
@@ -24,7 +23,7 @@ def streets(tmp_path_factory):
 
 @pytest.fixture
 def gtav(streets):
-    return build_dataset("gtav", "train", config.load({"DATASET.ROOT": str(streets)}))
+    return build_dataset("gtav", "train", load_settings({"DATASET.ROOT": str(streets)}))
 
 
 def test_labels_by_colour_and_by_number_are_the_same(gtav):

@@ -17,8 +17,7 @@ from trees import (
     write_split_mat,
 )
 
-import config
-from datasets import DATASETS, build_dataset, parse_domain
+from datasets import DATASETS, build_dataset, load_settings, parse_domain
 from datasets.camvid import CamVid
 from datasets.files import read_label
 from datasets.gtav import GTAV
@@ -42,7 +41,7 @@ def no_variables(monkeypatch):
 
 
 def small_crops():
-    return TrainTransform(config.load({"TRANSFORM.CROP_SIZE": [24, 24]}))
+    return TrainTransform(load_settings({"TRANSFORM.CROP_SIZE": [24, 24]}))
 
 
 def test_sample_without_transform(camvid):
@@ -212,7 +211,7 @@ def test_a_root_is_the_setting_then_the_common_root_then_the_variable(
     camvid, monkeypatch, no_variables
 ):
     def build(overrides):
-        return build_dataset("camvid", "train", config.load(overrides))
+        return build_dataset("camvid", "train", load_settings(overrides))
 
     root = {"DATASET.ROOT": str(camvid.parent)}
     monkeypatch.setenv("CAMVID_DIR", "/nowhere")
@@ -225,21 +224,21 @@ def test_a_root_is_the_setting_then_the_common_root_then_the_variable(
 
 def test_no_root_at_all(no_variables):
     with pytest.raises(UserError, match="where is GTAV. Set DATASET.GTAV_DIR or .* holds GTAV"):
-        build_dataset("gtav", "train", config.load({}))
+        build_dataset("gtav", "train", load_settings({}))
 
 
 def test_options_reach_the_dataset(camvid):
-    cfg = config.load({"DATASET.CAMVID_DIR": str(camvid)})
+    cfg = load_settings({"DATASET.CAMVID_DIR": str(camvid)})
     assert build_dataset("camvid", "train", cfg, domain=2)[0]["domain"] == 2
 
 
 def test_unknown_dataset():
     with pytest.raises(UserError, match="unknown dataset 'gta'; did you mean gtav?"):
-        build_dataset("gta", "train", config.load({}))
+        build_dataset("gta", "train", load_settings({}))
 
 
 def test_every_dataset_has_a_setting_for_its_root():
-    assert {dataset.root_setting for dataset in DATASETS.values()} <= set(config.load({}).DATASET)
+    assert {dataset.root_setting for dataset in DATASETS.values()} <= set(load_settings({}).DATASET)
 
 
 def test_parse_domain():

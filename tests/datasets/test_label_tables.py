@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from trees import every_layout, layout_tree
 
-import config
-from datasets import DATASETS, build_dataset
+from datasets import DATASETS, build_dataset, load_settings
 from datasets.label_spaces import (
     CITYSCAPES19,
     IDD_LITE7,
@@ -95,7 +94,7 @@ def test_other_label_map_of_mapillary(tmp_path):
     expected[41] = 255
     assert dataset[0]["label"].flatten().tolist() == expected.tolist()
     assert dataset.label_map == "openseg"
-    cfg = config.load(
+    cfg = load_settings(
         {"DATASET.MAPILLARY_DIR": str(tmp_path), "DATASET.MAPILLARY_LABEL_MAP": "openseg"}
     )
     chosen = build_dataset("mapillary", "val", cfg)

@@ -7,13 +7,13 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-import config
 from network.build import build_method
 from network.checkpoint import load_checkpoint
 from network.methods.spc import SemanticClustering, StyleProjection, UnitEmbedding, unit
 from tests.test_distributed import in_processes
 from utils.engine.optimization import build_optimizer
 from utils.export.__main__ import export
+from utils.settings import flatten
 
 SOURCES = ["gtav", "synthia", "idd"]
 
@@ -367,7 +367,7 @@ def test_training_learns_and_the_export_holds_all_bases(build, settings, batch, 
         method.after_step(step)
         totals.append(losses["ce"].item())
     assert totals[-1] < 0.8 * totals[0]
-    state = {"settings": config.flatten(cfg), "step": 25, "method": method.state_dict()}
+    state = {"settings": flatten(cfg), "step": 25, "method": method.state_dict()}
     torch.save(state, tmp_path / "last.pth")
     export(tmp_path / "last.pth", tmp_path / "network.safetensors")
     exported = load_checkpoint(tmp_path / "network.safetensors")

@@ -4,13 +4,13 @@ import torchvision
 import torchvision.transforms.v2.functional as F
 from scipy.ndimage import gaussian_filter
 
-import config
+from datasets import load_settings
 from transforms import EvalTransform, TrainTransform, denormalise, normalise
 from transforms.photometric import Photometric, gaussian_blur, rotate_hue
 
 
 def settings(**changes):
-    return config.load({f"TRANSFORM.{key}": value for key, value in changes.items()})
+    return load_settings({f"TRANSFORM.{key}": value for key, value in changes.items()})
 
 
 def photograph(height=50, width=70, seed=0):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-import config
 from network.build import build_method
+from utils.settings import flatten
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def saved(settings, miniature, tmp_path):
             TRANSFORM__CROP_SIZE=[64, 96], DATASET__CACHE_DIR=str(tmp_path / "cache"), **overrides,
         )  # fmt: skip
         method, _ = build_method(cfg)
-        state = {"settings": config.flatten(cfg), "step": 0, "method": method.state_dict()}
+        state = {"settings": flatten(cfg), "step": 0, "method": method.state_dict()}
         (tmp_path / name).mkdir()
         torch.save(state, tmp_path / name / "last.pth")
         return cfg, method.eval(), tmp_path / name

@@ -9,7 +9,6 @@ import onnxruntime
 import pytest
 import torch
 
-import config
 from network.build import build_method, resolve
 from network.methods.baseline import Baseline
 from network.regions.rearrangement import eliminate_style
@@ -19,6 +18,7 @@ from utils.errors import UserError
 from utils.export import __main__ as export_script
 from utils.export import deployment
 from utils.export.__main__ import export
+from utils.settings import flatten
 
 SIZES = [(1, 64, 96), (3, 51, 33), (2, 130, 40), (1, 32, 32)]
 
@@ -34,7 +34,7 @@ def exported(tmp_path_factory):
             module.running_mean.uniform_(-0.5, 0.5)
             module.running_var.uniform_(0.5, 2)
     folder = tmp_path_factory.mktemp("export")
-    state = {"settings": config.flatten(cfg), "step": 7, "method": method.state_dict()}
+    state = {"settings": flatten(cfg), "step": 7, "method": method.state_dict()}
     torch.save(state, folder / "last.pth")
     files = {ending: folder / f"network{ending}" for ending in (".onnx", ".pt2")}
     for path in files.values():

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import config
 from network.build import build_method, initialise, resolve
 from network.checkpoint import load_checkpoint
 from tests.engine.processes import same
 from utils import network_file
 from utils.errors import UserError
 from utils.export.__main__ import export
+from utils.settings import flatten
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def checkpoint(settings, tmp_path):
     cfg = settings(METHOD="srha", DATASET__LABEL_SPACE="cityscapes19")
     method, _ = build_method(cfg)
     path = tmp_path / "last.pth"
-    state = {"settings": config.flatten(cfg), "step": 7, "method": method.state_dict()}
+    state = {"settings": flatten(cfg), "step": 7, "method": method.state_dict()}
     torch.save(state, path)
     return path, method.eval()
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-import config
 from benchmarks import report_in_browser
 from network.build import build_method
 from tests.utils.results_of_runs import domain_result, run_result, write_results
@@ -24,6 +23,7 @@ from utils.report.gallery import (
     difference,
     fitted,
 )
+from utils.settings import flatten
 
 
 class Page(HTMLParser):
@@ -169,9 +169,9 @@ def trained(settings, miniature, tmp_path):
         built, space = build_method(cfg)
         result = domain_result("Cityscapes", dict.fromkeys(space.classes, 0.1))
         result["confusion"] = torch.eye(19).tolist()
-        own = run_result({"cityscapes": result}, method, settings=config.flatten(cfg))
+        own = run_result({"cityscapes": result}, method, settings=flatten(cfg))
         folder = write_results(tmp_path / method, own)
-        state = {"settings": config.flatten(cfg), "step": 1, "method": built.state_dict()}
+        state = {"settings": flatten(cfg), "step": 1, "method": built.state_dict()}
         torch.save(state, folder / "last.pth")
     return tmp_path
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from studies import __main__ as study_script
+from studies.options import parse_study
 from studies.study_file import Recipe, read_recipe, read_study, run_name, words
 from tests.conftest import SMALL
-from utils.engine.command_line import parse_study
 from utils.errors import Stopped, UserError
 
 ROOT = Path(__file__).parents[2]

@@ -7,16 +7,17 @@ from typing import Any, NamedTuple
 from easydict import EasyDict
 
 import config
-from network.build import resolve
+from network.build import AXES, resolve
 from network.checkpoint import LAST
 from utils.engine.saving import has_checkpoint, newest_checkpoint
 from utils.errors import UserError
+from utils.settings import flatten, load
 
 # What a start leaves that ends before its first checkpoint.
 BEGINNINGS = ("settings.json", "metrics.jsonl", "events.out.tfevents", "nonfinite.json", LAST)
 
 # Settings that name what is in a checkpoint: another value is another experiment.
-FIXED = ("METHOD", "TRUNK.NAME", "DECODER.NAME", "DATASET.LABEL_SPACE", "DATASET.SOURCE")
+FIXED = (*(axis.key for axis in AXES), "DATASET.LABEL_SPACE", "DATASET.SOURCE")
 
 
 class Experiment(NamedTuple):
@@ -52,13 +53,11 @@ def open_experiment(overrides: dict[str, Any], resume: str) -> Experiment:
 
 
 def experiment_folder(cfg: EasyDict) -> Path:
-    """Return the folder of an experiment; its name defaults to source, trunk, the decoder where it
-    is not the default one, and method."""
-    usual = config.SETTINGS["DECODER"]["NAME"].default
-    decoder = [cfg.DECODER.NAME] if cfg.DECODER.NAME != usual else []
-    parts = ["+".join(cfg.DATASET.SOURCE), cfg.TRUNK.NAME, *decoder, cfg.METHOD]
-    name = cfg.EXPERIMENT or "_".join(parts)
-    return Path(cfg.LOG.DIR) / name
+    """Return the folder of an experiment; its name defaults to its sources and its choices on the
+    axes."""
+    named = [axis for axis in AXES if axis.names or axis.chosen(cfg) != axis.default()]
+    parts = ["+".join(cfg.DATASET.SOURCE), *(axis.chosen(cfg) for axis in named)]
+    return Path(cfg.LOG.DIR) / (cfg.EXPERIMENT or "_".join(parts))
 
 
 def refuse_existing(folder: Path, reuse: bool) -> None:
@@ -79,7 +78,7 @@ def _refuse_other_network(path: Path, own: dict[str, Any], overrides: dict[str, 
     for key in FIXED:
         if key not in overrides:
             continue
-        given = config.flatten(config.load({key: overrides[key]}))[key]
+        given = flatten(load({key: overrides[key]}, config.SETTINGS))[key]
         if given != own[key]:
             values = [" ".join(v) if isinstance(v, list) else v for v in (own[key], given)]
             raise UserError(

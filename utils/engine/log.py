@@ -15,7 +15,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from torch import Tensor
 from tqdm import tqdm
 
-import config
+from utils.settings import flatten
 
 
 class ExperimentLog:
@@ -31,7 +31,7 @@ class ExperimentLog:
         if not is_main:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        settings = json.dumps(config.flatten(cfg), indent=1)
+        settings = json.dumps(flatten(cfg), indent=1)
         (folder / "settings.json").write_text(settings + "\n")
         metrics = folder / "metrics.jsonl"
         self.metrics = open(metrics, "a", buffering=1)

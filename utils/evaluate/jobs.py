@@ -1,6 +1,7 @@
 """What valid.py has to do: checkpoints, each with its settings, domains and folder for results."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +12,52 @@ from datasets.label_spaces import LabelSpace
 from network.build import build_method, resolve
 from network.checkpoint import BEST, checkpoint_path, file_hash, load_checkpoint
 from network.methods import Method
-from utils.engine.command_line import ValidOptions
+from utils.engine.command_line import (
+    add_prediction_flags,
+    add_protocol_flag,
+    add_published_flags,
+    add_validation_flag,
+    command_parser,
+    part_network,
+    read_settings,
+)
 from utils.engine.selection import Best
 from utils.errors import UserError
 from utils.evaluate.evaluation import describe_protocol, open_domain
+
+
+class ValidOptions(NamedTuple):
+    """valid.py's command line; `network` names what a published checkpoint does not know."""
+
+    snapshots: list[str]
+    out: str | None
+    network: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def parse_valid(arguments: Sequence[str] | None = None) -> ValidOptions:
+    """Parse valid.py's command line."""
+    parser = command_parser("Evaluate checkpoints on any number of domains.")
+    parser.add_argument(
+        "--snapshot",
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="checkpoints to evaluate: files, or experiment folders for their last.pth",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder of the results, of several checkpoints a folder in it for each (default: "
+        "valid, beside the checkpoint)",
+    )
+    add_validation_flag(parser)
+    add_protocol_flag(parser)
+    add_prediction_flags(parser)
+    published = add_published_flags(parser)
+    published.add_argument("--dataset", nargs="+", metavar="NAME", help="what it was trained on")
+    options, settings = read_settings(parser, arguments)
+    return ValidOptions(options.snapshot, options.out, *part_network(settings))
 
 
 class Job(NamedTuple):
@@ -63,7 +106,7 @@ def open_checkpoint(path: Path, network: dict[str, Any]) -> dict[str, Any]:
 
 def _open(path: Path, options: ValidOptions) -> Job:
     state = open_checkpoint(path, options.network)
-    cfg = resolve(state["settings"] | options.overrides)
+    cfg = resolve(state["settings"] | options.settings)
     if not cfg.DATASET.VALIDATION:
         raise UserError("no domain to judge on; name some with --val_dataset")
     try:

@@ -11,10 +11,10 @@ import torch
 import torchvision
 from easydict import EasyDict
 
-import config
 from datasets import parse_domain
 from utils.draw.confusion import confusion_picture
 from utils.evaluate.evaluation import describe_protocol
+from utils.settings import flatten
 
 
 def gather(domains: dict[str, dict[str, Any]], cfg: EasyDict, step: int) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def gather(domains: dict[str, dict[str, Any]], cfg: EasyDict, step: int) -> dict
         "unseen": unseen,
         "mean_unseen": float(np.mean(scores)) if scores else None,
         "domains": domains,
-        "settings": config.flatten(cfg),
+        "settings": flatten(cfg),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -164,6 +164,16 @@ def test_every_setting_has_a_reader():
         ("WORKERS", "-1", "expected at least 0"),
         ("TRANSFORM.FLIP", "1.5", "expected between 0 and 1"),
         ("TRANSFORM.CROP_SIZE", "0,64", "expected at least 1"),
+        ("SEED", "-1", "expected at least 0"),
+        ("SEED", str(2**63), "expected a whole number of 64 bits"),
+        ("TRAIN.MOMENTUM", "-1", "expected between 0 and 1"),
+        ("TRAIN.MOMENTUM", "inf", "expected a finite number"),
+        ("TRAIN.POLY_POWER", "nan", "expected a finite number"),
+        ("TRAIN.WEIGHT_DECAY", "-0.1", "expected at least 0"),
+        ("TRAIN.MAX_ITER", "9" * 400, "is '9999.* …; expected a whole number of 64 bits"),
+        ("DATASET.SOURCE", "", "expected at least 1 of them"),
+        ("VALID.SCALES", "", "expected at least 1 of them"),
+        ("INIT_PARTS", "", "expected at least 1 of them"),
     ],
 )
 def test_values_out_of_range_are_refused(key, value, message):

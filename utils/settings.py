@@ -15,14 +15,18 @@ from utils.errors import UserError
 
 
 class Setting(NamedTuple):
-    """Default value (its type is the setting's type), meaning, and what is accepted: a few values,
-    or numbers (of a list: each) from `minimum` to `maximum`."""
+    """Default value (its type is the setting's type), meaning, and what is accepted.
+
+    `choices` lists the values, if they are few. Numbers (of a list: each) are finite and lie between
+    `minimum` and `maximum`. A list has at `least` so many entries.
+    """
 
     default: Any
     meaning: str
     choices: tuple = ()
-    minimum: float = -math.inf
+    minimum: float = 0
     maximum: float = math.inf
+    least: int = 0
 
 
 def walk(settings: dict, prefix: str = "") -> Iterator[tuple[str, Setting]]:
@@ -134,6 +138,8 @@ def convert(key: str, value: Any, setting: Setting) -> Any:
         # A list of numbers has a fixed length and meaning by position; a list of names does not.
         if len(default) > 1 and not isinstance(default[0], str) and len(items) != len(default):
             raise _wrong_type(key, value, f"{len(default)} comma-separated numbers")
+        if len(items) < setting.least:
+            raise _wrong_type(key, value, f"at least {setting.least} of them, separated by commas")
         element = setting._replace(default=default[0] if default else "")
         return [convert(key, item, element) for item in items]
     if isinstance(default, bool):
@@ -147,11 +153,15 @@ def convert(key: str, value: Any, setting: Setting) -> Any:
     else:
         try:
             converted = type(default)(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             kind = "a whole number" if isinstance(default, int) else "a number"
             raise _wrong_type(key, value, kind) from None
         if isinstance(default, int) and isinstance(value, float) and converted != value:
             raise _wrong_type(key, value, "a whole number")
+    if isinstance(converted, int) and abs(converted) >= 2**63:
+        raise _wrong_type(key, value, "a whole number of 64 bits")
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise _wrong_type(key, value, "a finite number")
     if isinstance(converted, (int, float)) and not (
         setting.minimum <= converted <= setting.maximum
     ):
@@ -165,7 +175,8 @@ def convert(key: str, value: Any, setting: Setting) -> Any:
 
 
 def _wrong_type(key: str, value: Any, expected: str) -> UserError:
-    return UserError(f"setting {key} is {value!r}; expected {expected}")
+    shown = repr(value) if len(repr(value)) < 60 else repr(value)[:56] + " …"
+    return UserError(f"setting {key} is {shown}; expected {expected}")
 
 
 def describe(settings: dict, defaults: Mapping[str, Any] | None = None) -> str:

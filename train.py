@@ -16,7 +16,7 @@ from datasets.sampling.source import open_source
 from network.build import build_method, initialise
 from utils.draw.pictures import domain_picture, prediction_picture
 from utils.engine.command_line import parse_train
-from utils.engine.experiment import Experiment, open_experiment
+from utils.engine.experiment import Experiment, open_experiment, refuse_other_settings
 from utils.engine.guard import StepGuard
 from utils.engine.interruption import Interruption, data_from
 from utils.engine.log import ExperimentLog, RunningMeans
@@ -49,11 +49,12 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
     """Train in this process from step 0, or from the state of a checkpoint, to MAX_ITER."""
     cfg, folder, state = experiment.cfg, experiment.folder, experiment.state
     first_step, samples = (state["step"], state["samples"]) if state else (0, 0)
-    if len(set(here.gather(first_step))) > 1:
+    if len(set(steps := here.gather(first_step))) > 1:
         raise UserError(
-            f"the processes found different checkpoints in {folder} (steps "
-            f"{here.gather(first_step)}); LOG.DIR must be a folder that all machines share"
+            f"the processes found different checkpoints in {folder} (steps {steps}); LOG.DIR must "
+            "be a folder that all machines share"
         )
+    refuse_other_settings(here.gather(flatten(cfg)))
 
     # Data: the sources, and the domains to judge.
     parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
@@ -94,6 +95,11 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
     log.say(best.describe())
     if state:
         log.say(experiment.warning or f"continuing {experiment.checkpoint} from step {first_step}")
+        if state.get("images", len(source)) != len(source):
+            log.say(
+                f"warning: the source has {len(source)} images, and had {state['images']} at that "
+                "checkpoint; the run will not be the one that was cut off"
+            )
 
     def validate(step: int, max_images: int) -> dict[str, dict[str, Any]]:
         """Judge all domains; a better result makes the newest checkpoint, of this step, the
@@ -169,6 +175,7 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
                         "settings": flatten(cfg),
                         "step": done,
                         "samples": samples,
+                        "images": len(source),
                         "method": method.state_dict(),
                         "optimizer": optimizer.state_dict(),
                         "best": best.record,

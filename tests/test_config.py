@@ -110,6 +110,24 @@ def test_command_line_mistakes(line, message):
         parse_train(line.split())
 
 
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("--method srha METHOD baseline", "--method srha and METHOD baseline disagree"),
+        ("--dataset gtav synthia DATASET.SOURCE gtav", "--dataset gtav synthia and DATASET.SOURCE"),
+        ("EXPERIMENT a --exp b", "--exp b and EXPERIMENT a disagree; give one of them"),
+    ],
+)
+def test_a_flag_and_a_pair_may_not_disagree(line, message):
+    with pytest.raises(UserError, match=message):
+        parse_train(line.split())
+
+
+def test_a_flag_and_a_pair_may_agree():
+    overrides, _ = parse_train("--dataset gtav synthia DATASET.SOURCE gtav,synthia".split())
+    assert overrides == {"DATASET.SOURCE": "gtav,synthia"}
+
+
 def test_the_last_of_a_repeated_setting_counts():
     line = "--exp a --method srha SEED 1 --exp b SEED 2 --method baseline"
     overrides, _ = parse_train(line.split())

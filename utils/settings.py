@@ -17,8 +17,8 @@ from utils.errors import UserError
 class Setting(NamedTuple):
     """Default value (its type is the setting's type), meaning, and what is accepted.
 
-    `choices` lists the values, if they are few. Numbers (of a list: each) are finite and lie between
-    `minimum` and `maximum`. A list has at `least` so many entries.
+    `choices` lists the values, if they are few. Numbers, also those in a list, are finite and lie
+    between `minimum` and `maximum`. A list has at `least` so many entries.
     """
 
     default: Any

@@ -1,6 +1,8 @@
 """Beginning and continuing an experiment: its folder, its settings, its checkpoint."""
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,8 @@ BEGINNINGS = ("settings.json", "metrics.jsonl", "events.out.tfevents", "nonfinit
 
 # Settings that name what is in a checkpoint: another value is another experiment.
 FIXED = (*(axis.key for axis in AXES), "DATASET.LABEL_SPACE", "DATASET.SOURCE")
+# Settings that may differ between the machines of one run.
+OF_A_MACHINE = re.compile(r"WORKERS|DATASET\.(ROOT|.*_DIR)|TRUNK\.WEIGHTS|TEACHER\.WEIGHTS|INIT")
 
 
 class Experiment(NamedTuple):
@@ -44,12 +48,32 @@ def open_experiment(overrides: dict[str, Any], resume: str) -> Experiment:
         path, state, warning = newest_checkpoint(folder)
         _refuse_other_network(path, state["settings"], overrides)
         cfg = resolve(state["settings"] | overrides)
+        if cfg.TRAIN.MAX_ITER < state["step"]:
+            raise UserError(
+                f"{path} has reached step {state['step']}, and TRAIN.MAX_ITER is "
+                f"{cfg.TRAIN.MAX_ITER}; a run is continued to {state['step']} steps or more, or "
+                "choose another name with --exp for a shorter one"
+            )
         cfg.EXPERIMENT = folder.name
         return Experiment(cfg, folder, state, path, warning)
     if int(os.environ.get("RANK", 0)) == 0:
         refuse_existing(folder, reuse=resume == "auto")
     cfg.EXPERIMENT = folder.name
     return Experiment(cfg, folder)
+
+
+def refuse_other_settings(processes: Sequence[dict[str, Any]]) -> None:
+    """Raise UserError if processes of one run resolved different settings {key: value}.
+
+    Where files are, and how many processes read them, may differ between machines.
+    """
+    for key, value in processes[0].items():
+        others = [own.get(key) for own in processes]
+        if any(other != value for other in others) and not OF_A_MACHINE.fullmatch(key):
+            raise UserError(
+                f"the processes of this run were started with different settings: {key} is "
+                f"{' and '.join(sorted({str(other) for other in others}))}; start all with the same"
+            )
 
 
 def experiment_folder(cfg: EasyDict) -> Path:

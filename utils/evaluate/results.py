@@ -11,7 +11,7 @@ import torch
 import torchvision
 from easydict import EasyDict
 
-from datasets import parse_domain
+from datasets import is_seen
 from utils.draw.confusion import confusion_picture
 from utils.evaluate.evaluation import describe_protocol
 from utils.settings import flatten
@@ -20,10 +20,12 @@ from utils.settings import flatten
 def gather(domains: dict[str, dict[str, Any]], cfg: EasyDict, step: int) -> dict[str, Any]:
     """Join per-domain results (`evaluate`) with what they depend on, as plain values.
 
-    `mean_unseen` is the mean of the mIoUs of those datasets that were not trained on.
+    `mean_unseen` is the mean mIoU of the domains that were not trained on, in whole or in part, and
+    that `of_one_space` leaves.
     """
-    unseen = [d for d in domains if parse_domain(d)[0] not in cfg.DATASET.SOURCE]
-    scores = [domains[d]["means"]["mIoU"] for d in unseen]
+    unseen = [d for d in domains if not is_seen(d, cfg.DATASET.SOURCE)]
+    compared = of_one_space({d: domains[d] for d in unseen}, cfg.DATASET.LABEL_SPACE)
+    scores = [domains[d]["means"]["mIoU"] for d in compared]
     scores = [score for score in scores if score is not None]
     return {
         "experiment": cfg.EXPERIMENT,
@@ -41,6 +43,17 @@ def gather(domains: dict[str, dict[str, Any]], cfg: EasyDict, step: int) -> dict
             "numpy": np.__version__,
         },
     }
+
+
+def of_one_space(domains: dict[str, dict[str, Any]], own: str) -> list[str]:
+    """Return the domains whose mIoUs have a mean, since means over different classes do not mix.
+
+    Those evaluated in `own`, the network's label space; if none is, all if they share a space, else
+    none.
+    """
+    chosen = [d for d, result in domains.items() if result["label_space"] == own]
+    shared = len({result["label_space"] for result in domains.values()}) == 1
+    return chosen or (list(domains) if shared else [])
 
 
 def domain_scalars(domains: dict[str, dict[str, Any]]) -> dict[str, float | None]:

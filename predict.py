@@ -17,7 +17,7 @@ from typing import Any
 from easydict import EasyDict
 
 from datasets.label_spaces import LabelSpace
-from network.build import build_method, resolve
+from network.build import build_method, resolve_stored
 from network.checkpoint import checkpoint_path, file_hash
 from utils.engine.runtime import runtime
 from utils.engine.saving import write_atomically
@@ -40,7 +40,7 @@ def main() -> None:
         raise UserError("VALID.PROTOCOL: predictions are made at each image's own size (native)")
     checkpoint = checkpoint_path(options.snapshot)
     state = open_checkpoint(checkpoint, options.network)
-    cfg = resolve(state["settings"] | options.settings | {"VALID.PROTOCOL": "native"})
+    cfg = resolve_stored(state["settings"], options.settings | {"VALID.PROTOCOL": "native"})
     method, space = build_method(cfg, state)
     kinds = choose_kinds(options.kinds, space)
     inputs, others = find_inputs(options.inputs)

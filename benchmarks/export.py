@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import resize
 
 from benchmarks.reporting import describe_machine, markdown, median_times, save
 from datasets.miniature import draw
-from network.build import build_method, resolve
+from network.build import build_method, resolve, resolve_stored
 from network.checkpoint import load_checkpoint
 from network.methods import Method
 from transforms import normalise
@@ -66,7 +66,7 @@ def main() -> None:
 def trained(path: Path) -> Method:
     """Return the method of a checkpoint."""
     state = load_checkpoint(path)
-    return build_method(resolve(state["settings"]), state)[0]
+    return build_method(resolve_stored(state["settings"], {}), state)[0]
 
 
 def untrained(trunk: str) -> Method:

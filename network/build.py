@@ -18,6 +18,9 @@ from utils.errors import UserError
 from utils.registry import find
 from utils.settings import flatten, load, walk
 
+# Settings of earlier versions → the value that switched them off.
+REMOVED = {"ALIGN.WARMUP": 0, "CONSISTENCY.WARMUP": 0}
+
 
 class Axis(NamedTuple):
     """One of the choices that make a network: its flag, its setting and its registry.
@@ -68,6 +71,15 @@ def resolve(overrides: Mapping[str, Any]) -> EasyDict:
     return load(overrides, config.SETTINGS, DATASET_SETTINGS, *trees, defaults=defaults)
 
 
+def resolve_stored(stored: Mapping[str, Any], overrides: Mapping[str, Any]) -> EasyDict:
+    """Resolve the settings that a checkpoint or results hold, then `overrides`.
+
+    A setting that this version no longer has is left out where it was switched off.
+    """
+    kept = {k: v for k, v in stored.items() if k not in REMOVED or v != REMOVED[k]}
+    return resolve(kept | overrides)
+
+
 def open_run(name: Path, overrides: dict[str, Any]) -> tuple[EasyDict, dict[str, Any]]:
     """Read the checkpoint that a name means; return its settings, with `overrides`, and what it
     holds. UserError for one of the published code, which knows no settings."""
@@ -78,7 +90,7 @@ def open_run(name: Path, overrides: dict[str, Any]) -> tuple[EasyDict, dict[str,
             f"{path} is of the published code and knows no settings; `train.py --init` makes a run "
             "of it, whose checkpoints do"
         )
-    return resolve(state["settings"] | overrides), state
+    return resolve_stored(state["settings"], overrides), state
 
 
 def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Method, LabelSpace]:

@@ -8,7 +8,7 @@ from easydict import EasyDict
 
 from datasets.dataset import SegmentationDataset
 from datasets.label_spaces import LabelSpace, coarsening
-from network.build import build_method, resolve
+from network.build import build_method, resolve_stored
 from network.checkpoint import load_checkpoint
 from network.methods import Method
 from utils.engine.runtime import Runtime, runtime
@@ -40,7 +40,7 @@ class Network(NamedTuple):
 def open_network(source: Path, results: dict[str, Any]) -> Network:
     """Return the network of a results.json; UserError where its checkpoint is not found."""
     state = load_checkpoint(find_checkpoint(source, results))
-    cfg = resolve(state["settings"] | results["settings"])
+    cfg = resolve_stored(state["settings"] | results["settings"], {})
     method, space = build_method(cfg, state)
     with runtime(cfg) as here:
         method.to(here.device, memory_format=here.memory_format).eval()

@@ -9,7 +9,7 @@ from easydict import EasyDict
 
 from datasets.dataset import SegmentationDataset
 from datasets.label_spaces import LabelSpace
-from network.build import build_method, resolve
+from network.build import build_method, resolve_stored
 from network.checkpoint import BEST, checkpoint_path, file_hash, load_checkpoint
 from network.methods import Method
 from utils.engine.command_line import (
@@ -106,7 +106,7 @@ def open_checkpoint(path: Path, network: dict[str, Any]) -> dict[str, Any]:
 
 def _open(path: Path, options: ValidOptions) -> Job:
     state = open_checkpoint(path, options.network)
-    cfg = resolve(state["settings"] | options.settings)
+    cfg = resolve_stored(state["settings"], options.settings)
     if not cfg.DATASET.VALIDATION:
         raise UserError("no domain to judge on; name some with --val_dataset")
     try:
@@ -116,7 +116,7 @@ def _open(path: Path, options: ValidOptions) -> Job:
     domains = {name: open_domain(name, cfg, space) for name in cfg.DATASET.VALIDATION}
     stamp: dict[str, Any] = {"checkpoint": path.name, "checkpoint_sha256": file_hash(path)}
     if path.name == BEST and not state.get("published"):
-        choice = Best(resolve(state["settings"]))
+        choice = Best(resolve_stored(state["settings"], {}))
         stamp["chosen_by"] = {"domain": choice.domain, "oracle": choice.oracle}
     return Job(path, cfg, domains, Path(), stamp)
 

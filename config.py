@@ -16,6 +16,11 @@ SETTINGS = {
         "parts of the method that INIT fills: trunk, decoder, teacher …",
         least=1,
     ),
+    "UNKNOWN_SETTINGS": Setting(
+        "refuse",
+        "what becomes of settings in a checkpoint that this version does not know",
+        choices=("refuse", "ignore"),
+    ),
     "SEED": Setting(304, "seed of initialisation, sample order, augmentation and training steps"),
     "DEVICE": Setting(
         "auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "cuda")

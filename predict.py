@@ -40,7 +40,9 @@ def main() -> None:
         raise UserError("VALID.PROTOCOL: predictions are made at each image's own size (native)")
     checkpoint = checkpoint_path(options.snapshot)
     state = open_checkpoint(checkpoint, options.network)
-    cfg = resolve_stored(state["settings"], options.settings | {"VALID.PROTOCOL": "native"})
+    cfg = resolve_stored(
+        state["settings"], options.settings | {"VALID.PROTOCOL": "native"}, checkpoint
+    )
     method, space = build_method(cfg, state)
     kinds = choose_kinds(options.kinds, space)
     inputs, others = find_inputs(options.inputs)

@@ -66,7 +66,7 @@ def main() -> None:
 def trained(path: Path) -> Method:
     """Return the method of a checkpoint."""
     state = load_checkpoint(path)
-    return build_method(resolve_stored(state["settings"], {}), state)[0]
+    return build_method(resolve_stored(state["settings"], {}, path), state)[0]
 
 
 def untrained(trunk: str) -> Method:

@@ -9,7 +9,7 @@ import pytest
 import config
 import datasets
 from datasets import DATASETS, load_settings
-from network.build import resolve
+from network.build import resolve, resolve_stored
 from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
 from network.methods.baseline import Baseline
@@ -62,8 +62,11 @@ def test_mistakes_are_named(key, value, message):
 def test_methods_and_decoders_bring_their_settings():
     cfg = resolve({"METHOD": "srha", "SRM.CONCENTRATION": "0.5", "ALIGN.LOCAL": "1,0,0,0"})
     assert cfg.SRM.CONCENTRATION == 0.5 and list(cfg.ALIGN.LOCAL) == [1, 0, 0, 0]
-    with pytest.raises(UserError, match="unknown setting SRM.CONCENTRATION"):
+    whose = "setting SRM.CONCENTRATION belongs to --method srha; this is .*--method baseline"
+    with pytest.raises(UserError, match=whose):
         resolve({"METHOD": "baseline", "SRM.CONCENTRATION": "0.5"})
+    with pytest.raises(UserError, match="DECODER.QUERIES belongs to --decoder mask2former"):
+        resolve({"DECODER.QUERIES": "5"})
 
 
 def test_a_method_may_have_defaults_of_its_own_for_others_settings(monkeypatch, capsys):
@@ -74,6 +77,28 @@ def test_a_method_may_have_defaults_of_its_own_for_others_settings(monkeypatch, 
     monkeypatch.setattr(sys, "argv", ["config.py", "--method", "baseline"])
     print_settings()
     assert "DECODER.AUX_WEIGHT = 0.0\n" in capsys.readouterr().out
+
+
+def test_stored_settings_that_are_gone(tmp_path):
+    """What was switched off is left out; anything else names the file, not the command line."""
+    path = tmp_path / "last.pth"
+    stored = {"METHOD": "srha", "ALIGN.WARMUP": 0, "SEED": 7}
+    assert resolve_stored(stored, {"TRAIN.MAX_ITER": "5"}, path).SEED == 7
+    stored |= {"ALIGN.OLD": 100}
+    with pytest.raises(UserError, match=r"last.pth holds the setting ALIGN.OLD \(100\), which"):
+        resolve_stored(stored, {}, path)
+    assert resolve_stored(stored, {"UNKNOWN_SETTINGS": "ignore"}, path).SEED == 7
+
+
+def test_a_stored_root_that_is_gone_does_not_count(tmp_path, monkeypatch):
+    """Data moved: the environment variable that the error recommends goes before it."""
+    stored = {"METHOD": "baseline", "DATASET.ROOT": str(tmp_path / "gone")}
+    monkeypatch.setenv("GTAV_DIR", str(tmp_path))
+    cfg = resolve_stored(stored, {}, tmp_path / "last.pth")
+    assert datasets.find_root(datasets.dataset_class("gtav"), cfg) == tmp_path
+    (tmp_path / "gone").mkdir()
+    cfg = resolve_stored(stored, {}, tmp_path / "last.pth")
+    assert datasets.find_root(datasets.dataset_class("gtav"), cfg) == tmp_path / "gone" / "GTAV"
 
 
 def test_flattened_settings_resolve_to_themselves():
@@ -150,6 +175,8 @@ def attributes(path):
         if isinstance(node, ast.Attribute):
             owner = node.value
             yield getattr(owner, "attr", getattr(owner, "id", "")), node.attr
+        elif isinstance(node, ast.Constant):
+            yield "cfg", node.value  # a setting that is asked for by its key
 
 
 def test_every_setting_has_a_reader():

@@ -47,7 +47,7 @@ def open_experiment(overrides: dict[str, Any], resume: str) -> Experiment:
     if resume == "yes" or (resume == "auto" and has_checkpoint(folder)):
         path, state, warning = newest_checkpoint(folder)
         _refuse_other_network(path, state["settings"], overrides)
-        cfg = resolve_stored(state["settings"], overrides)
+        cfg = resolve_stored(state["settings"], overrides, path)
         if cfg.TRAIN.MAX_ITER < state["step"]:
             raise UserError(
                 f"{path} has reached step {state['step']}, and TRAIN.MAX_ITER is "

@@ -106,7 +106,7 @@ def open_checkpoint(path: Path, network: dict[str, Any]) -> dict[str, Any]:
 
 def _open(path: Path, options: ValidOptions) -> Job:
     state = open_checkpoint(path, options.network)
-    cfg = resolve_stored(state["settings"], options.settings)
+    cfg = resolve_stored(state["settings"], options.settings, path)
     if not cfg.DATASET.VALIDATION:
         raise UserError("no domain to judge on; name some with --val_dataset")
     try:
@@ -116,7 +116,8 @@ def _open(path: Path, options: ValidOptions) -> Job:
     domains = {name: open_domain(name, cfg, space) for name in cfg.DATASET.VALIDATION}
     stamp: dict[str, Any] = {"checkpoint": path.name, "checkpoint_sha256": file_hash(path)}
     if path.name == BEST and not state.get("published"):
-        choice = Best(resolve_stored(state["settings"], {}))
+        asked = {k: v for k, v in options.settings.items() if k == "UNKNOWN_SETTINGS"}
+        choice = Best(resolve_stored(state["settings"], asked, path))
         stamp["chosen_by"] = {"domain": choice.domain, "oracle": choice.oracle}
     return Job(path, cfg, domains, Path(), stamp)
 

@@ -62,8 +62,8 @@ def declarations(names: Mapping[str, Any]) -> list[Any]:
 
 
 def declared(names: Mapping[str, Any]) -> tuple[dict, dict[str, Any]]:
-    """Return all settings that datasets, the chosen method and the decoder declare, and the defaults
-    that method and decoder change; the method's go before the decoder's."""
+    """Return the settings that datasets, the chosen method and the decoder declare, and the
+    defaults that method and decoder change; the method's go before the decoder's."""
     chosen = declarations(names)
     defaults = {key: value for each in chosen for key, value in each.defaults.items()}
     trees = [each.settings for each in chosen]

@@ -17,6 +17,7 @@ from utils.engine.command_line import parse_train, print_settings
 from utils.engine.experiment import experiment_folder
 from utils.errors import UserError
 from utils.evaluate.jobs import parse_valid
+from utils.predict.options import parse_predict
 from utils.seeding import stable_seed
 from utils.settings import flatten, walk
 
@@ -151,6 +152,15 @@ def test_a_flag_and_a_pair_may_not_disagree(line, message):
 def test_a_flag_and_a_pair_may_agree():
     overrides, _ = parse_train("--dataset gtav synthia DATASET.SOURCE gtav,synthia".split())
     assert overrides == {"DATASET.SOURCE": "gtav,synthia"}
+
+
+def test_files_in_capitals_are_no_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "PHOTOS").mkdir()
+    line = "--snapshot a.pth --input x.png DSC_0002.JPG PHOTOS SEED 3 --out o"
+    options = parse_predict(line.split())
+    assert options.inputs == ["x.png", "DSC_0002.JPG", "PHOTOS"]
+    assert options.settings == {"SEED": "3"}
 
 
 def test_the_last_of_a_repeated_setting_counts():

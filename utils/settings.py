@@ -7,11 +7,15 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from easydict import EasyDict
 
 from utils.errors import UserError
+
+# Names that cameras give, in capitals like the keys of settings.
+MEDIA = re.compile(r"\.(JPE?G|PNG|TIFF?|WEBP|BMP|MP4|MOV|AVI|MKV|PTH)$")
 
 
 class Setting(NamedTuple):
@@ -99,9 +103,10 @@ def split(
 ) -> tuple[argparse.Namespace, dict[str, str]]:
     """Part a command line into what `parser` reads and KEY VALUE pairs, which it returns by key.
 
-    A key is a word in capitals, unless it stands right behind a flag that takes a value. Pairs may
-    come anywhere, also behind a flag that takes a list (`--dataset gtav TRAIN.MAX_ITER 5`). The
-    last value of a repeated key counts, so arguments that a recipe passes on override its own.
+    A key is a word in capitals, unless it stands right behind a flag that takes a value, names a
+    file that is there, or ends like the name of a picture or video (`DSC_0002.JPG`). Pairs may come
+    anywhere, also behind a flag that takes a list (`--dataset gtav TRAIN.MAX_ITER 5`). The last
+    value of a repeated key counts, so arguments that a recipe passes on override its own.
     UserError for a key without a value and for an unknown flag.
     """
     actions = parser._actions
@@ -110,7 +115,7 @@ def split(
     rest: list[str] = []
     pairs: dict[str, str] = {}
     for word in words:
-        if re.fullmatch(r"[A-Z][A-Z0-9_.]*", word) and not (rest and rest[-1] in wants_value):
+        if _is_key(word) and not (rest and rest[-1] in wants_value):
             value = next(words, None)
             if value is None:
                 raise UserError(f"settings are KEY VALUE pairs; {word!r} has no value")
@@ -124,6 +129,11 @@ def split(
             "and --help lists the flags"
         )
     return options, pairs
+
+
+def _is_key(word: str) -> bool:
+    named = re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)*", word)
+    return bool(named) and not MEDIA.search(word) and not Path(word).exists()
 
 
 def convert(key: str, value: Any, setting: Setting) -> Any:

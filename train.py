@@ -40,8 +40,7 @@ from utils.settings import flatten
 def main() -> None:
     """Resolve the settings, from a checkpoint when resuming, and train."""
     with Interruption() as interruption:
-        experiment = open_experiment(*parse_train())
-        with runtime(experiment.cfg) as here:
+        with open_experiment(*parse_train()) as experiment, runtime(experiment.cfg) as here:
             train(experiment, here, interruption)
 
 

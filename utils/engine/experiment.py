@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +12,16 @@ from easydict import EasyDict
 import config
 from network.build import AXES, resolve, resolve_stored
 from network.checkpoint import LAST
+from utils.engine.folder import LOCK, WRITER, writing_into
 from utils.engine.saving import has_checkpoint, newest_checkpoint
 from utils.errors import UserError
 from utils.settings import flatten, load
 
 # What a start leaves that ends before its first checkpoint.
-BEGINNINGS = ("settings.json", "metrics.jsonl", "events.out.tfevents", "nonfinite.json", LAST)
+BEGINNINGS = (
+    *("settings.json", "metrics", "events.out.tfevents", "nonfinite.json"),
+    *(LAST + ".part", LOCK, WRITER),
+)
 
 # Settings that name what is in a checkpoint: another value is another experiment.
 FIXED = (*(axis.key for axis in AXES), "DATASET.LABEL_SPACE", "DATASET.SOURCE")
@@ -35,16 +40,35 @@ class Experiment(NamedTuple):
     warning: str = ""
 
 
-def open_experiment(overrides: dict[str, Any], resume: str) -> Experiment:
-    """Resolve the settings and decide where training starts.
+@contextmanager
+def open_experiment(overrides: dict[str, Any], resume: str) -> Iterator[Experiment]:
+    """Resolve the settings, decide where training starts, and hold the folder while it goes on.
 
     `resume` is "" for a new experiment, "yes" to continue its newest checkpoint, or "auto" to
     continue where there is a checkpoint and to start where there is none. UserError if a new one
-    would overwrite something, or if the checkpoint is of another network.
+    would overwrite something, if the checkpoint is of another network, or if the folder cannot be
+    written to or another process writes into it.
     """
     cfg = resolve(overrides)
     folder = experiment_folder(cfg)
-    if resume == "yes" or (resume == "auto" and has_checkpoint(folder)):
+    with ExitStack() as stack:
+        # The folder is held by one process for all of them.
+        if int(os.environ.get("RANK", 0)) == 0:
+            if not continues(folder, resume):
+                refuse_existing(folder)  # before anything is written into what is not ours
+            stack.enter_context(writing_into(folder))
+        yield _begin_or_continue(cfg, folder, overrides, resume)
+
+
+def continues(folder: Path, resume: str) -> bool:
+    """Whether training goes on from a checkpoint of the folder."""
+    return resume == "yes" or (resume == "auto" and has_checkpoint(folder))
+
+
+def _begin_or_continue(
+    cfg: EasyDict, folder: Path, overrides: dict[str, Any], resume: str
+) -> Experiment:
+    if continues(folder, resume):
         path, state, warning = newest_checkpoint(folder)
         _refuse_other_network(path, state["settings"], overrides)
         cfg = resolve_stored(state["settings"], overrides, path)
@@ -57,7 +81,7 @@ def open_experiment(overrides: dict[str, Any], resume: str) -> Experiment:
         cfg.EXPERIMENT = folder.name
         return Experiment(cfg, folder, state, path, warning)
     if int(os.environ.get("RANK", 0)) == 0:
-        refuse_existing(folder, reuse=resume == "auto")
+        refuse_existing(folder)
     cfg.EXPERIMENT = folder.name
     return Experiment(cfg, folder)
 
@@ -84,13 +108,11 @@ def experiment_folder(cfg: EasyDict) -> Path:
     return Path(cfg.LOG.DIR) / (cfg.EXPERIMENT or "_".join(parts))
 
 
-def refuse_existing(folder: Path, reuse: bool) -> None:
-    """Raise UserError if an experiment folder holds anything, telling how to go on.
-
-    With `reuse` it may hold what a start leaves that ended before its first checkpoint.
-    """
+def refuse_existing(folder: Path) -> None:
+    """Raise UserError if an experiment folder holds more than a start leaves that ended before its
+    first checkpoint, telling how to go on."""
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    if not names or (reuse and all(name.startswith(BEGINNINGS) for name in names)):
+    if all(name.startswith(BEGINNINGS) for name in names) and not has_checkpoint(folder):
         return
     way = "continue it with --resume or choose another name with --exp"
     if not has_checkpoint(folder):

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from datasets.converted import find_conversion
 from datasets.files import Listing, read_image, read_label
 from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening, lookup_table
 from utils.errors import UserError, unknown_name
@@ -98,8 +97,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
             raise unknown_name(f"label map of {self.title}", self.label_map, known_maps)
         self.label_maps = known_maps[self.label_map]
         try:
-            conversion = find_conversion(type(self), self.root, self.label_map)
-            listing = (conversion or self).listing(self.root, split)
+            listing = self.listing(self.root, split)
             pairs = listing.pairs()
         except UserError as error:
             raise UserError(
@@ -109,12 +107,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
         self.image_paths = [image for image, _ in pairs]
         self.label_paths = [label for _, label in pairs]
         self.keys = sorted(listing.images)
-        self._relative_list = listing.relative_names(self.root)
         self.split_rule = listing.rule
-        if conversion is not None:
-            self.label_maps = conversion.label_maps
-            # Scores on other pixels are not to be taken for those of the release.
-            self.label_map += conversion.resizing(split)
         native, self.label_space = self.label_space, label_space or self.label_space
         self.label_table = self._label_table(native)
         self.means = {"mIoU": tuple(range(len(self.label_space)))}
@@ -138,8 +131,8 @@ class SegmentationDataset(torch.utils.data.Dataset):
         return len(self.image_paths)
 
     def relative_list(self) -> list[str]:
-        """Return the image paths below the root of the release, with forward slashes."""
-        return list(self._relative_list)
+        """Return the image paths below the root, with forward slashes."""
+        return [path.relative_to(self.root).as_posix() for path in self.image_paths]
 
     def __getitem__(self, key: int | tuple[int, int, tuple[float, float] | None]) -> dict[str, Any]:
         """Read a sample; `key` is an index, or (position, index, centroid (x, y) or None).

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from datasets import DATASETS, dataset_class, find_root, load_settings
-from datasets.check.inspection import DatasetKind, Fault, PairReport, find_swapped, inspect_pair
+from datasets.check.inspection import Fault, PairReport, find_swapped, inspect_pair
 from datasets.check.pictures import bar_chart, contact_sheet
 from datasets.commands import in_processes, parse_words
-from datasets.converted import find_conversion
+from datasets.dataset import SegmentationDataset
 from datasets.files import Listing
 from datasets.label_spaces import lookup_table
 from utils.errors import UserError, run_script, unknown_name
@@ -49,7 +49,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[list[str], Path | Non
 
 
 def check_split(
-    dataset: DatasetKind, root: Path, split: str, workers: int, out: Path
+    dataset: type[SegmentationDataset], root: Path, split: str, workers: int, out: Path
 ) -> dict[str, Any]:
     """Check a split and write its pictures to `out`; return its part of the report."""
     name = f"{dataset.title} {split}"
@@ -101,12 +101,12 @@ def check_split(
     return result
 
 
-def _inspect(dataset: DatasetKind, pair: tuple[Path, Path]) -> PairReport:
+def _inspect(dataset: type[SegmentationDataset], pair: tuple[Path, Path]) -> PairReport:
     return inspect_pair(dataset, *pair)
 
 
 def _class_shares(
-    dataset: DatasetKind, reports: list[PairReport]
+    dataset: type[SegmentationDataset], reports: list[PairReport]
 ) -> dict[str, dict[str, float] | float]:
     """Return the classes' shares of the labelled pixels, in how many images they are, and void's
     share of all pixels."""
@@ -127,7 +127,7 @@ def _class_shares(
 
 
 def _draw(
-    dataset: DatasetKind,
+    dataset: type[SegmentationDataset],
     result: dict[str, Any],
     pairs: list[tuple[Path, Path]],
     reports: list[PairReport],
@@ -179,8 +179,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if split and split not in dataset.splits:
             raise unknown_name(f"split of {dataset.title}", split, dataset.splits)
         root = find_root(dataset, cfg)
-        # A converted tree says itself what its files hold.
-        dataset = find_conversion(dataset, root) or dataset
         wanted += [(dataset, root, part) for part in ([split] if split else dataset.splits)]
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.converted import Conversion
 from datasets.dataset import SegmentationDataset
 from datasets.files import read_image, read_label
 from datasets.label_spaces import lookup_table
@@ -21,10 +20,6 @@ OUT_OF_STEP = 0.04  # median agreement below which images and labels of a split 
 FEWEST = 5  # labels of which a median says something
 MOST_COMPARED = 400  # labels in doubt that are compared with each other
 LONGEST_SIDE = 512  # pixels; larger pictures are thinned out before outlines are compared
-
-
-# What says how files are named and encoded.
-DatasetKind = type[SegmentationDataset] | Conversion
 
 
 class Fault(NamedTuple):
@@ -51,7 +46,7 @@ class PairReport(NamedTuple):
     digest: str = ""
 
 
-def inspect_pair(dataset: DatasetKind, image: Path, label: Path) -> PairReport:
+def inspect_pair(dataset: type[SegmentationDataset], image: Path, label: Path) -> PairReport:
     """Read an image and its label and say all that is wrong with them; raises nothing."""
     faults: list[Fault] = []
     pixels = _read(image, read_image, faults)
@@ -102,7 +97,7 @@ def _read(path: Path, reader, faults: list[Fault]):
     return None
 
 
-def _encoding_problem(dataset: DatasetKind, label: Path) -> Fault | None:
+def _encoding_problem(dataset: type[SegmentationDataset], label: Path) -> Fault | None:
     """Return the fault of a label PNG that is sound, but not in the release's encoding."""
     try:
         with label.open("rb") as file:

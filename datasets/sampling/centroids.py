@@ -5,19 +5,15 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
+from datasets.commands import in_processes
 from datasets.dataset import SegmentationDataset
 from datasets.files import read_label
-from utils.children import end_with_parent
 from utils.errors import UserError
 from utils.locks import held
 
@@ -121,28 +117,13 @@ def _write(cache: Path, rows: np.ndarray) -> None:
 def _compute(dataset: SegmentationDataset, tile: int, num_classes: int, workers: int) -> np.ndarray:
     """Return float32 [n, 4] of (image index, class, x, y); float32 is exact to 2²⁴ images."""
     work = partial(_centroids_of, dataset.label_table, tile, num_classes)
-    paths = dataset.label_paths
-    progress = partial(
-        tqdm, total=len(paths), desc=f"class centroids of {dataset.title}", disable=None
-    )
-    if workers == 0:
-        return _join(progress(map(work, paths)))
-    with ProcessPoolExecutor(workers, initializer=_prepare, initargs=(os.getpid(),)) as pool:
-        return _join(progress(pool.map(work, paths, chunksize=16)))
-
-
-def _prepare(parent: int) -> None:
-    torch.set_num_threads(1)
-    # It holds the lock with its parent, and would keep it when that is killed.
-    end_with_parent(parent)
+    title = f"class centroids of {dataset.title}"
+    results = in_processes(work, dataset.label_paths, workers, title)
+    return np.concatenate([np.insert(rows, 0, index, axis=1) for index, rows in enumerate(results)])
 
 
 def _centroids_of(table: np.ndarray, tile: int, num_classes: int, path: Path) -> np.ndarray:
     return tile_centroids(table.take(read_label(path).numpy()), tile, num_classes)
-
-
-def _join(results: Iterable[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.insert(rows, 0, index, axis=1) for index, rows in enumerate(results)])
 
 
 def _cache_key(dataset: SegmentationDataset, tile: int, num_classes: int) -> str:

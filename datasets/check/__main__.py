@@ -33,26 +33,10 @@ ON_SCREEN = 30  # faults and notes of a split that are printed; report.json has 
 SAMPLES = 8  # pictures of the contact sheet
 
 
-def parse(arguments: Sequence[str] | None = None) -> tuple[list[str], Path | None, dict[str, str]]:
-    """Parse the command line; return (NAME or NAME:SPLIT texts, --out, setting overrides)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m datasets.check",
-        usage="%(prog)s NAME[:SPLIT] … [--out DIR] [KEY VALUE …]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--out", metavar="DIR", help="folder of the report (default: LOG.DIR/check)"
-    )
-    options, names, overrides = parse_words(parser, arguments)
-    return names, options.out and Path(options.out), overrides
-
-
 def check_split(
     dataset: type[SegmentationDataset], root: Path, split: str, workers: int, out: Path
 ) -> dict[str, Any]:
     """Check a split and write its pictures to `out`; return its part of the report."""
-    name = f"{dataset.title} {split}"
     faults: list[Fault] = []
     notes: list[str] = []
     try:
@@ -73,7 +57,8 @@ def check_split(
             faults.append(Fault("missing pair", str(files[key]), f"has no {other}"))
     keys = sorted(listing.images.keys() & listing.labels.keys())
     pairs = [(listing.images[key], listing.labels[key]) for key in keys]
-    reports = list(in_processes(partial(_inspect, dataset), pairs, workers, f"check of {name}"))
+    title = f"check of {dataset.title} {split}"
+    reports = list(in_processes(partial(inspect_pair, dataset), pairs, workers, title))
     faults += [fault for report in reports for fault in report.faults]
     swapped, in_doubt = find_swapped(pairs, reports)
     faults += swapped
@@ -99,10 +84,6 @@ def check_split(
     }
     _draw(dataset, result, pairs, reports, out)
     return result
-
-
-def _inspect(dataset: type[SegmentationDataset], pair: tuple[Path, Path]) -> PairReport:
-    return inspect_pair(dataset, *pair)
 
 
 def _class_shares(
@@ -169,9 +150,16 @@ def summary(result: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the check; exits with 1 if there are faults."""
-    names, out, overrides = parse(arguments)
-    cfg = load_settings(overrides)
-    out = out or Path(cfg.LOG.DIR) / "check"
+    parser = argparse.ArgumentParser(
+        prog="python -m datasets.check",
+        usage="%(prog)s NAME[:SPLIT] … [--out DIR] [KEY VALUE …]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder of the report, else LOG.DIR/check")
+    options, names, settings = parse_words(parser, arguments)
+    cfg = load_settings(settings)
+    out = Path(options.out or Path(cfg.LOG.DIR) / "check")
     wanted = []
     for text in names:
         name, _, split = text.partition(":")

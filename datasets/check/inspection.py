@@ -46,8 +46,9 @@ class PairReport(NamedTuple):
     digest: str = ""
 
 
-def inspect_pair(dataset: type[SegmentationDataset], image: Path, label: Path) -> PairReport:
+def inspect_pair(dataset: type[SegmentationDataset], pair: tuple[Path, Path]) -> PairReport:
     """Read an image and its label and say all that is wrong with them; raises nothing."""
+    image, label = pair
     faults: list[Fault] = []
     pixels = _read(image, read_image, faults)
     numbers = None

@@ -17,10 +17,10 @@ FOLDERS = "the folders of the release"
 
 
 class Listing(NamedTuple):
-    """The files of a split: {key: path}, and an image and its label have one key.
+    """The files of a split by key; an image and its label have the same key.
 
-    `rule` says in words what decided which images are in the split; `absent` are images that a list
-    names and that are not there.
+    `rule` says in words how images were chosen for the split. `absent` are images that a list names
+    and that are not there.
     """
 
     images: dict[str, Path]

@@ -60,7 +60,7 @@ def choose(names: Iterable[str], images: Path, labels: Path, rule: str) -> Listi
 
 
 def seeded_part(names: Iterable[str], train: int, val: int, split: str, seed: int) -> list[str]:
-    """Return the names of one of two parts whose sizes are in the proportion `train` : `val`.
+    """Return the names in `split` when names are parted in the proportion `train` : `val`.
 
     The rule depends on the names alone: they are put in the order of the SHA-256 of
     "{seed}/{name}", and the first ⌊n · val / (train + val) + ½⌋ are the validation part.

@@ -17,7 +17,7 @@ START_OF_SCAN = 0xDA
 
 
 def find_damage(data: np.ndarray) -> str | None:
-    """Return what is wrong with the bytes (uint8 [n]) of an image file, or None.
+    """Return the damage of an image file from its bytes (uint8 [n]), in words, or None.
 
     PNG: checks all chunks. JPEG has no checksums: checks the headers.
     """

@@ -1,4 +1,4 @@
-"""Exit with 0 if the running Python meets a requirements file, else name what is not there."""
+"""Exit with 0 if the running Python meets a requirements file, else name the lines that fail."""
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +20,7 @@ def lacking(path: Path) -> list[str]:
 def fits(line: str) -> bool:
     """Tell whether the running Python meets one requirement, such as `torch>=2.11,<3`."""
     try:
-        # It comes with what is asked for: without it, something is not there.
+        # The packages that are asked for bring it; without it they are not there.
         from packaging.requirements import Requirement
 
         requirement = Requirement(line)

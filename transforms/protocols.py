@@ -58,7 +58,7 @@ class Protocol(NamedTuple):
 
     `resizings` are by dataset, `resizing` is for all others: they take and return an image uint8
     [3, h, w] and its label [h, w]. `windows` are crop and stride of sliding windows in pixels, 0
-    for whole images. `label_maps` name a label map by dataset; others keep that of the settings.
+    for whole images. `label_maps` name a label map by dataset; others keep the settings' label map.
     """
 
     resizings: Mapping[str, Resizing] = {}

@@ -1,10 +1,10 @@
 """`python -m datasets.check NAME[:SPLIT] … [KEY VALUE …]`: is the data on disk as released?
 
-Reads every file of the splits (all of a dataset's, if none is named), says in plain words what is
-wrong with which file, and writes report.json, a bar chart of the classes and a contact sheet. Exit
-code 0: clean, 1: faults, 2: wrong arguments. What is unusual but may be meant is a note: a number
-of images other than the published one, labels of a single class, labels that hardly fit. JPEGs have
-no checksums: one whose pixels are damaged, but which is not cut off, is not noticed.
+Reads every file of the splits (without SPLIT: of all splits of the dataset). Names the faults of
+each file, and writes report.json, a bar chart of the classes and a contact sheet. Exit code 0: no
+faults, 1: faults, 2: wrong arguments. Notes are unusual but may be meant: another number of images
+than published, labels of a single class, labels that hardly fit. JPEG has no checksums: damaged
+pixels go unnoticed unless the file is cut off.
 """
 
 import argparse

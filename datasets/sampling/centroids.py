@@ -62,11 +62,11 @@ def load_or_compute(
 ) -> list[ClassCentroids]:
     """Return the centroids of each class, from the cache or by reading all labels once.
 
-    `workers` processes read (0: this one does). The cache is a file of `cache_dir`; its name is a
-    hash of dataset, split, label table, tile, and of names and sizes of the label files below the
-    root (not of what is in them), so it moves with the data. Of several processes that need the
-    same one, one computes it while the others wait; it appears in one step, and a damaged one is
-    computed again. UserError for an unreadable label or a folder that cannot be written to.
+    `workers` processes read labels (0: this one does). The cache is a file in `cache_dir`. Its name
+    is a hash of dataset, split, label table, tile, and the names below the root and sizes of the
+    label files, so it stays valid when the data move; contents are not hashed. If several processes
+    need the same cache, one computes it and the others wait. A damaged cache is computed again.
+    UserError for an unreadable label or a folder that cannot be written to.
     """
     key = _cache_key(dataset, tile, num_classes)
     cache = Path(cache_dir) / f"centroids_{dataset.name}_{dataset.split}_{key}.npz"

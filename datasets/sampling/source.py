@@ -1,4 +1,4 @@
-"""The source domains as training sees them: datasets with a transform, and the sampling order."""
+"""The source domains of training: datasets with a transform, and the sampling order."""
 
 from bisect import bisect_right
 from collections import Counter

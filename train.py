@@ -58,7 +58,7 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
     # Data: the sources, and the domains to judge.
     parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
     plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, here.world_size, parts)
-    source, sampler = open_source(cfg, here, start=samples)
+    source, sampler = open_source(cfg, here.device.type, start=samples)
     cfg.DATASET.LABEL_SPACE = source.label_space.name
     domains = {d: open_domain(d, cfg, source.label_space) for d in cfg.DATASET.VALIDATION}
     loader = DataLoader(

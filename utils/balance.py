@@ -83,7 +83,7 @@ def batches(cfg: EasyDict, here: Runtime, number: int, step: int) -> Iterator[di
     holds, on the device. They bear the number `step`, which says what warm-ups have reached."""
     parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
     plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, 1, parts)
-    source, sampler = open_source(cfg, here)
+    source, sampler = open_source(cfg, here.device.type)
     loader = DataLoader(source, plan.images, sampler=sampler, num_workers=cfg.WORKERS)
     with data_from(loader) as samples:
         for drawn, batch in enumerate(islice(samples, number)):

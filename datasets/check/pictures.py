@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from datasets.check.inspection import DatasetKind
+from datasets.dataset import SegmentationDataset
 from datasets.files import read_image, read_label
 from datasets.label_spaces import LabelSpace, lookup_table
 from utils.draw.pictures import colourise, overlay, sheet
@@ -38,7 +38,9 @@ def bar_chart(title: str, space: LabelSpace, shares: np.ndarray) -> Image.Image:
     return page
 
 
-def contact_sheet(dataset: DatasetKind, pairs: list[tuple[Path, Path]]) -> Image.Image:
+def contact_sheet(
+    dataset: type[SegmentationDataset], pairs: list[tuple[Path, Path]]
+) -> Image.Image:
     """Draw image, label over image, and label of each pair, one below the other."""
     table = lookup_table(dataset.label_maps[dataset.label_space.name])
     rows = []

@@ -5,7 +5,7 @@ import torch
 
 from network.build import build_method
 from network.methods import method_class
-from network.trunks.torchvision import TRUNKS
+from network.trunks import TRUNKS
 from tests.conftest import PAIRS, REFUSED
 from utils.errors import UserError
 

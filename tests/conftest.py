@@ -49,7 +49,7 @@ def settings():
 
     def make(**overrides):
         changes = {key.replace("__", "."): value for key, value in overrides.items()}
-        decoder = SMALL_DECODERS[changes.get("DECODER.NAME", "deeplabv3plus")]
+        decoder = SMALL_DECODERS.get(changes.get("DECODER.NAME", "deeplabv3plus"), {})
         return resolve(SMALL | decoder | changes)
 
     return make

@@ -80,17 +80,6 @@ def test_a_weight_scales_its_term_alone(saved):
         assert ce[0] == pytest.approx(ce[1], rel=1e-4)
 
 
-def test_a_term_that_is_warmed_up_has_the_weight_of_its_step(saved, monkeypatch, capsys):
-    _, _, folder = saved("srha")
-    values = []
-    for warmup in (0, 4):
-        run(monkeypatch, "--snapshot", folder, "--batches", 1, "TRAIN.BATCH_SIZE", 2,
-            "CONSISTENCY.WARMUP", warmup)  # fmt: skip
-        rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-        values.append(next(float(row[1]) for row in rows if row[0] == "consistency"))
-    assert values[1] == pytest.approx(values[0] / 4, rel=1e-2)
-
-
 class Slopes(nn.Module):
     """A method whose loss has the gradient (3, 4) times the slope of a batch."""
 

@@ -75,7 +75,7 @@ def main() -> None:
         here.wrap(method, sync_batch_norm=False)
         drawn = batches(cfg, here, options.batches, state["step"])
         terms = measure(method, drawn, here, options.over)
-    print(table(terms, options.over or ("ce" if "ce" in terms else next(iter(terms)))))
+    print(terms_table(terms, options.over or ("ce" if "ce" in terms else next(iter(terms)))))
 
 
 def batches(cfg: EasyDict, here: Runtime, number: int, step: int) -> Iterator[dict[str, Any]]:
@@ -152,7 +152,7 @@ def differentiate(loss: Tensor, parts: dict[str, list[nn.Parameter]]) -> Gradien
     return gradients
 
 
-def table(terms: dict[str, Term], reference: str) -> str:
+def terms_table(terms: dict[str, Term], reference: str) -> str:
     """Return the terms as a table; `reference` is one of them."""
     base = terms[reference]
     parts = list(dict.fromkeys(part for term in terms.values() for part in term.gradients))

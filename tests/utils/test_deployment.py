@@ -124,6 +124,6 @@ def test_the_baseline_is_exported_too(settings):
     cfg = settings(METHOD="baseline", TRUNK__NAME="shufflenet_v2_x0_5")
     network = deployment.Deployed(Baseline(cfg, 7))
     content = deployment.program_bytes(deployment.export_program(network), {})
-    found = list(deployment.compare(network, deployment.program_runner(content)))
+    found = list(deployment.agreements(network, deployment.program_runner(content)))
     assert [own.size for own in found] == list(deployment.CHECK_SIZES)
     deployment.refuse_disagreement(found)

@@ -22,7 +22,7 @@ from network.checkpoint import load_checkpoint
 from network.methods import Method
 from transforms import normalise
 from utils.errors import run_script
-from utils.export.deployment import Deployed, compare, export_program, onnx_bytes, onnx_runner
+from utils.export.deployment import Deployed, agreements, export_program, onnx_bytes, onnx_runner
 
 TRUNKS = ("resnet50", "mobilenet_v2", "shufflenet_v2_x1_0")
 
@@ -105,7 +105,7 @@ def measure(method: Method, size: tuple[int, int], rounds: int) -> dict[str, Any
             "largest": own.largest,
             "labels": own.labels,
         }
-        for own in compare(network, run)
+        for own in agreements(network, run)
     ]
     image = street(size)
     last = copy.deepcopy(network).to(memory_format=torch.channels_last)

@@ -38,7 +38,7 @@ def command() -> str:
     """Return the command line that runs; of paths, which mean nothing elsewhere, the last part."""
     module, *words = sys.argv
     words = [Path(word).name if "/" in word else word for word in words]
-    return shlex.join(["python", "-m", f"benchmarks.{Path(module).stem}", *words])
+    return shlex.join(["python", "-m", f"{Path(module).parent.name}.{Path(module).stem}", *words])
 
 
 def describe_machine() -> str:

@@ -3,9 +3,10 @@
     python -m studies.mask2former_overfit [--steps 500] [--images 4] [--methods baseline srha]
 
 The middle of drawn GTAV streets, at twice its size (a pole is then wider than a pixel of a mask),
-without augmentation, all of them in every step. A small trunk and a small decoder; everything else
-is what `train.py` runs. Prints mIoU on these images as it grows and writes it as JSON; exits with 2
-if a method ends below 90 %. About eight minutes of one core.
+without augmentation, all of them in every step. Trunk, decoder and rates are those of
+studies/decoders.json; everything else is what `train.py` runs. Prints mIoU on these images as it
+grows and writes it as JSON; exits with 2 if a method ends below 90 %. About eight minutes of one
+core.
 """
 
 import argparse
@@ -23,41 +24,18 @@ from datasets.miniature import draw
 from network.build import build_method, resolve
 from network.inference import predict
 from network.methods import Method
+from studies.study_file import read_study
 from transforms.normalisation import normalise
 from utils.engine.allocator import keep_freed_memory
 from utils.engine.optimization import build_optimizer, clip_gradients, set_rates
 from utils.errors import UserError, run_script
 from utils.evaluate.metrics import ConfusionMatrix, mean_iou, measures
+from utils.recipes import read_recipe
 from utils.seeding import stable_seed
 
+STUDIES = Path(__file__).parent
 TARGET = 0.9  # mIoU
 SIDE = 96  # pixels of a drawn image, which become twice as many
-SETTINGS = {
-    "DECODER.NAME": "mask2former",
-    "DECODER.CHANNELS": 64,
-    "DECODER.QUERIES": 32,
-    "DECODER.PIXEL_LAYERS": 1,
-    "DECODER.PIXEL_FEEDFORWARD": 128,
-    "DECODER.LAYERS": 2,
-    "DECODER.FEEDFORWARD": 128,
-    "DECODER.POINTS": 1024,
-    "TRUNK.NAME": "resnet_mini",
-    "TRUNK.WEIGHTS": "objects",
-    "TRUNK.OUTPUT_STRIDE": 16,
-    "TRAIN.LR_ENCODER": 2e-3,
-    "TRAIN.LR_DECODER": 2e-3,
-    "DATASET.LABEL_SPACE": "cityscapes19",
-}
-# As in the demo: the published weights of alignment and consistency belong to 60 000 steps.
-TENTH = "0.04,0.06,0.08,0.1"
-OF_METHOD = {
-    "srha": {
-        "ALIGN.GLOBAL": TENTH,
-        "ALIGN.REGIONAL": TENTH,
-        "ALIGN.LOCAL": TENTH,
-        "CONSISTENCY.WEIGHT": 1.0,
-    }
-}
 
 
 def main() -> None:
@@ -66,17 +44,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--methods", nargs="+", default=["baseline", "srha"])
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--out", type=Path, default=STUDIES / "results")
     parser.add_argument("settings", nargs="*", metavar="KEY VALUE")
     options = parser.parse_args()
     keep_freed_memory()
     images, labels = street_corners(options.images)
     overrides = dict(zip(options.settings[::2], options.settings[1::2], strict=True))
     figures: dict[str, Any] = {"images": options.images, "size": list(images.shape[2:])}
-    figures |= {"classes": len(labels.unique()) - 1, "settings": SETTINGS | OF_METHOD | overrides}
+    figures["classes"] = len(labels.unique()) - 1
     for name in options.methods:
-        settings = SETTINGS | OF_METHOD.get(name, {}) | {"METHOD": name} | overrides
-        cfg = resolve(settings | {"TRAIN.MAX_ITER": options.steps})
+        cfg = resolve(settings_of(name, {"TRAIN.MAX_ITER": options.steps} | overrides))
         figures[name] = overfit(cfg, images, labels)
     header = ["step", *options.methods]
     rows = [
@@ -90,6 +67,14 @@ def main() -> None:
     low = [name for name, end in ends.items() if end < TARGET]
     if low:
         raise UserError(f"{low[0]} ends at {100 * ends[low[0]]:.1f} % mIoU, below {TARGET:.0%}")
+
+
+def settings_of(method: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a method with the Mask2Former decoder of studies/decoders.json."""
+    recipe = read_recipe(STUDIES / "recipes/miniature.json")
+    own = {"DATASET.LABEL_SPACE": "cityscapes19", "METHOD": method} | overrides
+    study = read_study(STUDIES / "decoders.json", recipe, own)
+    return next(c.settings for c in study.conditions if c.variant == "Mask2Former")
 
 
 def street_corners(number: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -42,15 +42,14 @@ class StudyRun(NamedTuple):
     settings: dict[str, Any]
     purpose: str
 
-    @property
-    def results(self) -> Path:
-        """The file that a finished run has."""
-        return self.folder / "results.json"
+    def file(self, suffix: str) -> Path:
+        """Return a file beside its folder: .txt is what it says, .lock is held while it runs."""
+        return self.folder.with_suffix(suffix)
 
-    @property
-    def output(self) -> Path:
-        """The file of what the run says."""
-        return self.folder.with_suffix(".txt")
+    def results(self) -> dict[str, Any] | None:
+        """Return the results of a finished run."""
+        path = self.folder / "results.json"
+        return json.loads(path.read_text()) if path.is_file() else None
 
 
 def main() -> None:
@@ -58,35 +57,33 @@ def main() -> None:
     options, overrides = parse_arguments()
     recipe = read_recipe(options.recipe) if options.recipe else Recipe()
     studies = [read_study(path, recipe, overrides) for path in options.studies]
-    folder = options.out / "runs"
-    tables = {study.name: (options.results or options.out) / study.name for study in studies}
+    folder, tables = options.out / "runs", options.results or options.out
     runs = runs_of(studies, options.seeds, folder)
-    missing = [run for run in runs if not run.results.is_file()]
+    missing = [run for run in runs if not run.results()]
     print(f"{len(runs)} runs, {len(runs) - len(missing)} are done", file=sys.stderr)
     if options.list:
-        for run in missing:
-            print(f"{run.folder.name}  {run.purpose}")
+        print("".join(f"{run.folder.name}  {run.purpose}\n" for run in missing), end="")
         return
 
     def write_all() -> None:
         for study in studies:
-            write_results(study, options.seeds, folder, tables[study.name])
+            write_results(study, options.seeds, folder, tables / study.name)
 
     folder.mkdir(parents=True, exist_ok=True)
     failed = Runner(options.jobs).train(missing, write_all)
     write_all()
-    for table in tables.values():
-        print(table / "table.md")
+    for study in studies:
+        print(tables / study.name / "table.md")
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(missing)} runs failed; the end of {failed[0].output} says "
-            "why, and the same command tries them again"
+            f"{len(failed)} of {len(missing)} runs failed; the end of {failed[0].file('.txt')} "
+            "says why, and the same command tries them again"
         )
 
 
 def parse_arguments(
     arguments: Sequence[str] | None = None,
-) -> tuple[argparse.Namespace, dict[str, Any]]:
+) -> tuple[argparse.Namespace, dict[str, str]]:
     """Parse the command line; return its flags, and settings that go above those of all runs."""
     parser = command_parser("Run studies and write their tables and charts.")
     parser.add_argument("studies", nargs="+", type=Path, metavar="FILE", help="studies/*.json")
@@ -117,7 +114,7 @@ def runs_of(studies: list[Study], seeds: list[int], folder: Path) -> list[StudyR
 
 
 class Runner:
-    """Trains runs side by side; each gets its share of the cores, and a GPU where there are any."""
+    """Trains runs side by side; each has its share of the cores, and a GPU where there are any."""
 
     def __init__(self, jobs: int):
         self.jobs = jobs
@@ -131,56 +128,43 @@ class Runner:
             self.places.put(gpu | {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"})
 
     def train(self, runs: list[StudyRun], after_each: Callable[[], None]) -> list[StudyRun]:
-        """Train runs; return those that failed.
-
-        Asked to stop (Ctrl-C, SIGTERM), it lets the runs under way save, and raises Stopped.
-        """
+        """Train runs; return those that failed. Where it is broken off, those under way save."""
         failed, begin = [], time.perf_counter()
-        before = {n: signal.signal(n, _stop) for n in (signal.SIGINT, signal.SIGTERM)}
-        pool = ThreadPoolExecutor(self.jobs)
-        try:
-            futures = {pool.submit(self._train, run): run for run in runs}
-            for number, future in enumerate(as_completed(futures), start=1):
-                run = futures[future]
-                if future.result():
-                    after_each()
-                    scores = json.loads(run.results.read_text())
-                    outcome = f"mean of unseen {percent(scores['mean_unseen'], 1)} %"
-                else:
-                    failed.append(run)
-                    outcome = f"failed, see {run.output}"
-                left = (time.perf_counter() - begin) / number * (len(runs) - number) / 60
-                print(f"[{number}/{len(runs)}] {run.purpose}: {outcome}; some {left:.0f} min left",
-                      file=sys.stderr, flush=True)  # fmt: skip
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(self.processes):
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(wait=True)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                futures = {pool.submit(self._train, run): run for run in runs}
+                for number, future in enumerate(as_completed(futures), start=1):
+                    run, results = futures[future], future.result()
+                    if results:
+                        after_each()
+                        outcome = f"mean of unseen {percent(results['mean_unseen'], 1)} %"
+                    else:
+                        failed.append(run)
+                        outcome = f"failed, see {run.file('.txt')}"
+                    left = (time.perf_counter() - begin) / number * (len(runs) - number) / 60
+                    print(f"[{number}/{len(runs)}] {run.purpose}: {outcome}; some {left:.0f} min "
+                          "left", file=sys.stderr, flush=True)  # fmt: skip
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list(self.processes):
+                    process.terminate()
+                raise
         return failed
 
-    def _train(self, run: StudyRun) -> bool:
-        """Start or continue a run; return whether it has its results."""
-        place = self.places.get()
+    def _train(self, run: StudyRun) -> dict[str, Any] | None:
+        """Start or continue a run; return its results, or None if it failed."""
         command = [sys.executable, "train.py", "--resume", "auto", *words(run.settings)]
         command += ["EXPERIMENT", run.folder.name, "LOG.DIR", str(run.folder.parent)]
-        try:
-            # Another study command may be at the same run.
-            with held(run.folder.with_suffix(".lock")), open(run.output, "a") as log:
-                if not run.results.is_file():
-                    process = subprocess.Popen(
-                        command, stdout=log, stderr=log, env=os.environ | place
-                    )
-                    self.processes.add(process)
-                    process.wait()
-                    self.processes.discard(process)
-            return run.results.is_file()
-        finally:
-            self.places.put(place)
+        place = self.places.get()
+        # Another study command may be at the same run.
+        with held(run.file(".lock")), open(run.file(".txt"), "a") as log:
+            if not run.results():
+                process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | place)
+                self.processes.add(process)
+                process.wait()
+                self.processes.discard(process)
+        self.places.put(place)
+        return run.results()
 
 
 def _stop(number: int, frame: Any) -> None:
@@ -189,4 +173,6 @@ def _stop(number: int, frame: Any) -> None:
 
 
 if __name__ == "__main__":
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, _stop)
     run_script(main)

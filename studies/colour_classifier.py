@@ -8,7 +8,6 @@ mIoU on the validation split, to stand beside studies/gap.json.
 
 import argparse
 
-import numpy as np
 import torch
 
 from benchmarks.reporting import markdown
@@ -37,19 +36,19 @@ def colour_classifier(domain: str, data: str) -> float:
     cfg = load_settings({"DATASET.ROOT": data})
     train, val = (build_dataset(domain, split, cfg) for split in ("train", "val"))
     number = len(train.label_space)
-    histogram = np.zeros((LEVELS**3, number))
+    histogram = torch.zeros(LEVELS**3, number, dtype=torch.float64)
     for sample in train:
         valid = sample["label"] < number
-        cells = colour_cells(sample["image"])[valid] * number + sample["label"][valid]
-        histogram += np.bincount(cells, minlength=histogram.size).reshape(histogram.shape)
-    best = torch.from_numpy((histogram / histogram.sum(0).clip(1)).argmax(1))
+        places = colours(sample["image"])[valid], sample["label"][valid].long()
+        histogram.index_put_(places, torch.ones((), dtype=torch.float64), accumulate=True)
+    best = (histogram / histogram.sum(0).clamp(min=1)).argmax(1)
     confusion = ConfusionMatrix(number, torch.device("cpu"))
     for sample in val:
-        confusion.update(best[colour_cells(sample["image"])], sample["label"])
+        confusion.update(best[colours(sample["image"])], sample["label"])
     return mean_iou(measures(confusion.counts.numpy())["iou"])
 
 
-def colour_cells(image: torch.Tensor) -> torch.Tensor:
+def colours(image: torch.Tensor) -> torch.Tensor:
     """Number the colour of each pixel of a uint8 `[3, H, W]` on a grid of 16³: int64 `[H, W]`."""
     red, green, blue = image.long() * LEVELS // 256
     return (red * LEVELS + green) * LEVELS + blue

@@ -32,6 +32,7 @@ from utils.errors import UserError, run_script
 from utils.evaluate.metrics import ConfusionMatrix, mean_iou, measures
 from utils.recipes import read_recipe
 from utils.seeding import stable_seed
+from utils.settings import split
 
 STUDIES = Path(__file__).parent
 TARGET = 0.9  # mIoU
@@ -45,36 +46,34 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--methods", nargs="+", default=["baseline", "srha"])
     parser.add_argument("--out", type=Path, default=STUDIES / "results")
-    parser.add_argument("settings", nargs="*", metavar="KEY VALUE")
-    options = parser.parse_args()
+    options, overrides = split(parser)
     keep_freed_memory()
     images, labels = street_corners(options.images)
-    overrides = dict(zip(options.settings[::2], options.settings[1::2], strict=True))
-    figures: dict[str, Any] = {"images": options.images, "size": list(images.shape[2:])}
-    figures["classes"] = len(labels.unique()) - 1
+    figures = {}
     for name in options.methods:
-        cfg = resolve(settings_of(name, {"TRAIN.MAX_ITER": options.steps} | overrides))
-        figures[name] = overfit(cfg, images, labels)
-    header = ["step", *options.methods]
+        own = overrides | {"TRAIN.MAX_ITER": options.steps, "METHOD": name}
+        figures[name] = overfit(settings_of(own), images, labels)
+    print(f"\nmIoU, %, on the {options.images} images that are trained\n")
     rows = [
-        [str(step), *(f"{100 * figures[name]['mIoU'][step]:.1f}" for name in options.methods)]
+        [str(step), *(f"{100 * found['mIoU'][step]:.1f}" for found in figures.values())]
         for step in figures[options.methods[0]]["mIoU"]
     ]
-    print(f"\nmIoU, %, on the {options.images} images that are trained\n")
-    print(markdown(header, rows))
-    save(options.out, "mask2former_overfit", figures)
-    ends = {name: figures[name]["mIoU"][options.steps] for name in options.methods}
-    low = [name for name, end in ends.items() if end < TARGET]
-    if low:
-        raise UserError(f"{low[0]} ends at {100 * ends[low[0]]:.1f} % mIoU, below {TARGET:.0%}")
+    print(markdown(["step", *figures], rows))
+    shape = {"images": options.images, "size": list(images.shape[2:])}
+    shape["classes"] = len(labels.unique()) - 1
+    save(options.out, "mask2former_overfit", shape | figures)
+    for name, found in figures.items():
+        if found["mIoU"][options.steps] < TARGET:
+            end = 100 * found["mIoU"][options.steps]
+            raise UserError(f"{name} ends at {end:.1f} % mIoU, below {TARGET:.0%}")
 
 
-def settings_of(method: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a method with the Mask2Former decoder of studies/decoders.json."""
+def settings_of(overrides: dict[str, Any]) -> EasyDict:
+    """Resolve the settings of studies/decoders.json with Mask2Former, `overrides` above them."""
     recipe = read_recipe(STUDIES / "recipes/miniature.json")
-    own = {"DATASET.LABEL_SPACE": "cityscapes19", "METHOD": method} | overrides
-    study = read_study(STUDIES / "decoders.json", recipe, own)
-    return next(c.settings for c in study.conditions if c.variant == "Mask2Former")
+    own = {"DATASET.LABEL_SPACE": "cityscapes19"} | overrides
+    conditions = read_study(STUDIES / "decoders.json", recipe, own).conditions
+    return resolve(next(c.settings for c in conditions if c.variant == "Mask2Former"))
 
 
 def street_corners(number: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,19 +109,16 @@ def overfit(cfg: EasyDict, images: torch.Tensor, labels: torch.Tensor) -> dict[s
         method.after_step(step)
         if (step + 1) % 50 == 0 or step + 1 == cfg.TRAIN.MAX_ITER:
             found["mIoU"][step + 1] = judge(method, images, labels)
-            shown = {name: round(value.item(), 3) for name, value in losses.items()}
-            print(f"{cfg.METHOD} {step + 1}: {100 * found['mIoU'][step + 1]:.1f} % {shown}")
-    found["losses"] = shown
-    found["seconds of a core"] = time.process_time() - begin
-    return found
+            found["losses"] = {name: round(value.item(), 3) for name, value in losses.items()}
+            print(f"{cfg.METHOD} {step + 1}: {found['mIoU'][step + 1]:.1%} {found['losses']}")
+    return found | {"seconds of a core": time.process_time() - begin}
 
 
 @torch.no_grad()
 def judge(method: Method, images: torch.Tensor, labels: torch.Tensor) -> float:
     """Return the mIoU on the images, in evaluation mode."""
     confusion = ConfusionMatrix(method.num_classes, images.device)
-    prediction = predict(method.eval(), images, tuple(labels.shape[1:]))
-    confusion.update(prediction, labels)
+    confusion.update(predict(method.eval(), images, tuple(labels.shape[1:])), labels)
     return mean_iou(measures(confusion.counts.numpy())["iou"])
 
 

@@ -10,7 +10,7 @@ from studies.study_file import Condition, Study, run_name, shown
 from utils.compare.paper_table import Groups, class_table, domain_table, domain_titles, markdown
 from utils.compare.runs import plain_name, read_results, refuse_incomparable
 from utils.draw.charts import dot_chart, line_chart
-from utils.draw.plotting import save_figure
+from utils.draw.plotting import can_draw, save_figure
 from utils.engine.saving import write_atomically
 
 UNSEEN, BASELINE = "mean of unseen", "baseline"
@@ -25,21 +25,18 @@ class FinishedRun(NamedTuple):
     file: Path
     results: dict[str, Any]
 
-    @property
     def classes(self) -> str:
-        """The classes that it was judged in."""
+        """Name the classes that it was judged in."""
         return ", ".join(sorted({r["label_space"] for r in self.results["domains"].values()}))
 
     def scores(self, unseen: bool) -> dict[str, float]:
         """Return {title: mIoU in %} of the unseen domains and their mean, or of the sources."""
         titles = domain_titles([self.results])
-        mean = {UNSEEN: self.results["mean_unseen"]} if unseen else {}
-        own = {
-            titles[domain]: result["means"]["mIoU"]
-            for domain, result in self.results["domains"].items()
-            if (domain in self.results["unseen"]) == unseen
-        }
-        return {name: 100 * score for name, score in (mean | own).items() if score is not None}
+        scores = {UNSEEN: self.results["mean_unseen"]} if unseen else {}
+        for domain, result in self.results["domains"].items():
+            if (domain in self.results["unseen"]) == unseen:
+                scores[titles[domain]] = result["means"]["mIoU"]
+        return {name: 100 * score for name, score in scores.items() if score is not None}
 
 
 def write_results(study: Study, seeds: list[int], runs: Path, out: Path) -> None:
@@ -48,42 +45,39 @@ def write_results(study: Study, seeds: list[int], runs: Path, out: Path) -> None
 
     Rows whose numbers cannot be compared (other classes) are in tables of their own.
     """
-    finished = []
-    for condition in study.conditions:
-        for seed in seeds:
-            file = runs / run_name(condition.settings, seed) / "results.json"
-            if file.is_file():
-                finished.append(FinishedRun(condition, seed, file, read_results(file)))
+    finished = [
+        FinishedRun(condition, seed, file, read_results(file))
+        for condition in study.conditions
+        for seed in seeds
+        if (file := runs / run_name(condition.settings, seed) / "results.json").is_file()
+    ]
     if not finished:
         return
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "rows.csv", csv_rows(study, finished))
+    several = len({run.classes() for run in finished}) > 1
     tables: dict[str, list[FinishedRun]] = {}
-    several = len({run.classes for run in finished}) > 1
     for run in finished:
-        names = [run.condition.point[axis] for axis in study.tables]
-        heading = ", ".join([*names, *[run.classes] * several])
-        tables.setdefault(heading, []).append(run)
-    lines, classes = [f"# {study.title}", "", study.about, ""], [f"# {study.title}: classes", ""]
+        places = [run.condition.point[axis] for axis in study.tables]
+        tables.setdefault(", ".join([*places, *[run.classes()] * several]), []).append(run)
+    page, classes = [f"# {study.title}", study.about], [f"# {study.title}: classes"]
     for number, (heading, members) in enumerate(tables.items(), start=1):
         refuse_incomparable([(run.file, run.results) for run in members])
-        if heading:
-            lines += [f"## {heading}", ""]
         groups = groups_of(members)
         baseline = BASELINE if BASELINE in groups else None
-        lines += [markdown(domain_table(groups, baseline=baseline)), ""]
-        for domain in domain_titles([run.results for run in members]):
-            if all(domain in run.results["domains"] for run in members):
-                classes += [markdown(class_table(groups, domain, baseline=baseline)), ""]
-        for name, figure in charts(study, members).items():
+        page += [f"## {heading}"] if heading else []
+        page.append(markdown(domain_table(groups, baseline=baseline)))
+        for name, figure in charts(study, members).items() if can_draw("charts") else ():
             file = f"{name}{number if len(tables) > 1 else ''}.svg"
             save_figure(figure, out / file)
-            lines += [f"![{study.title}]({file})", ""]
-    _write(out / "classes.md", "\n".join(classes))
+            page.append(f"![{study.title}]({file})")
+        for domain in domain_titles([run.results for run in members]):
+            if all(domain in run.results["domains"] for run in members):
+                classes.append(markdown(class_table(groups, domain, baseline=baseline)))
     steps = ", ".join(map(str, sorted({run.results["step"] for run in finished})))
-    lines += ["[IoU of each class](classes.md)", ""]
-    lines += [f"Steps: {steps}; seeds: {', '.join(map(str, seeds))}.", ""]
-    _write(out / "table.md", "\n".join(lines))
+    page.append(f"[IoU of each class](classes.md). Steps: {steps}; seeds: {shown(seeds)}.")
+    _write(out / "classes.md", "\n\n".join(classes) + "\n")
+    _write(out / "table.md", "\n\n".join(page) + "\n")
 
 
 def csv_rows(study: Study, finished: list[FinishedRun]) -> str:
@@ -91,16 +85,14 @@ def csv_rows(study: Study, finished: list[FinishedRun]) -> str:
     domains = list(dict.fromkeys(d for run in finished for d in run.results["domains"]))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    header = ["variant", *study.axes, "seed", "run", "step", "classes", *domains, UNSEEN]
-    writer.writerow(header)
+    about = ["variant", *study.axes, "seed", "run", "step", "classes"]
+    writer.writerow([*about, *domains, UNSEEN])
     for run in finished:
-        judged = run.results["domains"]
-        scores = [judged.get(domain, {}).get("means", {}).get("mIoU") for domain in domains]
-        point = [shown(value) for value in run.condition.point.values()]
-        about = [run.seed, run.file.parent.name, run.results["step"], run.classes]
-        writer.writerow(
-            [run.condition.variant, *point, *about, *scores, run.results.get("mean_unseen")]
-        )
+        judged, point = run.results["domains"], run.condition.point
+        scores = [judged[d]["means"]["mIoU"] if d in judged else None for d in domains]
+        about = [run.condition.variant, *map(shown, point.values()), run.seed]
+        about += [run.file.parent.name, run.results["step"], run.classes()]
+        writer.writerow([*about, *scores, run.results["mean_unseen"]])
     return out.getvalue()
 
 
@@ -124,14 +116,14 @@ def charts(study: Study, finished: list[FinishedRun]) -> dict[str, Any]:
     and the learning curves of runs that were judged while training."""
     drawn, axes = {}, varying(finished)
     for axis in axes:
-        values = [run.condition.point[axis] for run in finished]
-        if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        if all(type(run.condition.point[axis]) in (int, float) for run in finished):
             drawn[axis.lower().replace(".", "_")] = _swept(study, finished, axis)
     rows: Lines = {}
     for run in finished:
-        means = {k: v for k, v in run.scores(unseen=True).items() if k == UNSEEN}
-        sources = {f"{title} (source)": v for title, v in run.scores(unseen=False).items()}
-        _add(rows.setdefault(run.condition.named(axes), {}), means | sources)
+        scores = {f"{title} (source)": score for title, score in run.scores(unseen=False).items()}
+        if UNSEEN in run.scores(unseen=True):
+            scores = {UNSEEN: run.scores(unseen=True)[UNSEEN]} | scores
+        _add(rows, run.condition.named(axes), scores)
     if not drawn and len(rows) > 1:
         drawn["variants"] = dot_chart(study.title, "mIoU, %", rows)
     for unseen, domains in ((True, "unseen"), (False, "source")):
@@ -146,17 +138,16 @@ def _swept(study: Study, finished: list[FinishedRun], axis: str) -> Any:
     """Draw the mean of unseen domains over a number, a line for each combination of what else
     differs; each domain too where there is one combination."""
     others = [other for other in varying(finished) if other != axis]
-    names = {run.condition.named(others) for run in finished}
+    several = len({run.condition.named(others) for run in finished}) > 1
     lines: Lines = {}
     for run in finished:
-        scores = run.scores(unseen=True)
-        if len(names) > 1:
-            scores = {run.condition.named(others): scores[UNSEEN]}
-        for name, score in scores.items():
-            _add(lines.setdefault(name, {}), {float(run.condition.point[axis]): score})
+        for domain, score in run.scores(unseen=True).items():
+            if domain == UNSEEN or not several:
+                name = run.condition.named(others) if several else domain
+                _add(lines, name, {float(run.condition.point[axis]): score})
     values = [run.condition.point[axis] for run in finished]
     logarithmic = min(values) > 0 and max(values) >= 16 * min(values)
-    y_label = "mIoU, %" if len(names) == 1 else f"mIoU, {UNSEEN} domains, %"
+    y_label = f"mIoU, {UNSEEN} domains, %" if several else "mIoU, %"
     return line_chart(study.title, axis, y_label, lines, UNSEEN, logarithmic)
 
 
@@ -171,13 +162,13 @@ def _learnt(study: Study, finished: list[FinishedRun], unseen: bool) -> Lines:
             judged = {plain_name(k[5:]): v for k, v in record.items() if k.startswith("mIoU/")}
             own = [v for d, v in judged.items() if (d in run.results["unseen"]) == unseen]
             if own and None not in own:
-                _add(lines.setdefault(name, {}), {record["step"]: 100 * sum(own) / len(own)})
+                _add(lines, name, {record["step"]: 100 * sum(own) / len(own)})
     return lines
 
 
-def _add(line: dict[Any, list[float]], scores: dict[Any, float]) -> None:
+def _add(lines: Lines, name: str, scores: dict[Any, float]) -> None:
     for place, score in scores.items():
-        line.setdefault(place, []).append(score)
+        lines.setdefault(name, {}).setdefault(place, []).append(score)
 
 
 def _write(path: Path, text: str) -> None:

@@ -32,4 +32,4 @@ def test_it_knows_what_colour_tells(monkeypatch, told_by_colour, score):
 
 def test_colours_are_told_apart_by_steps_of_sixteen():
     image = torch.tensor([[[0, 15, 16, 255]], [[0, 15, 0, 255]], [[0, 15, 0, 255]]])
-    assert colour_classifier.colour_cells(image.byte()).tolist() == [[0, 0, 256, 4095]]
+    assert colour_classifier.colours(image.byte()).tolist() == [[0, 0, 256, 4095]]

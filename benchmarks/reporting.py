@@ -34,6 +34,19 @@ def save(folder: Path, name: str, figures: dict[str, Any]) -> None:
     (folder / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
+def report(
+    about: str,
+    header: list[str],
+    rows: list[list[str]],
+    folder: Path,
+    name: str,
+    figures: dict[str, Any],
+) -> None:
+    """Print a table below the machine and what it is about; save the figures."""
+    print(f"{describe_machine()}, {about}\n\n{markdown(header, rows)}")
+    save(folder, name, figures)
+
+
 def command() -> str:
     """Return the command line that runs; of paths, which mean nothing elsewhere, the last part."""
     module, *words = sys.argv

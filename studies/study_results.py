@@ -75,9 +75,10 @@ def write_results(study: Study, seeds: list[int], runs: Path, out: Path) -> None
             if all(domain in run.results["domains"] for run in members):
                 classes.append(markdown(class_table(groups, domain, baseline=baseline)))
     steps = ", ".join(map(str, sorted({run.results["step"] for run in finished})))
-    page.append(f"[IoU of each class](classes.md). Steps: {steps}; seeds: {shown(seeds)}.")
+    page.append(f"Steps: {steps}; seeds: {', '.join(map(str, seeds))}.")
+    page.append("[IoU of each class](classes.md)")
     _write(out / "classes.md", "\n\n".join(classes) + "\n")
-    _write(out / "table.md", "\n\n".join(page) + "\n")
+    _write(out / "table.md", "\n\n".join(filter(None, page)) + "\n")
 
 
 def csv_rows(study: Study, finished: list[FinishedRun]) -> str:

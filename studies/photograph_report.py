@@ -15,8 +15,9 @@ from benchmarks.reporting import markdown
 from studies.rows import spread
 from utils.compare.networks import Network, open_network
 from utils.compare.runs import read_results
-from utils.draw.charts import Point, Series, dot_chart, line_chart
+from utils.draw.charts import dot_chart, line_chart
 from utils.draw.pictures import colourise, sheet
+from utils.draw.plotting import svg
 from utils.labels import VOID
 from utils.report.gallery import difference
 
@@ -89,32 +90,32 @@ def charts(rows: list[Row], variants: list[str], curves: list[str]) -> dict[str,
             variant: {s: [100 * row[s] for row in own[variant]] for s in ("unseen", "seen")}
             for variant in known
         }
-        drawn[f"{name}_scores.svg"] = dot_chart(title, "mIoU, %", dots)
+        drawn[f"{name}_scores.svg"] = svg(dot_chart(title, "mIoU, %", dots))
         for score in ("unseen", "seen"):
-            series = [Series(v, curve(own[v], "curves", score, 100)) for v in curves if v in own]
-            if not series:
+            lines = {v: curve(own[v], "curves", score, 100) for v in curves if v in own}
+            if not lines:
                 continue
             text = f"{title}: {score} (a part of the images; at the end all)"
-            drawn[f"{name}_{score}.svg"] = line_chart(text, "step", "mIoU, %", series)
+            drawn[f"{name}_{score}.svg"] = svg(line_chart(text, "step", "mIoU, %", lines))
         if "SRHA" in own:
             terms = [key for key in own["SRHA"][0]["losses"][0] if key.startswith("loss/")]
-            series = [
-                Series(term.removeprefix("loss/"), curve(own["SRHA"], "losses", term))
+            lines = {
+                term.removeprefix("loss/"): curve(own["SRHA"], "losses", term)
                 for term in terms
                 if term != "loss/total"
-            ]
+            }
             text = f"{title}: weighted losses of SRHA"
-            drawn[f"{name}_losses.svg"] = line_chart(text, "step", "loss", series)
+            drawn[f"{name}_losses.svg"] = svg(line_chart(text, "step", "loss", lines))
     return drawn
 
 
-def curve(rows: list[Row], record: str, key: str, factor: float = 1) -> list[Point]:
+def curve(rows: list[Row], record: str, key: str, factor: float = 1) -> dict[int, list[float]]:
     """Return a curve of several runs: at each step their values."""
     values = defaultdict(list)
     for row in rows:
         for entry in row[record]:
             values[entry["step"]].append(factor * entry[key])
-    return [Point(step, own) for step, own in sorted(values.items())]
+    return dict(sorted(values.items()))
 
 
 def predictions(

@@ -8,7 +8,8 @@ from typing import Any
 from studies.study_file import Cell, Study, run_name, shown
 from utils.compare.paper_table import Groups, domain_table, markdown
 from utils.compare.runs import read_results, refuse_incomparable
-from utils.draw.charts import Point, Series, dot_chart, line_chart
+from utils.draw.charts import dot_chart, line_chart
+from utils.draw.plotting import svg
 from utils.engine.saving import write_atomically
 
 UNSEEN, BASELINE = "mean of unseen", "baseline"
@@ -97,7 +98,7 @@ def charts(study: Study, finished: Finished) -> dict[str, str]:
 def _swept(study: Study, finished: Finished, key: str) -> str:
     """Draw the mean of unseen domains over a number, a line for each combination of what else
     differs; each domain too where there is one combination."""
-    lines: dict[str, list[Point]] = {}
+    lines: dict[str, dict[float, list[float]]] = {}
     values = sorted({cell.point[key] for cell, *_ in finished})
     others = sorted({_apart(cell, key) for cell, *_ in finished})
     for value in values:
@@ -114,12 +115,11 @@ def _swept(study: Study, finished: Finished, key: str) -> str:
                     columns[own[0]["title"]] = [result["means"]["mIoU"] for result in own]
             for name, scores in columns.items():
                 if scores:
-                    points = lines.setdefault(name, [])
-                    points.append(Point(float(value), [100 * score for score in scores]))
+                    points = lines.setdefault(name, {})
+                    points[float(value)] = [100 * score for score in scores]
     logarithmic = values[0] > 0 and values[-1] >= 16 * values[0]
-    series = [Series(name, points, main=name == UNSEEN) for name, points in lines.items()]
     y_label = "mIoU, %" if len(others) == 1 else f"mIoU, {UNSEEN} domains, %"
-    return line_chart(study.title, key, y_label, series, logarithmic)
+    return svg(line_chart(study.title, key, y_label, lines, UNSEEN, logarithmic))
 
 
 def _variants(study: Study, finished: Finished) -> str:
@@ -132,7 +132,7 @@ def _variants(study: Study, finished: Finished) -> str:
             if domain not in results["unseen"]:
                 name = f"{result['title']} (source)"
                 row.setdefault(name, []).append(100 * result["means"]["mIoU"])
-    return dot_chart(study.title, "mIoU, %", table)
+    return svg(dot_chart(study.title, "mIoU, %", table))
 
 
 def _apart(cell: Cell, key: str) -> str:

@@ -120,8 +120,7 @@ def test_curves_are_means_over_seeds(runs, write):
     # It was not logged.
     assert "mIoU on GTAV" not in text
     logs = [[{"step": 1, "a": 1.0}, {"step": 2, "b": 5.0}], [{"step": 1, "a": 3.0}]]
-    (point,) = report._curve(logs, "a", 10)
-    assert point.x == 1 and point.mean == 20
+    assert report._curve(logs, "a", 10) == {1: [10, 30]}
     for folder in folders(runs):
         (folder / "metrics.jsonl").unlink()
     assert "have no metrics.jsonl" in write(*folders(runs), "--no-gallery")
@@ -184,8 +183,8 @@ def test_the_gallery_shows_the_images_with_most_disagreement_first(trained, writ
               for line in page.text if "disagree on" in line]  # fmt: skip
     assert len(shares) == 2 and shares == sorted(shares, reverse=True) and shares[1] > 0
     pictures = [s for s in page.sources if s.startswith("data:image") and len(s) > 500]
-    # Beside two matrices, five for each of two images.
-    assert len(pictures) == 2 + 10
+    # Beside a chart and two matrices, five for each of two images.
+    assert len(pictures) == 3 + 10
     with Image.open(io.BytesIO(base64.b64decode(pictures[-1].split(",")[1]))) as last:
         assert last.size == (384, 192)
     assert len(Page(write(*folders(trained), "--pair", "srha", "baseline")).sources) > 12

@@ -19,14 +19,13 @@ import numpy as np
 from datasets.label_spaces import LabelSpace
 from utils.compare.paper_table import Groups, class_table, domain_table, domain_titles
 from utils.compare.runs import NUISANCE, group_runs
-from utils.draw.charts import Point, Series, dot_chart, line_chart
+from utils.draw.charts import dot_chart, line_chart
 from utils.draw.confusion import confusion_picture
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script, unknown_name
 from utils.report import page as html
 from utils.report.gallery import scenes
 
-CURVE = (400, 290)  # pixels; a phone shows it at about this size
 MOST_POINTS = 200  # of a curve
 
 
@@ -72,15 +71,12 @@ def results(groups: Groups) -> str:
     """The table of mIoU by domain, and the same as a chart."""
     table = domain_table(groups)
     rows = {
-        column.title: {
-            name: cell.values
-            for name, cell in zip(groups, column.cells, strict=True)
-            if cell.values
-        }
+        column.title: {name: cell.values for name, cell in zip(groups, column.cells, strict=True)}
         for column in table.columns
     }
-    chart = dot_chart("mIoU by domain", "mIoU, %", rows, width=CURVE[0])
-    return html.results_table(table) + html.charts([chart])
+    title = "mIoU by domain"
+    chart = dot_chart(title, "mIoU, %", rows)
+    return html.results_table(table) + html.charts({title: chart})
 
 
 def differing_settings(groups: Groups) -> dict[str, list[str]]:
@@ -105,13 +101,13 @@ def learning_curves(groups: Groups) -> str:
         return "<p>The runs have no metrics.jsonl beside their results.</p>"
     wanted = {"loss/ce": "cross entropy of the training batches"}
     wanted |= {f"mIoU/{d}": f"mIoU on {title}" for d, title in _titles(groups).items()}
-    drawn = []
+    drawn = {}
     for key, title in wanted.items():
         factor = 1 if key.startswith("loss") else 100
-        series = [Series(name, _curve(runs, key, factor)) for name, runs in logs.items()]
-        if any(len(own.points) > 1 for own in series):
-            y_label = "nats" if factor == 1 else "mIoU, %"
-            drawn.append(line_chart(title, "step", y_label, series, size=CURVE))
+        lines = {name: _curve(runs, key, factor) for name, runs in logs.items()}
+        if any(len(line) > 1 for line in lines.values()):
+            y_label = "cross entropy, nats" if factor == 1 else "mIoU, %"
+            drawn[title] = line_chart(title, "training step", y_label, lines)
     limits = {
         run["settings"].get("VALID.MAX_IMAGES") for runs in groups.values() for _, run in runs
     }
@@ -129,7 +125,8 @@ def _metrics(results_file: Path) -> list[dict[str, Any]]:
     return []
 
 
-def _curve(runs: list[list[dict[str, Any]]], key: str, factor: float) -> list[Point]:
+def _curve(runs: list[list[dict[str, Any]]], key: str, factor: float) -> dict[int, list[float]]:
+    """Return {step: values of the runs}, of at most about MOST_POINTS steps."""
     by_step: dict[int, list[float]] = {}
     for run in runs:
         for entry in run:
@@ -137,8 +134,8 @@ def _curve(runs: list[list[dict[str, Any]]], key: str, factor: float) -> list[Po
             value = entry.get(key, entry.get(f"{key}:val"))
             if value is not None:
                 by_step.setdefault(entry["step"], []).append(factor * value)
-    points = [Point(step, values) for step, values in sorted(by_step.items())]
-    return points[:: max(1, len(points) // MOST_POINTS)]
+    steps = sorted(by_step)
+    return {step: by_step[step] for step in steps[:: max(1, len(steps) // MOST_POINTS)]}
 
 
 def classes(groups: Groups) -> str:

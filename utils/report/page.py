@@ -4,12 +4,17 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from datasets.label_spaces import LabelSpace
 from utils.compare.paper_table import Table, grid
+from utils.draw.plotting import svg
 from utils.report.gallery import BOTH_WRONG, FIRST_RIGHT, SECOND_RIGHT, Scene
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE = """
 :root { color-scheme: light; }
@@ -33,7 +38,7 @@ td.text { white-space: normal; overflow-wrap: anywhere; min-width: 7em; }
 thead th { border-bottom: 2px solid #999; font-weight: 600; vertical-align: bottom; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr));
   gap: 16px; }
-.charts svg { width: 100%; height: auto; display: block; }
+.charts img { width: 100%; height: auto; display: block; }
 details { border: 1px solid #ddd; border-radius: 6px; margin: 8px 0; padding: 0 12px; }
 summary { cursor: pointer; padding: 10px 0; font-weight: 600; }
 details > :last-child { margin-bottom: 12px; }
@@ -130,9 +135,15 @@ def settings_table(names: Sequence[str], differing: dict[str, list[str]]) -> str
     return f"<div class='scroll'><table><thead><tr>{head}</tr></thead>{rows}</table></div>"
 
 
-def charts(drawn: Sequence[str]) -> str:
-    """Return SVG charts side by side where there is room."""
-    return "<div class='charts'>" + "".join(f"<div>{chart}</div>" for chart in drawn) + "</div>"
+def charts(figures: "dict[str, Figure]") -> str:
+    """Return named charts side by side where there is room."""
+    return f"<div class='charts'>{''.join(chart(*each) for each in figures.items())}</div>"
+
+
+def chart(name: str, figure: "Figure") -> str:
+    """Return a figure as a picture of its own, so that two have no ids in common."""
+    content = base64.b64encode(svg(figure).encode()).decode()
+    return f"<img alt='{escape(name, quote=True)}' src='data:image/svg+xml;base64,{content}'>"
 
 
 def folded(title: str, body: str, opened: bool = False) -> str:

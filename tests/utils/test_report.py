@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import report_in_browser
 from network.build import build_method
 from tests.utils.results_of_runs import domain_result, run_result, write_results
+from utils.draw.confusion import confusion_picture
 from utils.errors import UserError
 from utils.report import __main__ as report
 from utils.report.gallery import (
@@ -129,13 +129,14 @@ def test_curves_are_means_over_seeds(runs, write):
 def test_matrices_are_summed_over_seeds(runs, write, monkeypatch):
     seen = []
 
-    def draw(counts, names, title):
-        seen.append((counts.tolist(), title))
-        return Image.new("RGB", (9, 9))
+    def draw(counts, iou, title):
+        seen.append((counts.tolist(), iou, title))
+        return confusion_picture(counts, iou, title)
 
     monkeypatch.setattr(report, "confusion_picture", draw)
     write(*folders(runs), "--no-gallery")
-    assert ([[12, 4], [2, 6]], "srha on IDD") in seen and len(seen) == 4
+    iou = {"road": pytest.approx(12 / 18), "a <b> & c": pytest.approx(6 / 12)}
+    assert ([[12, 4], [2, 6]], iou, "srha on IDD") in seen and len(seen) == 4
 
 
 def test_difference_maps_say_who_is_right():
@@ -148,6 +149,8 @@ def test_difference_maps_say_who_is_right():
     assert [tuple(p) for p in picture[:, 0].T.tolist()] == [
         FIRST_RIGHT, SECOND_RIGHT, BOTH_WRONG, grey, grey,
     ]  # fmt: skip
+    other = difference(image, label, first, second, [(1, 2, 3), (4, 5, 6)])
+    assert [tuple(p) for p in other[:, 0, :2].T.tolist()] == [(1, 2, 3), (4, 5, 6)]
 
 
 def test_large_pictures_are_made_small_without_new_colours():
@@ -199,18 +202,3 @@ def test_mistakes(trained, write):
     with pytest.raises(UserError, match="needs the checkpoint of .*srha/results.json"):
         write(*folders(trained))
     assert "where-they-disagree" not in write(*folders(trained), "--no-gallery")
-
-
-def test_what_the_browser_finds_is_judged():
-    sound = {"width": 390, "screen": 390, "broken": [], "outside": [], "smallest": 13,
-             "sections": ["results", "where-they-disagree"], "enlarged": True}  # fmt: skip
-    assert report_in_browser.faults_of(sound) == []
-    for change, message in [
-        ({"width": 400}, "400 wide on a screen of 390"),
-        ({"broken": ["a"]}, "1 pictures are not shown"),
-        ({"outside": ["https://x"]}, "asks for https://x"),
-        ({"smallest": 8}, "text of 8"),
-        ({"enlarged": False}, "cannot be enlarged"),
-    ]:
-        (fault,) = report_in_browser.faults_of(sound | change)
-        assert message in fault

@@ -21,6 +21,7 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "figure.dpi": 100,
     "savefig.dpi": 200,
+    "savefig.bbox": "tight",  # whatever stands beside the axes is in the picture
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout everywhere
     "font.size": 9,
     "axes.titlesize": 10,

@@ -1,31 +1,37 @@
 """Mean and deviation over seeds: one place for tables, charts and studies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 
-def mean(values: Sequence[float]) -> float:
+def mean(values: Collection[float]) -> float:
     """Return the mean of one or more values."""
-    return float(np.mean(values))
+    return float(np.mean(list(values)))
 
 
-def deviation(values: Sequence[float]) -> float | None:
+def deviation(values: Collection[float]) -> float | None:
     """Return the sample standard deviation of two or more values; None for fewer."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return float(np.std(list(values), ddof=1)) if len(values) > 1 else None
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """Show a difference with its sign; a minus is a minus, not a hyphen."""
-    # Adding zero takes the minus from a rounded zero.
-    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
+def mean_text(values: Collection[float], digits: int = 1, difference: bool = False) -> str:
+    """Show the mean; a `difference` with its sign, where a minus is no hyphen."""
+    rounded = round(mean(values), digits) + 0.0  # takes the minus from a zero
+    return f"{rounded:{'+' if difference else ''}.{digits}f}".replace(
+        "-", "−" if difference else "-"
+    )
 
 
-def spread_text(values: Sequence[float], digits: int = 1, difference: bool = False) -> str:
-    """Show values as "mean ± deviation", without a deviation for one; `difference`: with sign."""
-    middle, width = mean(values), deviation(values)
-    text = signed(middle, digits) if difference else f"{round(middle, digits) + 0.0:.{digits}f}"
-    return text if width is None else f"{text} ± {width:.{digits}f}"
+def deviation_text(values: Collection[float], digits: int = 1) -> str:
+    """Show " ± deviation"; nothing for one value."""
+    width = deviation(values)
+    return "" if width is None else f" ± {width:.{digits}f}"
+
+
+def spread_text(values: Collection[float], digits: int = 1, difference: bool = False) -> str:
+    """Show values as "mean ± deviation", a `difference` with its sign."""
+    return mean_text(values, digits, difference) + deviation_text(values, digits)
 
 
 def paired_differences(

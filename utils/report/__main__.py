@@ -5,8 +5,8 @@
 
 Results by domain and class, settings that differ, learning curves, confusion matrices, and a
 gallery of the images on which two of the rows disagree most. Runs are given, and become rows, as in
-utils/compare; a gallery needs the checkpoints and the data. `python -m
-benchmarks.report_in_browser` looks at the page in a real browser.
+utils/compare; a gallery needs the checkpoints and the data. Needs matplotlib
+(requirements-extra.txt).
 """
 
 import argparse
@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import ImageColor
 
 from datasets.label_spaces import LabelSpace
 from utils.compare.paper_table import Groups, class_table, domain_table, domain_titles
 from utils.compare.runs import NUISANCE, group_runs
 from utils.draw.charts import dot_chart, line_chart
 from utils.draw.confusion import confusion_picture
+from utils.draw.plotting import row_style
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script, unknown_name
+from utils.evaluate.metrics import measures
 from utils.report import page as html
 from utils.report.gallery import scenes
 
@@ -71,7 +74,10 @@ def results(groups: Groups) -> str:
     """The table of mIoU by domain, and the same as a chart."""
     table = domain_table(groups)
     rows = {
-        column.title: {name: cell.values for name, cell in zip(groups, column.cells, strict=True)}
+        column.title: {
+            name: list(cell.values.values())
+            for name, cell in zip(groups, column.cells, strict=True)
+        }
         for column in table.columns
     }
     title = "mIoU by domain"
@@ -141,7 +147,7 @@ def _curve(runs: list[list[dict[str, Any]]], key: str, factor: float) -> dict[in
 def classes(groups: Groups) -> str:
     """A table of each domain with a row for each class."""
     parts = [
-        html.folded(title, html.class_table(class_table(groups, domain)), opened=number == 0)
+        html.folded(title, html.shaded_table(class_table(groups, domain)), opened=number == 0)
         for number, (domain, title) in enumerate(shared_domains(groups).items())
     ]
     return html.note(["IoU in %, mean over seeds; the best is bold"]) + "".join(parts)
@@ -155,9 +161,10 @@ def confusion_matrices(groups: Groups) -> str:
         for name, runs in groups.items():
             judged = [run["domains"][domain] for _, run in runs]
             counts = np.sum([np.array(result["confusion"]) for result in judged], axis=0)
+            values = zip(judged[0]["iou"], measures(counts)["iou"], strict=True)
+            iou = {label: None if np.isnan(value) else value for label, value in values}
             heading = f"{name} on {title}"
-            picture = confusion_picture(counts, list(judged[0]["iou"]), heading)
-            pictures.append(html.matrix(picture, heading))
+            pictures.append(html.matrix(heading, confusion_picture(counts, iou, heading)))
         parts.append(html.folded(title, "".join(pictures)))
     return html.note(["Rows are ground truth; summed over seeds"]) + "".join(parts)
 
@@ -167,10 +174,12 @@ def disagreements(groups: Groups, pair: list[str], images: int, show: int) -> st
     runs = {name: groups[name][0] for name in pair}
     if len(runs) < 2:
         raise UserError(f"--pair names {pair[0]} twice")
-    parts = [html.difference_key(pair)]
+    # A row has the colour that it has in the charts.
+    colours = [ImageColor.getrgb(row_style(list(groups).index(name))[0]) for name in pair]
+    parts = [html.difference_key(dict(zip(pair, colours, strict=True)))]
     space: LabelSpace | None = None
     for domain, title in shared_domains({name: groups[name] for name in pair}).items():
-        found, own = scenes(domain, runs, images, show)
+        found, own = scenes(domain, runs, colours, images, show)
         key = html.class_key(own) if own != space else ""
         space = own
         parts.append(f"<h3>{title}</h3>{key}{html.gallery(found, pair)}")

@@ -1,11 +1,16 @@
 """The colours, texts and names in the picture of a confusion matrix."""
 
+import sys
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from PIL import Image
 
+from tests.utils.results_of_runs import domain_result, run_result
 from utils.draw.confusion import EMPTY, FULL, confusion_picture
-from utils.draw.plotting import save_figure
+from utils.draw.plotting import can_draw, save_figure
+from utils.evaluate.results import write
 
 
 def draw(counts, iou):
@@ -53,8 +58,6 @@ def test_a_class_without_pixels_is_told_from_one_that_is_never_hit():
 @pytest.mark.parametrize("number", [1, 2, 19])
 def test_nothing_is_cut_off(number, tmp_path):
     """All edges are white, also where the title is wider than the matrix."""
-    from PIL import Image
-
     iou = {f"class number {i}": 0.5 for i in range(number)}
     title = "a title that says a lot about all of this " * 2
     for counts in (np.full((number, number), 7), np.zeros((number, number), int)):
@@ -63,3 +66,17 @@ def test_nothing_is_cut_off(number, tmp_path):
             pixels = np.asarray(picture.convert("RGB"))
         for edge in (pixels[:5], pixels[-5:], pixels[:, :5], pixels[:, -5:]):
             assert (edge == 255).all()
+
+
+def test_without_matplotlib_results_are_written_without_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    can_draw.cache_clear()
+    result = domain_result("IDD", {"road": 0.5}, confusion=[[1]])
+    results = run_result({"idd": result}) | {"mean_unseen": 0.5}
+    for name in ("a", "b"):
+        write(results, tmp_path / name)
+        names = sorted(path.name for path in (tmp_path / name).iterdir())
+        assert names == ["results.csv", "results.json", "results.txt"]
+    can_draw.cache_clear()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "confusion matrices" in line and "requirements-extra.txt" in line

@@ -30,7 +30,7 @@ from utils.engine.interruption import data_from
 from utils.engine.optimization import plan_batch
 from utils.engine.runtime import Runtime, runtime
 from utils.errors import UserError, run_script, unknown_name
-from utils.evaluate.results import align
+from utils.evaluate.results import text_columns
 from utils.settings import split
 
 Gradients = dict[str, Tensor]
@@ -165,7 +165,7 @@ def terms_table(terms: dict[str, Term], reference: str) -> str:
         for part in parts:
             row += _cells(term, base, part)
         rows.append(row)
-    return align(rows)
+    return text_columns(rows)
 
 
 def _cells(term: Term, base: Term, part: str) -> list[str]:

@@ -21,11 +21,12 @@ import numpy as np
 
 from datasets import DATASETS, dataset_class, find_root, load_settings
 from datasets.check.inspection import Fault, PairReport, find_swapped, inspect_pair
-from datasets.check.pictures import bar_chart, contact_sheet
+from datasets.check.pictures import class_chart, contact_sheet
 from datasets.commands import in_processes, parse_words
 from datasets.dataset import SegmentationDataset
 from datasets.files import Listing
 from datasets.label_spaces import lookup_table
+from utils.draw.plotting import can_draw, save_figure
 from utils.errors import UserError, run_script, unknown_name
 from utils.labels import VOID
 
@@ -114,11 +115,12 @@ def _draw(
     reports: list[PairReport],
     out: Path,
 ) -> None:
-    """Write the bar chart and the contact sheet of a split."""
+    """Write the chart of the classes, where matplotlib is, and the contact sheet of a split."""
     stem = f"{dataset.name}_{result['split']}"
-    shares = np.array(list(result["class_share"].values()))
-    title = f"{dataset.title} {result['split']}, {result['images']} images"
-    bar_chart(title, dataset.label_space, shares).save(out / f"{stem}_classes.png")
+    if can_draw("a chart of the classes"):
+        shares = np.array(list(result["class_share"].values()))
+        title = f"{dataset.title} {result['split']}, {result['images']} images"
+        save_figure(class_chart(title, dataset.label_space, shares), out / f"{stem}_classes.png")
     sound = [pair for pair, report in zip(pairs, reports, strict=True) if not report.faults]
     if sound:
         chosen = random.Random(0).sample(sound, min(SAMPLES, len(sound)))

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from datasets.sampling.source import open_source
 from network.build import build_method, initialise
-from utils.draw.pictures import domain_picture, prediction_picture
+from utils.draw.pictures import prediction_picture
 from utils.engine.command_line import parse_train
 from utils.engine.experiment import Experiment, open_experiment, refuse_other_settings
 from utils.engine.guard import StepGuard
@@ -33,7 +33,8 @@ from utils.engine.saving import Checkpoints
 from utils.engine.selection import Best
 from utils.errors import UserError, run_script
 from utils.evaluate.evaluation import evaluate, open_domain
-from utils.evaluate.results import domain_scalars, gather, table, write
+from utils.evaluate.pictures import domain_picture
+from utils.evaluate.results import domain_scalars, gather, results_text, write
 from utils.settings import flatten
 
 
@@ -58,7 +59,7 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
     # Data: the sources, and the domains to judge.
     parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
     plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, here.world_size, parts)
-    source, sampler = open_source(cfg, here, start=samples)
+    source, sampler = open_source(cfg, here.device.type, start=samples)
     cfg.DATASET.LABEL_SPACE = source.label_space.name
     domains = {d: open_domain(d, cfg, source.label_space) for d in cfg.DATASET.VALIDATION}
     loader = DataLoader(
@@ -192,7 +193,7 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
     if here.is_main and results:
         summary = gather(results, cfg, cfg.TRAIN.MAX_ITER) | {"best": best.record}
         write(summary, folder)
-        print(f"{table(summary)}\n\nwritten to {folder}")
+        print(f"{results_text(summary)}\n\nwritten to {folder}")
     log.close()
 
 

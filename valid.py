@@ -19,7 +19,7 @@ from utils.engine.runtime import Runtime, runtime
 from utils.errors import run_script
 from utils.evaluate.evaluation import evaluate
 from utils.evaluate.jobs import Job, load_job, open_jobs, parse_valid
-from utils.evaluate.results import gather, percent, table, write
+from utils.evaluate.results import gather, percent, results_text, write
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def report(jobs: list[Job], summaries: list[dict]) -> str:
     """Return the table of a single checkpoint, or one row for each of several, and where they are
     written."""
     if len(jobs) == 1:
-        return f"{table(summaries[0])}\n\nwritten to {jobs[0].folder}"
+        return f"{results_text(summaries[0])}\n\nwritten to {jobs[0].folder}"
     rows = {
         str(job.path): [(job.folder, summary)] for job, summary in zip(jobs, summaries, strict=True)
     }

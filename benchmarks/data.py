@@ -2,11 +2,11 @@
 
     python -m benchmarks.data [--files DIR] [--rounds 40] [--out benchmarks/results]
 
-Samples per second of one core for decoding alone (torchvision's decoders, without checks and label
-table), for the transforms alone, and for the whole pipeline with colour jitter and blur left to the
-device or done by the worker; against the published order in plain PIL, with labels read as numbers
-and by colour. Then the class centroids of a label, the cost of starting workers, and of jitter and
-blur on the device. CPU time of one thread; forms take turns. Prints Markdown and writes JSON.
+Measures samples per second of one core, for the forms of FORMS: decoding alone (torchvision's
+decoders, without checks and label table), the transforms alone, the whole pipeline, and the
+published order in plain PIL. Then measures the class centroids of a label, the start of workers,
+and jitter and blur on the device. Times are CPU time of one thread; forms take turns. Prints
+Markdown and writes JSON.
 """
 
 import argparse
@@ -41,6 +41,18 @@ FORMS = {
     "colours in worker": "whole, colours in the worker",
     "PIL, index labels": "published order in PIL, index labels",
     "PIL, colour labels": "published order in PIL, labels by colour",
+}
+# {title: (slow form, fast form)}
+SAMPLE_RATIOS = {
+    "whole / decode limit, colours on the device": ("decode", "colours on device"),
+    "whole / decode limit, colours in the worker": ("decode", "colours in worker"),
+    "whole, colours in worker / PIL, index labels": ("PIL, index labels", "colours in worker"),
+    "whole, colours in worker / PIL, by colour": ("PIL, colour labels", "colours in worker"),
+}
+CENTROID_RATIOS = {
+    "centroid index / one pass per class": ("loop alone", "index alone"),
+    "the same with reading the label": ("loop", "index"),
+    "centroid index / published form, by colour": ("by colour", "index"),
 }
 
 
@@ -113,10 +125,7 @@ def read_in_pil(dataset: SegmentationDataset, reader: LabelReader, number: int) 
 
 
 def measure_centroids(name: str, cfg: Any, rounds: int) -> dict[str, float]:
-    """Return seconds per label of the centroid index: ours, one pass per class, and by colour.
-
-    Reading the label is part of each.
-    """
+    """Return seconds per label of the centroid index: ours, one pass per class, and by colour."""
     dataset = build_dataset(name.lower(), "train", cfg)
     classes = len(dataset.label_space)
     paths = dataset.label_paths
@@ -179,28 +188,10 @@ def print_tables(seconds: dict[str, dict], centroids: dict[str, dict]) -> None:
         for form, title in FORMS.items()
     ]
     print(markdown(["samples per second and core", *titles], rows))
-    ratios = {
-        "whole / decode limit, colours on the device": ("decode", "colours on device"),
-        "whole / decode limit, colours in the worker": ("decode", "colours in worker"),
-        "whole, colours in the worker / PIL, index labels": (
-            "PIL, index labels",
-            "colours in worker",
-        ),
-        "whole, colours in the worker / PIL, labels by colour": (
-            "PIL, colour labels",
-            "colours in worker",
-        ),
-    }
     rows = [
-        [title, *(_ratio(s, *pair) for s in seconds.values())] for title, pair in ratios.items()
-    ]
-    pairs = {
-        "centroid index / one pass per class": ("loop alone", "index alone"),
-        "the same with reading the label": ("loop", "index"),
-        "centroid index / published form, by colour": ("by colour", "index"),
-    }
-    rows += [
-        [title, *(_ratio(c, *pair) for c in centroids.values())] for title, pair in pairs.items()
+        [title, *(f"{s[slow] / s[fast]:.2f}" if slow in s else "-" for s in measured.values())]
+        for measured, ratios in ((seconds, SAMPLE_RATIOS), (centroids, CENTROID_RATIOS))
+        for title, (slow, fast) in ratios.items()
     ]
     print("\n" + markdown(["ratio of speeds", *titles], rows))
     rows = [
@@ -208,10 +199,6 @@ def print_tables(seconds: dict[str, dict], centroids: dict[str, dict]) -> None:
         for form in centroids["GTAV"]
     ]
     print("\n" + markdown(["centroids of a label, ms", *titles], rows))
-
-
-def _ratio(seconds: dict[str, float], slow: str, fast: str) -> str:
-    return f"{seconds[slow] / seconds[fast]:.2f}" if slow in seconds else "-"
 
 
 if __name__ == "__main__":

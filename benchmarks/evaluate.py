@@ -7,16 +7,15 @@ process of its own for each way. Prints a table and writes JSON.
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
-from benchmarks.reporting import describe_machine, markdown, peak_resident_bytes, save
+from benchmarks.reporting import peak_resident_bytes, report
 from benchmarks.street_files import write_streets
 from network.build import build_method, resolve
 from utils.engine.runtime import runtime
@@ -42,27 +41,22 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--files", type=Path, help="where the drawn files are kept (default: not)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--way", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.way:
-        print(json.dumps(measure(options.way, options.trunk, str(options.files))))
-        return
+    figures = {}
     with tempfile.TemporaryDirectory() as temporary:
         files = options.files or Path(temporary)
         write_streets(files, 1, options.images)
-        command = [sys.executable, "-m", "benchmarks.evaluate", "--trunk", options.trunk]
-        command += ["--files", str(files), "--way"]
-        figures = {}
         for way in WAYS:
-            done = subprocess.run([*command, way], check=True, stdout=subprocess.PIPE, text=True)
-            figures[way] = json.loads(done.stdout.splitlines()[-1])
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                figures[way] = pool.submit(measure, way, options.trunk, str(files)).result()
     rows = [
         [way, f"{own['images'] / own['seconds']:.2f}", f"{own['bytes'] / 2**20:.0f}"]
         for way, own in figures.items()
     ]
-    print(f"{describe_machine()}, {torch.get_num_threads()} threads, {options.trunk}\n")
-    print(markdown(["2048×1024 images", "images/s", "peak MiB"], rows))
-    save(options.out, "evaluate", {"trunk": options.trunk, "measured": figures})
+    about = f"{torch.get_num_threads()} threads, {options.trunk}"
+    header = ["2048×1024 images", "images/s", "peak MiB"]
+    figures = {"trunk": options.trunk, "measured": figures}
+    report(about, header, rows, options.out, "evaluate", figures)
 
 
 def measure(way: str, trunk: str, files: str) -> dict[str, float]:

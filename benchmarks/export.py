@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torchvision.transforms.v2.functional import resize
 
-from benchmarks.reporting import describe_machine, markdown, median_times, save
+from benchmarks.reporting import median_times, report
 from datasets.miniature import draw
 from network.build import build_method, resolve, resolve_stored
 from network.checkpoint import load_checkpoint
 from network.methods import Method
 from transforms import normalise
 from utils.errors import run_script
-from utils.export.deployment import Deployed, compare, export_program, onnx_bytes, onnx_runner
+from utils.export.deployment import Deployed, agreements, export_program, onnx_bytes, onnx_runner
 
 TRUNKS = ("resnet50", "mobilenet_v2", "shufflenet_v2_x1_0")
 
@@ -58,9 +58,9 @@ def main() -> None:
     forms = [f"{form}, ms" for form in next(iter(figures.values()))["seconds"]]
     header = ["network", "ONNX, MB", *forms, "PyTorch / onnxruntime"]
     header += ["largest logit", "logits differ by", "equal labels, %"]
-    print(f"{describe_machine()}, 1 thread, an image of {options.size[1]}×{options.size[0]}\n")
-    print(markdown(header, rows))
-    save(options.out, options.name, {"size": list(options.size), "measured": figures})
+    about = f"1 thread, an image of {options.size[1]}×{options.size[0]}"
+    figures = {"size": options.size, "measured": figures}
+    report(about, header, rows, options.out, options.name, figures)
 
 
 def trained(path: Path) -> Method:
@@ -98,15 +98,7 @@ def measure(method: Method, size: tuple[int, int], rounds: int) -> dict[str, Any
     network = Deployed(method)
     content = onnx_bytes(export_program(network), {})
     run = onnx_runner(content, threads=1)
-    agreement = [
-        {
-            "size": list(own.size),
-            "difference": own.difference,
-            "largest": own.largest,
-            "labels": own.labels,
-        }
-        for own in compare(network, run)
-    ]
+    agreement = [own._asdict() for own in agreements(network, run)]
     image = street(size)
     last = copy.deepcopy(network).to(memory_format=torch.channels_last)
     image_last = image.contiguous(memory_format=torch.channels_last)

@@ -1,6 +1,7 @@
-"""The published order of reading a training sample, in plain PIL: what our data path is held
-against. Written for this comparison; the order and the operations are those of RobustNet's and
-SRHA's code, the file handling is reduced to what a sample needs."""
+"""The published order of reading a training sample, in plain PIL, for comparison with our own.
+
+Order and operations follow the code of RobustNet and SRHA; files are handled as simply as possible.
+"""
 
 import random
 from collections.abc import Sequence
@@ -47,8 +48,11 @@ def sample(
 
 
 class LabelReader:
-    """Train ids uint8 [H, W] of a label file, by its numbers or, as published for GTAV, by
-    comparing the colour of each pixel with that of each class."""
+    """Reads a label file as train ids uint8 [H, W].
+
+    With `colours` it compares each pixel with the colour of each class, as published for GTAV;
+    without, it looks numbers up in `table`.
+    """
 
     def __init__(self, table: np.ndarray, colours: Sequence[Sequence[int]] = ()):
         self.table, self.colours = table, colours

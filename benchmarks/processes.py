@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-from benchmarks.reporting import describe_machine, markdown, save
+from benchmarks.reporting import report
 from benchmarks.scenes import labels_of
 from network.build import build_method, resolve
 from utils.engine.optimization import build_optimizer
@@ -52,12 +52,9 @@ def main() -> None:
         rows.append([str(number), f"{1000 * own['step']:.0f}", exchange, f"{speed:.2f}"])
         rows[-1].append(f"{100 * share:.0f} %")
     header = ["processes", "ms a step", "of it exchange", "images/s", "of linear"]
-    print(
-        f"{describe_machine()}, {options.trunk}, crop {options.crop}, {options.batch} images each"
-    )
-    print("\n" + markdown(header, rows))
+    about = f"{options.trunk}, crop {options.crop}, {options.batch} images each"
     size = {name: getattr(options, name) for name in ("trunk", "crop", "batch")}
-    save(options.out, "processes", size | {"measured": figures})
+    report(about, header, rows, options.out, "processes", size | {"measured": figures})
 
 
 def free_port() -> int:

@@ -130,7 +130,7 @@ def name_scopes_of_mask2former() -> None:
     from transformers.models.mask2former import modeling_mask2former as layers
 
     from loss import mask_classification
-    from network.decoders.mask2former import Output
+    from network.decoders.mask2former import MaskOutput
 
     for owner, attribute, name in (
         (layers.Mask2FormerPixelDecoderEncoderLayer, "forward", "deformable attention"),
@@ -143,8 +143,8 @@ def name_scopes_of_mask2former() -> None:
         (mask_classification.MaskClassificationLoss, "_uncertain_points", "points"),
     ):
         setattr(owner, attribute, scoped(name, getattr(owner, attribute)))
-    Output.scores.func = scoped("posterior", Output.scores.func)
-    Output.logits.func = scoped("posterior", Output.logits.func)
+    for made in (MaskOutput.scores, MaskOutput.logits):
+        made.func = scoped("posterior", made.func)
 
 
 def shares(events: Any, on_gpu: bool, steps: int) -> dict[str, float]:

@@ -34,11 +34,24 @@ def save(folder: Path, name: str, figures: dict[str, Any]) -> None:
     (folder / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
+def report(
+    about: str,
+    header: list[str],
+    rows: list[list[str]],
+    folder: Path,
+    name: str,
+    figures: dict[str, Any],
+) -> None:
+    """Print a table below the machine and what it is about; save the figures."""
+    print(f"{describe_machine()}, {about}\n\n{markdown(header, rows)}")
+    save(folder, name, figures)
+
+
 def command() -> str:
     """Return the command line that runs; of paths, which mean nothing elsewhere, the last part."""
     module, *words = sys.argv
     words = [Path(word).name if "/" in word else word for word in words]
-    return shlex.join(["python", "-m", f"benchmarks.{Path(module).stem}", *words])
+    return shlex.join(["python", "-m", f"{Path(module).parent.name}.{Path(module).stem}", *words])
 
 
 def describe_machine() -> str:

@@ -43,8 +43,11 @@ def write_streets(root: Path, count: int, val: int = 1) -> None:
 
 
 def fray(scene: Scene, rng: np.random.Generator) -> None:
-    """Displace each label pixel by up to two, in place: the borders of drawn regions are smoother
-    than those of real ones, which would flatter the label decoder and the centroid index."""
+    """Displace each label pixel by up to two, in place.
+
+    Drawn regions have smoother borders than real ones, which would flatter the label decoder and
+    the centroid index.
+    """
     height, width = scene.label.shape
     rows, columns = np.indices((height, width))
     rows = np.clip(rows + rng.integers(-2, 3, rows.shape), 0, height - 1)

@@ -1,6 +1,7 @@
 """What the commands over whole datasets share: their words, and reading in several processes."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from datasets import DATASETS
+from utils.children import end_with_parent
 from utils.errors import UserError
 from utils.settings import split
 
@@ -44,26 +46,28 @@ def in_processes(
     if workers == 0 or len(items) < 2:
         yield from progress(map(work, items))
         return
-    pool = ProcessPoolExecutor(workers, initializer=_set_up, initargs=(work,))
+    pool = ProcessPoolExecutor(workers, initializer=_set_up, initargs=(work, os.getpid()))
     try:
         yield from progress(pool.map(_call, items, chunksize=8))
     except KeyboardInterrupt:
-        print(f"\nthe {title} was interrupted", file=sys.stderr)
+        print(f"\n{title}: interrupted", file=sys.stderr)
         raise
     except BrokenProcessPool:
         raise UserError(
-            f"a process of the {title} was killed, for want of memory perhaps; try WORKERS 0"
+            f"{title}: a process was killed, for want of memory perhaps; try WORKERS 0"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _set_up(work: Callable[[Any], Any]) -> None:
+def _set_up(work: Callable[[Any], Any], parent: int) -> None:
     global _work
     _work = work
     torch.set_num_threads(1)
-    # Only the main process answers Ctrl-C; the workers end with it.
+    # Only the main process answers Ctrl-C. The workers end with it, also when it is killed: they
+    # would keep the locks that it holds.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(parent)
 
 
 def _call(item: Any) -> Any:

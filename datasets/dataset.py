@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from datasets.converted import find_conversion
 from datasets.files import Listing, read_image, read_label
 from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening, lookup_table
 from utils.errors import UserError, unknown_name
@@ -23,34 +22,39 @@ def root(title: str, folder: str) -> Setting:
 class SegmentationDataset(torch.utils.data.Dataset):
     """Images and labels of one split of one dataset.
 
-    A dataset is a subclass that fills in the class attributes and `listing`:
-    `name` is what users type, `title` what they read; `root_setting` the setting below DATASET and
-    the environment variable that hold its root, `folder` its name below DATASET.ROOT; `settings`
-    declares its settings, the root among them, as a tree like `config.SETTINGS`; `label_space`
-    the classes it is annotated in; `label_maps` a table for each label space that its files are
-    mapped to directly (number in the file → train id, all others void), `default_label_map` their
-    name where there are `other_label_maps` to choose from; `class_means` the named means over
-    classes of the native label space, if they are not just the mean of all of them.
-    `published_counts` (images per split), `file_numbers` (those that label files may hold) and
-    `label_bits` (per channel of a label file) are what datasets/check expects of the release.
+    A dataset is a subclass that fills in the class attributes and `listing`. Attributes of an
+    instance:
 
-    An instance has `keys`, `image_paths` and `label_paths` (sorted, of equal length), `split_rule`
-    (what decided which images these are, in words), `label_map` (the name of its table),
-    `label_space` and `means` ({name: train ids to average}, first the mIoU) of the label space
-    asked for. Its root is a release, or a tree that datasets/convert.py made of one.
+    keys            names of the samples, sorted
+    image_paths     path of each image, in the order of `keys`
+    label_paths     path of each label, in the same order
+    split_rule      what decided which images are in the split, in words
+    label_map       name of the label map
+    label_table     uint8 [256], number in a label file → train id
+    label_space     classes of the labels as they are read
+    means           {name: train ids to average}; the first is the mIoU
     """
 
+    # What users type, and what they read.
     name: ClassVar[str]
     title: ClassVar[str]
+    # The root: its setting below DATASET, also an environment variable; its folder below ROOT.
     root_setting: ClassVar[str]
     folder: ClassVar[str]
+    # All settings of the dataset, the root among them; a tree like `config.SETTINGS`.
     settings: ClassVar[dict[str, Any]]
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    # The classes it is annotated in.
     label_space: LabelSpace = CITYSCAPES19
+    # {label space: {number in the file: train id}}; other numbers are void. `label_space` needs
+    # one; others have one where coarsening train ids would be wrong.
     label_maps: dict[str, dict[int, int]]
+    # The name of `label_maps`, and further ones to choose from.
     default_label_map: ClassVar[str] = "default"
     other_label_maps: ClassVar[dict[str, dict[str, dict[int, int]]]] = {}
+    # {name: train ids of `label_space`}; without an "mIoU", that is the mean of all classes.
     class_means: ClassVar[dict[str, tuple[int, ...]]] = {}
+    # What datasets/check expects: images per split, numbers in label files, bits per channel.
     published_counts: ClassVar[dict[str, int]] = {}
     file_numbers: ClassVar[frozenset[int]] = frozenset(range(256))
     label_bits: ClassVar[int] = 8
@@ -83,11 +87,11 @@ class SegmentationDataset(torch.utils.data.Dataset):
     ):
         """List the files of a split.
 
-        `transform(image, label, centroid) → {"image", "label", …}` gets the label as the numbers of
-        the file, which are mapped afterwards, and draws from torch's global generator, which stands
-        on (`seed`, position, index, `stream`) meanwhile. `domain` is handed through. `label_map`
-        chooses among a dataset's tables. UserError for an unknown split or label map, missing
-        files, or a label space without a table.
+        `transform(image, label, centroid) → {"image", "label", …}` gets the numbers of the label
+        file; train ids replace them afterwards. It draws from torch's global generator, which is
+        seeded from (`seed`, position, index, `stream`) for each sample. Samples carry `domain`.
+        `label_map` names one of the dataset's label maps. UserError for an unknown split or label
+        map, missing files, or a label space without a table.
         """
         if split not in self.splits:
             raise unknown_name(f"split of {self.title}", split, self.splits)
@@ -98,8 +102,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
             raise unknown_name(f"label map of {self.title}", self.label_map, known_maps)
         self.label_maps = known_maps[self.label_map]
         try:
-            conversion = find_conversion(type(self), self.root, self.label_map)
-            listing = (conversion or self).listing(self.root, split)
+            listing = self.listing(self.root, split)
             pairs = listing.pairs()
         except UserError as error:
             raise UserError(
@@ -109,12 +112,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
         self.image_paths = [image for image, _ in pairs]
         self.label_paths = [label for _, label in pairs]
         self.keys = sorted(listing.images)
-        self._relative_list = listing.relative_names(self.root)
         self.split_rule = listing.rule
-        if conversion is not None:
-            self.label_maps = conversion.label_maps
-            # Scores on other pixels are not to be taken for those of the release.
-            self.label_map += conversion.resizing(split)
         native, self.label_space = self.label_space, label_space or self.label_space
         self.label_table = self._label_table(native)
         self.means = {"mIoU": tuple(range(len(self.label_space)))}
@@ -138,15 +136,15 @@ class SegmentationDataset(torch.utils.data.Dataset):
         return len(self.image_paths)
 
     def relative_list(self) -> list[str]:
-        """Return the image paths below the root of the release, with forward slashes."""
-        return list(self._relative_list)
+        """Return the image paths below the root, with forward slashes."""
+        return [path.relative_to(self.root).as_posix() for path in self.image_paths]
 
     def __getitem__(self, key: int | tuple[int, int, tuple[float, float] | None]) -> dict[str, Any]:
         """Read a sample; `key` is an index, or (position, index, centroid (x, y) or None).
 
-        Returns what the transform does, without one `image` (uint8 [3, H, W]) and `label` (uint8
-        [H, W] of train ids), and `index` and `domain`. UserError for an unreadable file and for an
-        image and label of different size.
+        Returns the transform's result with `index` and `domain`. Without a transform that is
+        `image` (uint8 [3, H, W]) and `label` (uint8 [H, W] of train ids). UserError for an
+        unreadable file and for an image and label of different size.
         """
         position, index, centroid = key if isinstance(key, tuple) else (0, key, None)
         image = read_image(self.image_paths[index])

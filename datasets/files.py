@@ -17,18 +17,16 @@ FOLDERS = "the folders of the release"
 
 
 class Listing(NamedTuple):
-    """The files of a split: {key: path}, and an image and its label have one key.
+    """The files of a split by key; an image and its label have the same key.
 
-    `rule` says in words what decided which images are in the split; `absent` are images that a list
-    names and that are not there. `names` are those of the images in the release, if these files
-    were converted from it.
+    `rule` says in words how images were chosen for the split. `absent` are images that a list names
+    and that are not there.
     """
 
     images: dict[str, Path]
     labels: dict[str, Path]
     rule: str = FOLDERS
     absent: tuple[str, ...] = ()
-    names: dict[str, str] | None = None
 
     def pairs(self) -> list[tuple[Path, Path]]:
         """Return (image, label) of each key, sorted; UserError for a missing image or label."""
@@ -45,12 +43,6 @@ class Listing(NamedTuple):
                 f"{self.images[missing[0]]} (labels are looked for as in {near})"
             )
         return [(self.images[key], self.labels[key]) for key in sorted(self.images)]
-
-    def relative_names(self, root: Path) -> list[str]:
-        """Return each image's path below the root of the release, with forward slashes."""
-        if self.names is not None:
-            return [self.names[key] for key in sorted(self.images)]
-        return [self.images[key].relative_to(root).as_posix() for key in sorted(self.images)]
 
 
 def first_folder(*candidates: Path) -> Path:

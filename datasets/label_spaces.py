@@ -1,4 +1,4 @@
-"""Label spaces (which classes there are) and the tables that lead from one to another."""
+"""Label spaces, each a list of classes, and the tables that lead from one to another."""
 
 from dataclasses import dataclass
 

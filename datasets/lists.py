@@ -2,9 +2,9 @@
 
 A list file lies in the root of a dataset or in its folder `split_data`, and is called
 `{split}.txt` or, as in RobustNet's repository, `{dataset}_split_{split}.txt`. It has one image per
-line: a name with or without folders and ending (`images/00007.png`, `00007`); what follows after a
-space or comma, empty lines and lines that begin with # are skipped. A list goes before every other
-rule and is taken as it stands.
+line: a name with or without folders and ending (`images/00007.png`, `00007`). Readers skip the rest
+of a line after a space or comma, empty lines, and lines that begin with #. A list goes before every
+other rule and is taken as it stands.
 """
 
 import hashlib
@@ -60,7 +60,7 @@ def choose(names: Iterable[str], images: Path, labels: Path, rule: str) -> Listi
 
 
 def seeded_part(names: Iterable[str], train: int, val: int, split: str, seed: int) -> list[str]:
-    """Return the names of one of two parts whose sizes are in the proportion `train` : `val`.
+    """Return the names in `split` when names are parted in the proportion `train` : `val`.
 
     The rule depends on the names alone: they are put in the order of the SHA-256 of
     "{seed}/{name}", and the first ⌊n · val / (train + val) + ½⌋ are the validation part.

@@ -1,8 +1,7 @@
 """Is an image file sound enough to be decoded?
 
-torchvision's PNG decoder can crash the whole process on damaged data, and decoders set aside as
-many bytes as a header claims pixels. Both are found out beforehand, in about 3 % of the time of
-decoding.
+torchvision's PNG decoder can crash the whole process on damaged data. Decoders reserve as much
+memory as a header claims pixels. Finding both beforehand takes about 3 % of the time of decoding.
 """
 
 import struct
@@ -18,9 +17,9 @@ START_OF_SCAN = 0xDA
 
 
 def find_damage(data: np.ndarray) -> str | None:
-    """Return what is wrong with the bytes (uint8 [n]) of an image file, or None.
+    """Return the damage of an image file from its bytes (uint8 [n]), in words, or None.
 
-    Of a PNG all chunks are checked, of a JPEG, which has no checksums, the headers.
+    PNG: checks all chunks. JPEG has no checksums: checks the headers.
     """
     view = memoryview(data)
     if len(view) == 0:

@@ -25,7 +25,7 @@ from utils.labels import VOID
 OVERSAMPLING, UNCERTAIN_SHARE = 3, 0.75
 
 
-class Prediction(NamedTuple):
+class QueryPrediction(NamedTuple):
     """What a decoder layer predicts: `classes` `[B, Q, K + 1]` logits, the last of no object, and
     `masks` `[B, Q, h, w]` logits."""
 
@@ -67,7 +67,7 @@ class MaskClassificationLoss:
         self.draw = torch.rand
 
     def __call__(
-        self, layers: Sequence[Prediction], labels: Tensor, weight: Tensor | None = None
+        self, layers: Sequence[QueryPrediction], labels: Tensor, weight: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Return the weighted losses `class`, `mask` and `dice`, summed over decoder layers.
 
@@ -77,12 +77,12 @@ class MaskClassificationLoss:
         taken over all of them; in the class loss a query counts by the mean weight of the pixels
         of its class, one that is no object by that of the image.
         """
-        layers = [Prediction(_wide(classes), _wide(masks)) for classes, masks in layers]
+        layers = [QueryPrediction(_wide(classes), _wide(masks)) for classes, masks in layers]
         with torch.autocast(labels.device.type, enabled=False):
             return self._losses(layers, labels, weight)
 
     def _losses(
-        self, layers: Sequence[Prediction], labels: Tensor, weight: Tensor | None
+        self, layers: Sequence[QueryPrediction], labels: Tensor, weight: Tensor | None
     ) -> dict[str, Tensor]:
         sizes = _class_sizes(labels, layers[0].classes.shape[2] - 1)
         present = torch.ones_like(sizes) if self.every_class else (sizes > 0).to(sizes)
@@ -96,7 +96,7 @@ class MaskClassificationLoss:
         }
 
     @torch.no_grad()
-    def match(self, layers: Sequence[Prediction], labels: Tensor, present: Tensor) -> Matches:
+    def match(self, layers: Sequence[QueryPrediction], labels: Tensor, present: Tensor) -> Matches:
         """Match each target `present` `[B, K]` with a query, in every layer and image.
 
         The cost of a pair is what it would add to the losses, with the probability of the class in
@@ -124,7 +124,7 @@ class MaskClassificationLoss:
             pairs = pairs.pin_memory()
         return Matches(*pairs.to(labels.device, non_blocking=True).unbind(), counts)
 
-    def costs(self, layers: Sequence[Prediction], labels: Tensor) -> list[Tensor]:
+    def costs(self, layers: Sequence[QueryPrediction], labels: Tensor) -> list[Tensor]:
         """Return the costs `[B, Q, K]` of each layer, all at the same points of an image."""
         images, classes = len(labels), layers[0].classes.shape[2] - 1
         points = self._random(layers[0].masks, images, self.points)
@@ -151,7 +151,7 @@ class MaskClassificationLoss:
 
     def class_loss(
         self,
-        layers: Sequence[Prediction],
+        layers: Sequence[QueryPrediction],
         labels: Tensor,
         matches: Matches,
         sizes: Tensor,
@@ -177,7 +177,7 @@ class MaskClassificationLoss:
 
     def mask_losses(
         self,
-        layers: Sequence[Prediction],
+        layers: Sequence[QueryPrediction],
         labels: Tensor,
         matches: Matches,
         weight: Tensor | None,

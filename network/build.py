@@ -14,7 +14,7 @@ from datasets.label_spaces import LabelSpace, label_space
 from network.checkpoint import checkpoint_path, load_checkpoint
 from network.decoders import DECODERS
 from network.methods import METHODS, Method, method_class
-from network.trunks.torchvision import TRUNKS
+from network.trunks import TRUNKS
 from utils.errors import UserError
 from utils.registry import find
 from utils.settings import convert, flatten, load, merge, walk

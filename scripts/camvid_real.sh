@@ -7,8 +7,9 @@
 # (docs/results.md; without both terms it does better still).
 set -eu
 [ $# -ge 2 ] || { echo "usage: sh $0 DATA WEIGHTS [KEY VALUE ...]" >&2; exit 2; }
-data=$(cd "$1" && pwd)
-weights=$(cd "$(dirname "$2")" && pwd)/$(basename "$2")
+DATA=$(cd "$1" && pwd)
+WEIGHTS=$(cd "$(dirname "$2")" && pwd)/$(basename "$2")
+export DATA WEIGHTS
 shift 2
 cd "$(dirname "$0")/.."
 requirements=requirements.txt
@@ -17,11 +18,8 @@ requirements=requirements.txt
 train() {
     method=$1
     shift
-    "$PYTHON" train.py --dataset camvid --val_dataset camvid:test idd_lite \
-        --method "$method" --trunk mobilenet_v2 --exp "camvid_mobile_$method" \
-        DATASET.ROOT "$data" TRUNK.WEIGHTS "$weights" TRANSFORM.CROP_SIZE 192,256 \
-        DECODER.CHANNELS 128 DECODER.AUX_CHANNELS 128 DATASET.CLASS_UNIFORM_TILE 256 \
-        TRAIN.BATCH_SIZE 4 TRAIN.MAX_ITER 500 LOG.EVERY 25 WORKERS 1 VALID.PROTOCOL native "$@"
+    "$PYTHON" train.py --recipe studies/recipes/photographs.json --method "$method" \
+        --dataset camvid --val_dataset camvid:test idd_lite --exp "camvid_mobile_$method" "$@"
 }
 tenth=0.04,0.06,0.08,0.1
 

@@ -1,14 +1,8 @@
-"""Exit with 0 if the running Python has what a requirements file asks for, else name what lacks."""
+"""Exit with 0 if the running Python meets a requirements file, else name the lines that fail."""
 
-import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """Turn a version into its leading numbers: "2.11.0+cpu" → (2, 11, 0)."""
-    return tuple(int(n) for n in re.match(r"[0-9.]*", text).group().strip(".").split("."))
 
 
 def lacking(path: Path) -> list[str]:
@@ -18,16 +12,21 @@ def lacking(path: Path) -> list[str]:
         line = line.split("#")[0].strip()
         if line.startswith("-r "):
             missing += lacking(path.parent / line[3:])
-        elif line:
-            name, minimum, limit = re.match(r"([^<>=]+)>=([^,]+)(?:,<(.+))?", line).groups()
-            try:
-                own = numbers(version(name))
-                fits = numbers(minimum) <= own and (limit is None or own < numbers(limit))
-            except PackageNotFoundError:
-                fits = False
-            if not fits:
-                missing.append(line)
+        elif line and not fits(line):
+            missing.append(line)
     return missing
+
+
+def fits(line: str) -> bool:
+    """Tell whether the running Python meets one requirement, such as `torch>=2.11,<3`."""
+    try:
+        # The packages that are asked for bring it; without it they are not there.
+        from packaging.requirements import Requirement
+
+        requirement = Requirement(line)
+        return requirement.specifier.contains(version(requirement.name), prereleases=True)
+    except (ImportError, PackageNotFoundError):
+        return False
 
 
 if __name__ == "__main__":

@@ -6,40 +6,29 @@ set -eu
 cd "$(dirname "$0")/.."
 requirements=requirements.txt
 . scripts/environment.sh
-data=data/miniature out=logs/demo
+out=logs/demo
 
-"$PYTHON" -m datasets.miniature --out "$data"
+"$PYTHON" -m datasets.miniature --out data/miniature
 
-# A run that was interrupted continues from its last checkpoint.
+# A run that was interrupted continues from its last checkpoint. The published weights of alignment and
+# consistency belong to 60 000 iterations; the recipe scales them down by ten, or the small network
+# learns little else (docs/results.md).
 train() {
-    run=$1
-    shift
-    [ -f "$out/$run/results.json" ] && return 0
-    "$PYTHON" train.py --dataset gtav --val_dataset gtav cityscapes bdd100k mapillary synthia \
-        --trunk resnet_mini --exp "$run" --resume auto LOG.DIR "$out" DATASET.ROOT "$data" WORKERS 1 \
-        TRUNK.WEIGHTS objects DECODER.CHANNELS 64 DECODER.LOW_LEVEL_CHANNELS 24 \
-        DECODER.AUX_CHANNELS 64 TRANSFORM.CROP_SIZE 128,224 TRANSFORM.SCALE 0.75,1.5 \
-        TRANSFORM.BLUR_SIGMA 0.1,0.6 DATASET.CLASS_UNIFORM_TILE 128 VALID.PROTOCOL native \
-        TRAIN.BATCH_SIZE 4 TRAIN.MAX_ITER 1000 TRAIN.LR_ENCODER 0.03 TRAIN.LR_DECODER 0.06 \
-        LOG.EVERY 25 LOG.CHECKPOINT_EVERY 200 "$@" \
-        >"$out/$run.txt"
+    method=$1 seed=$2 run=${1}_seed$2
+    shift 2
+    [ -f "$out/$run/results.json" ] ||
+        "$PYTHON" train.py --recipe studies/recipes/miniature.json --method "$method" --exp "$run" \
+            --resume auto LOG.DIR "$out" SEED "$seed" TRAIN.MAX_ITER 1000 VALID.EVERY 5000 \
+            LOG.PICTURES_EVERY 2000 "$@" >"$out/$run.txt"
 }
-
-# The published weights of alignment and consistency belong to 60 000 iterations; for 1000 they are
-# scaled down by ten, or the small network learns little else (docs/results.md).
 seed() {
-    seed=$1
-    shift
-    train "baseline_seed$seed" --method baseline SEED "$seed" "$@" &&
-        train "srha_seed$seed" --method srha SEED "$seed" \
-            ALIGN.GLOBAL 0.04,0.06,0.08,0.1 ALIGN.REGIONAL 0.04,0.06,0.08,0.1 \
-            ALIGN.LOCAL 0.04,0.06,0.08,0.1 CONSISTENCY.WEIGHT 1 "$@"
+    train baseline "$@" && train srha "$@"
 }
 
 # Both seeds at a time, each on half of the cores: a small network cannot keep more of them busy.
 mkdir -p "$out"
 share_cores 2
-echo "training baseline and SRHA with two seeds on $data (logs in $out)"
+echo "training baseline and SRHA with two seeds on data/miniature (logs in $out)"
 seed 304 "$@" &
 first=$!
 failed=0

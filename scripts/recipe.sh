@@ -1,6 +1,7 @@
 # Sourced by the recipes, with $requirements set where they need more than requirements.txt.
 # `run SCRIPT arguments …` starts SCRIPT of the project on every visible GPU (GPUS=n takes n of them),
 # on the CPU where there is none; the effective batch stays the recipe's.
+# METHOD=baseline (or another method) in front of a train_* script trains that method in its place.
 # DRY_RUN=1 tries a recipe in seconds: a small crop, batch 2 (or $dry_batch of the recipe),
 # 2 iterations, random weights, CPU, and a few drawn images of each domain (in MINIATURE, by default
 # data/miniature_dry); its logs go to logs/dry_run, and an earlier dry run of the same recipe is

@@ -5,13 +5,17 @@
 # Studies of other neutral networks need weights, see studies/teacher_other.json.
 set -eu
 cd "$(dirname "$0")/.."
-requirements=requirements.txt
+requirements=requirements-extra.txt
 . scripts/environment.sh
 "$PYTHON" -m datasets.miniature --out data/miniature
-studies=$(ls studies/*.json)
-if [ -z "${OTHER_WEIGHTS:-}" ] || [ -z "${MOBILENET_V2_WEIGHTS:-}" ]; then
+set -- --recipe studies/recipes/miniature.json --seeds 304 305 --jobs "${JOBS:-2}" \
+    --results "${RESULTS:-logs/studies}" "$@"
+if [ -n "${OTHER_WEIGHTS:-}" ] && [ -n "${MOBILENET_V2_WEIGHTS:-}" ]; then
+    set -- studies/teacher_other.json "$@"
+else
     echo "without studies/teacher_other.json: OTHER_WEIGHTS or MOBILENET_V2_WEIGHTS is not set" >&2
-    studies=$(ls studies/*.json | grep -v teacher_other)
 fi
-exec "$PYTHON" -m utils.study $studies --recipe studies/recipes/miniature.json --seeds 304 305 \
-    --jobs "${JOBS:-2}" --results "${RESULTS:-logs/studies}" "$@"
+for study in void teacher style_source stem levels consistency concentration components classes; do
+    set -- "studies/$study.json" "$@"
+done
+exec "$PYTHON" -m studies "$@"

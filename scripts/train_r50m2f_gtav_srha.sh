@@ -5,7 +5,8 @@
 #   TRAIN.NO_DECAY "" TRAIN.CLIP_NORM 0
 requirements=requirements-extra.txt
 . "$(dirname "$0")/recipe.sh"
+method=${METHOD:-srha}
 run train.py --dataset gtav --val_dataset cityscapes bdd100k mapillary \
-    --method srha --trunk resnet50 --decoder mask2former --exp r50m2f_gtav_srha \
+    --method "$method" --trunk resnet50 --decoder mask2former --exp "r50m2f_gtav_$method" \
     TRUNK.OUTPUT_STRIDE 16 TRAIN.MAX_ITER 120000 TRAIN.BATCH_SIZE 8 TRAIN.BATCH_PER_PROCESS 2 \
     TRAIN.LR_ENCODER 1e-5 TRAIN.LR_DECODER 1e-4 TRANSFORM.CROP_SIZE 768,768 "$@"

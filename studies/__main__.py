@@ -1,14 +1,15 @@
-"""Run studies: variants and swept settings × seeds, with a table and charts at the end.
+"""Run studies: variants and swept settings × seeds, with tables and charts at the end.
 
     python -m studies studies/components.json --recipe studies/recipes/miniature.json
         [--seeds 304 305] [--jobs 2] [--out logs/studies] [--results DIR] [--list] [KEY VALUE …]
 
 Every run is an experiment folder of train.py below OUT/runs, shared by the studies that come to
-the same settings. Rows, table and charts of a study (in OUT/NAME, or DIR/NAME) are written again as
-each run ends. The same command continues: finished runs are kept, others resume. What a study file
-holds is in studies/study_file.py. `--jobs` runs at a time share the machine's cores, or its GPUs.
+the same settings. Rows, tables and charts of a study (in OUT/NAME, or DIR/NAME) are written again
+as each run ends. The same command continues: finished runs are kept, others resume. What a study
+file holds is in studies/study_file.py. `--jobs` runs at a time share the machine's cores, or GPUs.
 """
 
+import argparse
 import json
 import os
 import queue
@@ -16,153 +17,154 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from studies.options import StudyOptions, parse_study
-from studies.study_file import Recipe, Study, read_recipe, read_study, run_name, words
+from studies.study_file import Study, read_study, run_name, words
 from studies.study_results import write_results
+from utils.engine.command_line import command_parser
 from utils.engine.interruption import INTERRUPTED, REQUEUE
 from utils.errors import Stopped, UserError, run_script
 from utils.evaluate.results import percent
 from utils.locks import held
+from utils.recipes import Recipe, read_recipe
+from utils.settings import split
 
 
-class Run(NamedTuple):
-    """A training run: its experiment's name, all that it sets, and what it is first needed for."""
+class StudyRun(NamedTuple):
+    """A training run: its experiment's folder, all that it sets, what it is first needed for."""
 
-    name: str
+    folder: Path
     settings: dict[str, Any]
     purpose: str
+
+    def file(self, suffix: str) -> Path:
+        """Return a file beside its folder: .txt is what it says, .lock is held while it runs."""
+        return self.folder.with_suffix(suffix)
+
+    def results(self) -> dict[str, Any] | None:
+        """Return the results of a finished run."""
+        path = self.folder / "results.json"
+        return json.loads(path.read_text()) if path.is_file() else None
 
 
 def main() -> None:
     """Read the studies, make the runs that are missing, write what they say."""
-    options = parse_study()
-    recipe = read_recipe(Path(options.recipe)) if options.recipe else Recipe()
-    studies = [read_study(Path(p), recipe, options.overrides) for p in options.studies]
-    runs = runs_of(studies, options.seeds)
-    folder = Path(options.out) / "runs"
-    missing = [run for run in runs.values() if not (folder / run.name / "results.json").is_file()]
+    options, overrides = parse_arguments()
+    recipe = read_recipe(options.recipe) if options.recipe else Recipe()
+    studies = [read_study(path, recipe, overrides) for path in options.studies]
+    folder, tables = options.out / "runs", options.results or options.out
+    runs = runs_of(studies, options.seeds, folder)
+    missing = [run for run in runs if not run.results()]
     print(f"{len(runs)} runs, {len(runs) - len(missing)} are done", file=sys.stderr)
-    if options.listed:
-        for run in missing:
-            print(f"{run.name}  {run.purpose}")
+    if options.list:
+        print("".join(f"{run.folder.name}  {run.purpose}\n" for run in missing), end="")
         return
+
+    def write_all() -> None:
+        for study in studies:
+            write_results(study, options.seeds, folder, tables / study.name)
+
     folder.mkdir(parents=True, exist_ok=True)
-    failed = Runner(folder, options.jobs).make(missing, lambda: write_all(studies, options))
-    write_all(studies, options)
+    failed = Runner(options.jobs).train(missing, write_all)
+    write_all()
     for study in studies:
-        print(results_folder(study, options) / "table.md")
+        print(tables / study.name / "table.md")
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(missing)} runs failed; the end of {failed[0]} says why, and "
-            "the same command tries them again"
+            f"{len(failed)} of {len(missing)} runs failed; the end of {failed[0].file('.txt')} "
+            "says why, and the same command tries them again"
         )
 
 
-def runs_of(studies: list[Study], seeds: list[int]) -> dict[str, Run]:
-    """Return the distinct runs of studies by name, seed by seed."""
-    runs: dict[str, Run] = {}
+def parse_arguments(
+    arguments: Sequence[str] | None = None,
+) -> tuple[argparse.Namespace, dict[str, str]]:
+    """Parse the command line; return its flags, and settings that go above those of all runs."""
+    parser = command_parser("Run studies and write their tables and charts.")
+    parser.add_argument("studies", nargs="+", type=Path, metavar="FILE", help="studies/*.json")
+    parser.add_argument("--recipe", type=Path, metavar="FILE", help="studies/recipes/*.json")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[304, 305, 306], metavar="N")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--out", type=Path, default=Path("logs/studies"), metavar="DIR")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="of tables; default: --out")
+    parser.add_argument("--list", action="store_true", help="only list the runs that are missing")
+    options, overrides = split(parser, arguments)
+    if options.jobs < 1:
+        raise UserError(f"--jobs {options.jobs}: at least 1")
+    return options, overrides
+
+
+def runs_of(studies: list[Study], seeds: list[int], folder: Path) -> list[StudyRun]:
+    """Return the distinct runs of studies, below `folder`, seed by seed."""
+    runs: dict[str, StudyRun] = {}
     for seed in seeds:
         for study in studies:
-            for cell in study.cells:
-                name = run_name(cell.settings, seed)
-                purpose = f"{study.name}: {cell.name or 'as the recipe'}, seed {seed}"
-                runs.setdefault(name, Run(name, cell.settings | {"SEED": seed}, purpose))
-    return runs
-
-
-def results_folder(study: Study, options: StudyOptions) -> Path:
-    """Return where rows, table and charts of a study are written."""
-    return Path(options.results or options.out) / study.name
-
-
-def write_all(studies: list[Study], options: StudyOptions) -> None:
-    """Write what the finished runs say, of every study."""
-    for study in studies:
-        runs = Path(options.out) / "runs"
-        write_results(study, options.seeds, runs, results_folder(study, options))
+            for condition in study.conditions:
+                name = run_name(condition.settings, seed)
+                about = condition.named(study.axes) or "as the recipe"
+                settings = condition.settings | {"SEED": seed}
+                purpose = f"{study.name}: {about}, seed {seed}"
+                runs.setdefault(name, StudyRun(folder / name, settings, purpose))
+    return list(runs.values())
 
 
 class Runner:
-    """Trains runs side by side; each gets its share of the cores, and a GPU where there are any."""
+    """Trains runs side by side; each has its share of the cores, and a GPU where there are any."""
 
-    def __init__(self, folder: Path, jobs: int):
-        self.folder = folder
+    def __init__(self, jobs: int):
         self.jobs = jobs
         self.places: queue.Queue[dict[str, str]] = queue.Queue()
+        self.processes: set[subprocess.Popen] = set()
         threads = str(max(1, (os.cpu_count() or 1) // jobs))
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpus = visible.split(",") if visible else list(map(str, range(torch.cuda.device_count())))
         for number in range(jobs):
-            place = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
-            if gpus:
-                place["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-            self.places.put(place)
-        self.processes: set[subprocess.Popen] = set()
+            gpu = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
+            self.places.put(gpu | {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"})
 
-    def make(self, runs: list[Run], after_each: Any) -> list[Path]:
-        """Train runs; return the output files of those that failed.
-
-        Asked to stop (Ctrl-C, SIGTERM), it lets the runs under way save, and raises Stopped.
-        """
+    def train(self, runs: list[StudyRun], after_each: Callable[[], None]) -> list[StudyRun]:
+        """Train runs; return those that failed. Where it is broken off, those under way save."""
         failed, begin = [], time.perf_counter()
-        before = {n: signal.signal(n, _stop) for n in (signal.SIGINT, signal.SIGTERM)}
-        pool = ThreadPoolExecutor(self.jobs)
-        try:
-            futures = {pool.submit(self._train, run): run for run in runs}
-            for number, future in enumerate(as_completed(futures), start=1):
-                run = futures[future]
-                output = future.result()
-                if output is not None:
-                    failed.append(output)
-                else:
-                    after_each()
-                left = (time.perf_counter() - begin) / number * (len(runs) - number) / 60
-                print(f"[{number}/{len(runs)}] {run.purpose}: {self._outcome(run)}; some "
-                      f"{left:.0f} min left", file=sys.stderr, flush=True)  # fmt: skip
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(self.processes):
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(wait=True)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                futures = {pool.submit(self._train, run): run for run in runs}
+                for number, future in enumerate(as_completed(futures), start=1):
+                    run, results = futures[future], future.result()
+                    if results:
+                        after_each()
+                        outcome = f"mean of unseen {percent(results['mean_unseen'], 1)} %"
+                    else:
+                        failed.append(run)
+                        outcome = f"failed, see {run.file('.txt')}"
+                    left = (time.perf_counter() - begin) / number * (len(runs) - number) / 60
+                    print(f"[{number}/{len(runs)}] {run.purpose}: {outcome}; some {left:.0f} min "
+                          "left", file=sys.stderr, flush=True)  # fmt: skip
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list(self.processes):
+                    process.terminate()
+                raise
         return failed
 
-    def _train(self, run: Run) -> Path | None:
-        """Start or continue a run; return the file of its output if it failed."""
-        output = self.folder / f"{run.name}.txt"
+    def _train(self, run: StudyRun) -> dict[str, Any] | None:
+        """Start or continue a run; return its results, or None if it failed."""
+        command = [sys.executable, "train.py", "--resume", "auto", *words(run.settings)]
+        command += ["EXPERIMENT", run.folder.name, "LOG.DIR", str(run.folder.parent)]
         place = self.places.get()
         # Another study command may be at the same run.
-        with held(self.folder / f"{run.name}.lock"):
-            try:
-                if (self.folder / run.name / "results.json").is_file():
-                    return None
-                command = [sys.executable, "train.py", "--resume", "auto", *words(run.settings)]
-                command += ["EXPERIMENT", run.name, "LOG.DIR", str(self.folder)]
-                with open(output, "a") as log:
-                    process = subprocess.Popen(
-                        command, stdout=log, stderr=log, env=os.environ | place
-                    )
-                    self.processes.add(process)
-                    code = process.wait()
-                    self.processes.discard(process)
-                return output if code else None
-            finally:
-                self.places.put(place)
-
-    def _outcome(self, run: Run) -> str:
-        path = self.folder / run.name / "results.json"
-        if not path.is_file():
-            return f"failed, see {self.folder / run.name}.txt"
-        return f"mean of unseen {percent(json.loads(path.read_text())['mean_unseen'], 1)} %"
+        with held(run.file(".lock")), open(run.file(".txt"), "a") as log:
+            if not run.results():
+                process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | place)
+                self.processes.add(process)
+                process.wait()
+                self.processes.discard(process)
+        self.places.put(place)
+        return run.results()
 
 
 def _stop(number: int, frame: Any) -> None:
@@ -171,4 +173,6 @@ def _stop(number: int, frame: Any) -> None:
 
 
 if __name__ == "__main__":
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, _stop)
     run_script(main)

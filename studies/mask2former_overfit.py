@@ -3,9 +3,10 @@
     python -m studies.mask2former_overfit [--steps 500] [--images 4] [--methods baseline srha]
 
 The middle of drawn GTAV streets, at twice its size (a pole is then wider than a pixel of a mask),
-without augmentation, all of them in every step. A small trunk and a small decoder; everything else
-is what `train.py` runs. Prints mIoU on these images as it grows and writes it as JSON; exits with 2
-if a method ends below 90 %. About eight minutes of one core.
+without augmentation, all of them in every step. Trunk, decoder and rates are those of
+studies/decoders.json; everything else is what `train.py` runs. Prints mIoU on these images as it
+grows and writes it as JSON; exits with 2 if a method ends below 90 %. About eight minutes of one
+core.
 """
 
 import argparse
@@ -23,41 +24,19 @@ from datasets.miniature import draw
 from network.build import build_method, resolve
 from network.inference import predict
 from network.methods import Method
+from studies.study_file import read_study
 from transforms.normalisation import normalise
 from utils.engine.allocator import keep_freed_memory
 from utils.engine.optimization import build_optimizer, clip_gradients, set_rates
 from utils.errors import UserError, run_script
 from utils.evaluate.metrics import ConfusionMatrix, mean_iou, measures
+from utils.recipes import read_recipe
 from utils.seeding import stable_seed
+from utils.settings import split
 
+STUDIES = Path(__file__).parent
 TARGET = 0.9  # mIoU
 SIDE = 96  # pixels of a drawn image, which become twice as many
-SETTINGS = {
-    "DECODER.NAME": "mask2former",
-    "DECODER.CHANNELS": 64,
-    "DECODER.QUERIES": 32,
-    "DECODER.PIXEL_LAYERS": 1,
-    "DECODER.PIXEL_FEEDFORWARD": 128,
-    "DECODER.LAYERS": 2,
-    "DECODER.FEEDFORWARD": 128,
-    "DECODER.POINTS": 1024,
-    "TRUNK.NAME": "resnet_mini",
-    "TRUNK.WEIGHTS": "objects",
-    "TRUNK.OUTPUT_STRIDE": 16,
-    "TRAIN.LR_ENCODER": 2e-3,
-    "TRAIN.LR_DECODER": 2e-3,
-    "DATASET.LABEL_SPACE": "cityscapes19",
-}
-# As in the demo: the published weights of alignment and consistency belong to 60 000 steps.
-TENTH = "0.04,0.06,0.08,0.1"
-OF_METHOD = {
-    "srha": {
-        "ALIGN.GLOBAL": TENTH,
-        "ALIGN.REGIONAL": TENTH,
-        "ALIGN.LOCAL": TENTH,
-        "CONSISTENCY.WEIGHT": 1.0,
-    }
-}
 
 
 def main() -> None:
@@ -66,30 +45,35 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--methods", nargs="+", default=["baseline", "srha"])
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("settings", nargs="*", metavar="KEY VALUE")
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=STUDIES / "results")
+    options, overrides = split(parser)
     keep_freed_memory()
     images, labels = street_corners(options.images)
-    overrides = dict(zip(options.settings[::2], options.settings[1::2], strict=True))
-    figures: dict[str, Any] = {"images": options.images, "size": list(images.shape[2:])}
-    figures |= {"classes": len(labels.unique()) - 1, "settings": SETTINGS | OF_METHOD | overrides}
+    figures = {}
     for name in options.methods:
-        settings = SETTINGS | OF_METHOD.get(name, {}) | {"METHOD": name} | overrides
-        cfg = resolve(settings | {"TRAIN.MAX_ITER": options.steps})
-        figures[name] = overfit(cfg, images, labels)
-    header = ["step", *options.methods]
+        own = overrides | {"TRAIN.MAX_ITER": options.steps, "METHOD": name}
+        figures[name] = overfit(settings_of(own), images, labels)
+    print(f"\nmIoU, %, on the {options.images} images that are trained\n")
     rows = [
-        [str(step), *(f"{100 * figures[name]['mIoU'][step]:.1f}" for name in options.methods)]
+        [str(step), *(f"{100 * found['mIoU'][step]:.1f}" for found in figures.values())]
         for step in figures[options.methods[0]]["mIoU"]
     ]
-    print(f"\nmIoU, %, on the {options.images} images that are trained\n")
-    print(markdown(header, rows))
-    save(options.out, "mask2former_overfit", figures)
-    ends = {name: figures[name]["mIoU"][options.steps] for name in options.methods}
-    low = [name for name, end in ends.items() if end < TARGET]
-    if low:
-        raise UserError(f"{low[0]} ends at {100 * ends[low[0]]:.1f} % mIoU, below {TARGET:.0%}")
+    print(markdown(["step", *figures], rows))
+    shape = {"images": options.images, "size": list(images.shape[2:])}
+    shape["classes"] = len(labels.unique()) - 1
+    save(options.out, "mask2former_overfit", shape | figures)
+    for name, found in figures.items():
+        if found["mIoU"][options.steps] < TARGET:
+            end = 100 * found["mIoU"][options.steps]
+            raise UserError(f"{name} ends at {end:.1f} % mIoU, below {TARGET:.0%}")
+
+
+def settings_of(overrides: dict[str, Any]) -> EasyDict:
+    """Resolve the settings of studies/decoders.json with Mask2Former, `overrides` above them."""
+    recipe = read_recipe(STUDIES / "recipes/miniature.json")
+    own = {"DATASET.LABEL_SPACE": "cityscapes19"} | overrides
+    conditions = read_study(STUDIES / "decoders.json", recipe, own).conditions
+    return resolve(next(c.settings for c in conditions if c.variant == "Mask2Former"))
 
 
 def street_corners(number: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,19 +109,16 @@ def overfit(cfg: EasyDict, images: torch.Tensor, labels: torch.Tensor) -> dict[s
         method.after_step(step)
         if (step + 1) % 50 == 0 or step + 1 == cfg.TRAIN.MAX_ITER:
             found["mIoU"][step + 1] = judge(method, images, labels)
-            shown = {name: round(value.item(), 3) for name, value in losses.items()}
-            print(f"{cfg.METHOD} {step + 1}: {100 * found['mIoU'][step + 1]:.1f} % {shown}")
-    found["losses"] = shown
-    found["seconds of a core"] = time.process_time() - begin
-    return found
+            found["losses"] = {name: round(value.item(), 3) for name, value in losses.items()}
+            print(f"{cfg.METHOD} {step + 1}: {found['mIoU'][step + 1]:.1%} {found['losses']}")
+    return found | {"seconds of a core": time.process_time() - begin}
 
 
 @torch.no_grad()
 def judge(method: Method, images: torch.Tensor, labels: torch.Tensor) -> float:
     """Return the mIoU on the images, in evaluation mode."""
     confusion = ConfusionMatrix(method.num_classes, images.device)
-    prediction = predict(method.eval(), images, tuple(labels.shape[1:]))
-    confusion.update(prediction, labels)
+    confusion.update(predict(method.eval(), images, tuple(labels.shape[1:])), labels)
     return mean_iou(measures(confusion.counts.numpy())["iou"])
 
 

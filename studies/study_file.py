@@ -1,22 +1,22 @@
-"""What a study file says: variants and swept settings × seeds, as a list of runs to make.
+"""What a study file says: variants and a grid of settings × seeds, as a list of runs to make.
 
-A study is a JSON object:
+A study is a JSON object; all parts may be left out:
 
     {"title": "…", "about": "what is asked, and where the paper does",
-     "settings": {"KEY": value},                      for all runs (may be left out)
-     "variants": {"name": {"KEY": value}, …},         named changes (may be left out)
-     "grid": {"KEY": [value, …], …}}                  swept settings (may be left out)
+     "settings": {"KEY": value},                     for all runs
+     "variants": {"name": {"KEY": value}, …},        named changes
+     "grid": {"KEY": [value, …],                     a swept setting
+              "axis": {"name": {"KEY": value}, …}},  named changes; each name has a table of its own
+     "curves": ["row", …]}                           rows that have learning curves; all by default
 
-Its runs are every variant at every point of the grid, for every seed. A recipe is what studies
-share, data, network and budget: {"settings": {…}, "methods": {"srha": {…}, …}}, the latter for runs
-of one method alone. `$NAME` in a value is the environment variable of that name.
+Its runs are every variant at every point of the grid, for every seed. A recipe (utils/recipes.py)
+is what studies share: data, network and budget.
 """
 
 import hashlib
 import itertools
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,119 +25,86 @@ import config
 from datasets import dataset_class
 from network.build import resolve
 from utils.errors import UserError
+from utils.recipes import Recipe, read_object
 from utils.settings import flatten
 
 METHOD = config.SETTINGS["METHOD"].default
-PARTS = {"title": str, "about": str, "settings": dict, "variants": dict, "grid": dict}
+PARTS = {"title": str, "about": str, "settings": dict, "variants": dict, "grid": dict,
+         "curves": list}  # fmt: skip
 # In these, two runs may differ and still be one and the same run.
 PLACES = re.compile(r"EXPERIMENT|DEVICE|WORKERS|LOG\.DIR|DATASET\.(ROOT|CACHE_DIR|.*_DIR)")
 
 
-class Recipe(NamedTuple):
-    """Settings of all runs, and those of one method's runs."""
-
-    settings: dict[str, Any] = {}
-    methods: dict[str, dict[str, Any]] = {}
-
-    def of(self, method: str) -> dict[str, Any]:
-        """Return the settings of a method's runs."""
-        return self.settings | self.methods.get(method, {})
-
-
-class Cell(NamedTuple):
-    """A variant at a point {key: value} of the grid, without seed; `settings` is all that it
-    sets."""
+class Condition(NamedTuple):
+    """A variant at a point {axis: value} of the grid, without seed, and all that it sets."""
 
     variant: str
     point: dict[str, Any]
     settings: dict[str, Any]
 
-    @property
-    def name(self) -> str:
-        """What tells it from the others."""
-        return self.named(list(self.point))
-
-    def named(self, keys: list[str]) -> str:
-        """Name it by its variant and the swept settings `keys`."""
-        swept = [f"{key} {pretty(self.point[key])}" for key in keys if key in self.point]
-        return ", ".join([*filter(None, [self.variant]), *swept])
+    def named(self, axes: list[str]) -> str:
+        """Name it by its variant and its place on `axes` of the grid."""
+        places = [f"{axis} {pretty(self.point[axis])}" for axis in axes]
+        return ", ".join([*filter(None, [self.variant]), *places])
 
 
 class Study(NamedTuple):
-    """A study as its file says it; `name` is the file's."""
+    """A study as its file says it; `name` is the file's. `axes` are those of the grid, `tables`
+    those among them whose points have tables of their own."""
 
     name: str
     title: str
     about: str
-    grid: dict[str, list[Any]]
-    cells: list[Cell]
+    axes: list[str]
+    tables: list[str]
+    curves: list[str]
+    conditions: list[Condition]
 
 
 def read_study(path: Path, recipe: Recipe, overrides: dict[str, Any]) -> Study:
-    """Read a study; each cell's settings are the recipe's, the study's, its own, then `overrides`.
+    """Read a study; a condition's settings are the recipe's, the study's, its own, `overrides`.
 
     UserError for a file that is none, and for a setting or value that training would refuse.
     """
-    content = _read(path)
+    content = read_object(path)
     for part, value in content.items():
         if part not in PARTS or not isinstance(value, PARTS[part]):
             raise UserError(f"{path}: {part} is no part of a study ({', '.join(PARTS)})")
-    variants = content.get("variants") or {"": {}}
     grid = content.get("grid", {})
-    for key, values in grid.items():
-        if not isinstance(values, list) or not values:
-            raise UserError(f"{path}: grid {key} has to be a list of values")
-    cells = []
-    for variant, own in variants.items():
+    for axis, values in grid.items():
+        if not isinstance(values, (list, dict)) or not values:
+            raise UserError(f"{path}: grid {axis} has to be a list of values, or named settings")
+    conditions = []
+    for variant, changes in content.get("variants", {"": {}}).items():
         for values in itertools.product(*grid.values()):
             point = dict(zip(grid, values, strict=True))
-            settings = content.get("settings", {}) | own | point | overrides
-            settings = recipe.of(settings.get("METHOD", METHOD)) | settings
-            settings = {key: _expand(value, path) for key, value in settings.items()}
-            cell = Cell(variant, point, settings)
+            own = content.get("settings", {}) | changes
+            for axis, value in point.items():
+                own |= grid[axis][value] if isinstance(grid[axis], dict) else {axis: value}
+            own |= overrides
+            method = own.get("METHOD", recipe.settings.get("METHOD", METHOD))
+            condition = Condition(variant, point, own)
             try:
-                resolve(settings)
+                condition = condition._replace(settings=recipe.of(method, own))
+                resolve(condition.settings)
             except UserError as error:
-                raise UserError(f"{path}, {cell.name}: {error}") from None
-            cells.append(cell)
-    title = content.get("title", path.stem)
-    return Study(path.stem, title, content.get("about", ""), grid, cells)
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Read a recipe; UserError for a file that is none."""
-    content = _read(path)
-    unknown = content.keys() - {"settings", "methods"}
-    if unknown:
-        raise UserError(f"{path}: {min(unknown)} is no part of a recipe (settings, methods)")
-    return Recipe(content.get("settings", {}), content.get("methods", {}))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror.lower()}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} has to hold a JSON object")
-    return content
-
-
-def _expand(value: Any, path: Path) -> Any:
-    if not isinstance(value, str):
-        return value
-    expanded = os.path.expandvars(value)
-    if "$" in expanded:
-        raise UserError(f"{path} needs the environment variable in {value}, which is not set")
-    return expanded
+                raise UserError(f"{path}, {condition.named(list(grid))}: {error}") from None
+            conditions.append(condition)
+    return Study(
+        path.stem,
+        content.get("title", path.stem),
+        content.get("about", ""),
+        list(grid),
+        [axis for axis, values in grid.items() if isinstance(values, dict)],
+        content.get("curves", []),
+        conditions,
+    )
 
 
 def run_name(settings: dict[str, Any], seed: int) -> str:
     """Return the experiment's name: method, a hash of all resolved settings but places, the seed.
 
-    Cells of several studies that come to the same settings are one run.
+    Conditions of several studies that come to the same settings are one run.
     """
     cfg = flatten(resolve(settings | {"SEED": 0}))
     source = dataset_class(cfg["DATASET.SOURCE"][0])
@@ -149,16 +116,14 @@ def run_name(settings: dict[str, Any], seed: int) -> str:
 
 def words(settings: dict[str, Any]) -> list[str]:
     """Return settings as KEY VALUE words of a command line."""
-    return [word for key, value in settings.items() for word in (key, shown(value, ","))]
+    return [word for key, value in settings.items() for word in (key, shown(value))]
 
 
-def shown(value: Any, comma: str = ", ") -> str:
+def shown(value: Any) -> str:
     """Show a value of a setting as text."""
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, list):
-        return comma.join(shown(item, comma) for item in value)
-    return repr(value) if isinstance(value, float) else str(value)
+    return ",".join(map(shown, value)) if isinstance(value, list) else str(value)
 
 
 def pretty(value: Any) -> str:

@@ -1,152 +1,175 @@
-"""What the finished runs of a study say: rows, a table, and a chart of each swept setting."""
+"""What the finished runs of a study say: rows, tables, and charts of what was swept and learnt."""
 
 import csv
 import io
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from studies.study_file import Cell, Study, run_name, shown
-from utils.compare.paper_table import Groups, domain_table, markdown
-from utils.compare.runs import read_results, refuse_incomparable
-from utils.draw.charts import Point, Series, dot_chart, line_chart
+from studies.study_file import Condition, Study, run_name, shown
+from utils.compare.paper_table import Groups, class_table, domain_table, domain_titles, markdown
+from utils.compare.runs import plain_name, read_results, refuse_incomparable
+from utils.draw.charts import dot_chart, line_chart
+from utils.draw.plotting import can_draw, save_figure
 from utils.engine.saving import write_atomically
 
 UNSEEN, BASELINE = "mean of unseen", "baseline"
-Finished = list[tuple[Cell, int, Path, dict[str, Any]]]
+Lines = dict[str, dict[Any, list[float]]]  # {line or row: {place on it: a value of each run}}
+
+
+class FinishedRun(NamedTuple):
+    """A run of a condition: `file` is its results.json, `results` that file's content."""
+
+    condition: Condition
+    seed: int
+    file: Path
+    results: dict[str, Any]
+
+    def classes(self) -> str:
+        """Name the classes that it was judged in."""
+        return ", ".join(sorted({r["label_space"] for r in self.results["domains"].values()}))
+
+    def scores(self, unseen: bool) -> dict[str, float]:
+        """Return {title: mIoU in %} of the unseen domains and their mean, or of the sources."""
+        titles = domain_titles([self.results])
+        scores = {UNSEEN: self.results["mean_unseen"]} if unseen else {}
+        for domain, result in self.results["domains"].items():
+            if (domain in self.results["unseen"]) == unseen:
+                scores[titles[domain]] = result["means"]["mIoU"]
+        return {name: 100 * score for name, score in scores.items() if score is not None}
 
 
 def write_results(study: Study, seeds: list[int], runs: Path, out: Path) -> None:
-    """Write rows.csv, table.md and charts of the finished runs below `runs`; nothing without
-    any.
+    """Write rows.csv, table.md, classes.md and charts of the finished runs below `runs`; nothing
+    without any.
 
     Rows whose numbers cannot be compared (other classes) are in tables of their own.
     """
-    finished: Finished = []
-    for cell in study.cells:
-        for seed in seeds:
-            path = runs / run_name(cell.settings, seed) / "results.json"
-            if path.is_file():
-                finished.append((cell, seed, path, read_results(path)))
+    finished = [
+        FinishedRun(condition, seed, file, read_results(file))
+        for condition in study.conditions
+        for seed in seeds
+        if (file := runs / run_name(condition.settings, seed) / "results.json").is_file()
+    ]
     if not finished:
         return
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "rows.csv", rows(study, finished))
-    kinds: dict[str, Finished] = {}
-    for own in finished:
-        kinds.setdefault(_kind(own[3]), []).append(own)
-    lines = [f"# {study.title}", "", study.about, ""]
-    for number, (kind, members) in enumerate(kinds.items()):
-        refuse_incomparable([(path, results) for _, _, path, results in members])
-        if len(kinds) > 1:
-            lines += [f"## {kind}", ""]
+    _write(out / "rows.csv", csv_rows(study, finished))
+    several = len({run.classes() for run in finished}) > 1
+    tables: dict[str, list[FinishedRun]] = {}
+    for run in finished:
+        places = [run.condition.point[axis] for axis in study.tables]
+        tables.setdefault(", ".join([*places, *[run.classes()] * several]), []).append(run)
+    page, classes = [f"# {study.title}", study.about], [f"# {study.title}: classes"]
+    for number, (heading, members) in enumerate(tables.items(), start=1):
+        refuse_incomparable([(run.file, run.results) for run in members])
         groups = groups_of(members)
         baseline = BASELINE if BASELINE in groups else None
-        table = domain_table(groups, baseline=baseline)
-        lines += [markdown(table), ""]
-        for name, chart in charts(study, members).items():
-            file = f"{name}{number + 1 if len(kinds) > 1 else ''}.svg"
-            _write(out / file, chart)
-            lines += [f"![{study.title}]({file})", ""]
-    steps = sorted({results["step"] for *_, results in finished})
-    lines.append(f"Steps: {', '.join(map(str, steps))}; seeds: {', '.join(map(str, seeds))}.")
-    _write(out / "table.md", "\n".join(lines) + "\n")
+        page += [f"## {heading}"] if heading else []
+        page.append(markdown(domain_table(groups, baseline=baseline)))
+        for name, figure in charts(study, members).items() if can_draw("charts") else ():
+            file = f"{name}{number if len(tables) > 1 else ''}.svg"
+            save_figure(figure, out / file)
+            page.append(f"![{study.title}]({file})")
+        for domain in domain_titles([run.results for run in members]):
+            if all(domain in run.results["domains"] for run in members):
+                classes.append(markdown(class_table(groups, domain, baseline=baseline)))
+    steps = ", ".join(map(str, sorted({run.results["step"] for run in finished})))
+    page.append(f"Steps: {steps}; seeds: {', '.join(map(str, seeds))}.")
+    page.append("[IoU of each class](classes.md)")
+    _write(out / "classes.md", "\n\n".join(classes) + "\n")
+    _write(out / "table.md", "\n\n".join(filter(None, page)) + "\n")
 
 
-def rows(study: Study, finished: Finished) -> str:
-    """Return a line of CSV for each finished run: cell, seed, experiment and mIoU by domain."""
-    domains = list(dict.fromkeys(d for *_, results in finished for d in results["domains"]))
+def csv_rows(study: Study, finished: list[FinishedRun]) -> str:
+    """Return a line of CSV for each run: condition, seed, experiment and mIoU by domain."""
+    domains = list(dict.fromkeys(d for run in finished for d in run.results["domains"]))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    header = ["variant", *study.grid, "seed", "run", "step", "classes", *domains, UNSEEN]
-    writer.writerow(header)
-    for cell, seed, path, results in finished:
-        scores = [results["domains"].get(d, {}).get("means", {}).get("mIoU") for d in domains]
-        point = [shown(cell.point[key]) for key in study.grid]
-        run = [seed, path.parent.name, results["step"], _kind(results)]
-        writer.writerow([cell.variant, *point, *run, *scores, results.get("mean_unseen")])
+    about = ["variant", *study.axes, "seed", "run", "step", "classes"]
+    writer.writerow([*about, *domains, UNSEEN])
+    for run in finished:
+        judged, point = run.results["domains"], run.condition.point
+        scores = [judged[d]["means"]["mIoU"] if d in judged else None for d in domains]
+        about = [run.condition.variant, *map(shown, point.values()), run.seed]
+        about += [run.file.parent.name, run.results["step"], run.classes()]
+        writer.writerow([*about, *scores, run.results["mean_unseen"]])
     return out.getvalue()
 
 
-def groups_of(finished: Finished) -> Groups:
-    """Return the rows of a table: cells with their runs."""
-    groups: Groups = {}
-    keys = varying(finished)
-    for cell, _, path, results in finished:
-        groups.setdefault(cell.named(keys) or "as the recipe", []).append((path, results))
+def groups_of(finished: list[FinishedRun]) -> Groups:
+    """Return the rows of a table: conditions with their runs."""
+    axes, groups = varying(finished), {}
+    for run in finished:
+        name = run.condition.named(axes) or "as the recipe"
+        groups.setdefault(name, []).append((run.file, run.results))
     return groups
 
 
-def varying(finished: Finished) -> list[str]:
-    """Return the swept settings of which runs have more than one value."""
-    points = [cell.point for cell, *_ in finished]
-    return [key for key in points[0] if any(point[key] != points[0][key] for point in points)]
+def varying(finished: list[FinishedRun]) -> list[str]:
+    """Return the axes of the grid on which the runs have more than one value."""
+    points = [run.condition.point for run in finished]
+    return [axis for axis in points[0] if any(p[axis] != points[0][axis] for p in points)]
 
 
-def charts(study: Study, finished: Finished) -> dict[str, str]:
-    """Return {name: SVG}: curves over each swept number, or dots if what differs is no number."""
-    drawn, keys = {}, varying(finished)
-    for key in keys:
-        values = [cell.point[key] for cell, *_ in finished]
-        if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-            drawn[key.lower().replace(".", "_")] = _swept(study, finished, key)
-    if not drawn and len({cell.named(keys) for cell, *_ in finished}) > 1:
-        drawn["variants"] = _variants(study, finished)
+def charts(study: Study, finished: list[FinishedRun]) -> dict[str, Any]:
+    """Return {name: figure}: curves over each swept number, or dots if what differs is no number;
+    and the learning curves of runs that were judged while training."""
+    drawn, axes = {}, varying(finished)
+    for axis in axes:
+        if all(type(run.condition.point[axis]) in (int, float) for run in finished):
+            drawn[axis.lower().replace(".", "_")] = _swept(study, finished, axis)
+    rows: Lines = {}
+    for run in finished:
+        scores = {f"{title} (source)": score for title, score in run.scores(unseen=False).items()}
+        if UNSEEN in run.scores(unseen=True):
+            scores = {UNSEEN: run.scores(unseen=True)[UNSEEN]} | scores
+        _add(rows, run.condition.named(axes), scores)
+    if not drawn and len(rows) > 1:
+        drawn["variants"] = dot_chart(study.title, "mIoU, %", rows)
+    for unseen, domains in ((True, "unseen"), (False, "source")):
+        lines = _learnt(study, finished, unseen)
+        if any(len(line) > 1 for line in lines.values()):
+            title = f"{study.title}: mean of {domains} domains over training"
+            drawn[f"learning_{domains}"] = line_chart(title, "step", "mIoU, %", lines)
     return drawn
 
 
-def _swept(study: Study, finished: Finished, key: str) -> str:
+def _swept(study: Study, finished: list[FinishedRun], axis: str) -> Any:
     """Draw the mean of unseen domains over a number, a line for each combination of what else
     differs; each domain too where there is one combination."""
-    lines: dict[str, list[Point]] = {}
-    values = sorted({cell.point[key] for cell, *_ in finished})
-    others = sorted({_apart(cell, key) for cell, *_ in finished})
-    for value in values:
-        for other in others:
-            runs = [
-                results
-                for cell, *_, results in finished
-                if cell.point[key] == value and _apart(cell, key) == other
-            ]
-            columns = {other or UNSEEN: [_mean(run) for run in runs]}
-            if len(others) == 1:
-                for domain in dict.fromkeys(d for run in runs for d in run["unseen"]):
-                    own = [run["domains"][domain] for run in runs]
-                    columns[own[0]["title"]] = [result["means"]["mIoU"] for result in own]
-            for name, scores in columns.items():
-                if scores:
-                    points = lines.setdefault(name, [])
-                    points.append(Point(float(value), [100 * score for score in scores]))
-    logarithmic = values[0] > 0 and values[-1] >= 16 * values[0]
-    series = [Series(name, points, main=name == UNSEEN) for name, points in lines.items()]
-    y_label = "mIoU, %" if len(others) == 1 else f"mIoU, {UNSEEN} domains, %"
-    return line_chart(study.title, key, y_label, series, logarithmic)
+    others = [other for other in varying(finished) if other != axis]
+    several = len({run.condition.named(others) for run in finished}) > 1
+    lines: Lines = {}
+    for run in finished:
+        for domain, score in run.scores(unseen=True).items():
+            if domain == UNSEEN or not several:
+                name = run.condition.named(others) if several else domain
+                _add(lines, name, {float(run.condition.point[axis]): score})
+    values = [run.condition.point[axis] for run in finished]
+    logarithmic = min(values) > 0 and max(values) >= 16 * min(values)
+    y_label = f"mIoU, {UNSEEN} domains, %" if several else "mIoU, %"
+    return line_chart(study.title, axis, y_label, lines, UNSEEN, logarithmic)
 
 
-def _variants(study: Study, finished: Finished) -> str:
-    """Draw a row for each cell: the mean of unseen domains, and the source where it was judged."""
-    table: dict[str, dict[str, list[float]]] = {}
-    for cell, _, _, results in finished:
-        row = table.setdefault(cell.named(varying(finished)), {})
-        row.setdefault(UNSEEN, []).append(100 * _mean(results))
-        for domain, result in results["domains"].items():
-            if domain not in results["unseen"]:
-                name = f"{result['title']} (source)"
-                row.setdefault(name, []).append(100 * result["means"]["mIoU"])
-    return dot_chart(study.title, "mIoU, %", table)
+def _learnt(study: Study, finished: list[FinishedRun], unseen: bool) -> Lines:
+    """Return {row: {step: mIoU in % of each run}}, the mean over unseen domains or over sources."""
+    lines: Lines = {}
+    for run in finished:
+        name, log = run.condition.named(varying(finished)), run.file.with_name("metrics.jsonl")
+        if not log.is_file() or (study.curves and name not in study.curves):
+            continue
+        for record in map(json.loads, log.read_text().splitlines()):
+            judged = {plain_name(k[5:]): v for k, v in record.items() if k.startswith("mIoU/")}
+            own = [v for d, v in judged.items() if (d in run.results["unseen"]) == unseen]
+            if own and None not in own:
+                _add(lines, name, {record["step"]: 100 * sum(own) / len(own)})
+    return lines
 
 
-def _apart(cell: Cell, key: str) -> str:
-    """Name what else than a swept setting tells cells apart."""
-    return cell.named([other for other in cell.point if other != key])
-
-
-def _mean(results: dict[str, Any]) -> float:
-    return results["mean_unseen"]
-
-
-def _kind(results: dict[str, Any]) -> str:
-    """Name the classes that a run was judged in."""
-    return ", ".join(sorted({r["label_space"] for r in results["domains"].values()}))
+def _add(lines: Lines, name: str, scores: dict[Any, float]) -> None:
+    for place, score in scores.items():
+        lines.setdefault(name, {}).setdefault(place, []).append(score)
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,7 +1,10 @@
 """What several tests share: small settings and a miniature benchmark of a few images."""
 
+import os
+
 import pytest
 import torch
+from filelock import FileLock
 
 from datasets import DATASETS
 from datasets.miniature.write import write_domains
@@ -49,7 +52,7 @@ def settings():
 
     def make(**overrides):
         changes = {key.replace("__", "."): value for key, value in overrides.items()}
-        decoder = SMALL_DECODERS[changes.get("DECODER.NAME", "deeplabv3plus")]
+        decoder = SMALL_DECODERS.get(changes.get("DECODER.NAME", "deeplabv3plus"), {})
         return resolve(SMALL | decoder | changes)
 
     return make
@@ -58,8 +61,15 @@ def settings():
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory):
     """The root of a miniature benchmark with a few images per split of each domain."""
-    root = tmp_path_factory.mktemp("miniature")
-    write_domains(root, DOMAINS, seed=0, workers=2, train=6, val=3)
+    base = tmp_path_factory.getbasetemp()
+    # Drawn once for all processes of pytest-xdist, whose folders lie beside one another.
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    root = shared / "miniature"
+    with FileLock(shared / "miniature.lock"):
+        if not root.exists():
+            drawn = tmp_path_factory.mktemp("drawn")
+            write_domains(drawn, DOMAINS, seed=0, workers=2, train=6, val=3)
+            drawn.rename(root)
     return root
 
 

@@ -1,4 +1,4 @@
-"""What is done to image and label before a network sees them."""
+"""Transforms of image and label together."""
 
 from transforms.normalisation import IMAGENET_MEAN, IMAGENET_STD, denormalise, normalise
 from transforms.protocols import EvalTransform

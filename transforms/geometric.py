@@ -1,9 +1,9 @@
-"""Scale, pad, crop and flip of image and label together, computed only where the crop sees them.
+"""Scale, pad, crop and flip of image and label together.
 
-What comes out is what resizing the whole image, padding it and cutting out the crop would give: the
-label exactly, the image to one grey level (two at some ten pixels in a million, where both are
-rounded differently). A crop of an image scaled up costs no more than any other. All random numbers
-come from torch's global generator.
+The crop's window of the source is cut out first and resized alone, so that a crop of an image
+scaled up costs no more than any other. The window has whole source pixels: it may be up to half a
+source pixel away from where resizing the whole image would put it. All random numbers come from
+torch's global generator.
 """
 
 import math
@@ -12,16 +12,28 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torchvision.transforms.v2.functional as F
+from torchvision.transforms import InterpolationMode
 
 from utils.errors import UserError
 from utils.labels import VOID
 
 Centroid = tuple[float, float] | None
 
-# Source pixels by which a window may be out of place. At the steepest edge, 255 grey levels from
-# one pixel to the next, that is half a level. A smaller one makes windows larger.
-TOLERANCE = 1 / 512
+
+def resize_image(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Return uint8 [3, H, W] at `size` (h, w), by bicubic interpolation with antialiasing."""
+    return F.resize(image, list(size), InterpolationMode.BICUBIC, antialias=True)
+
+
+def resize_label(label: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Return a label [H, W] at `size` (h, w): each pixel takes the one that holds its centre."""
+    # In whole numbers: F.resize rounds some centres to the neighbour, and takes twice as long.
+    rows, columns = (
+        (2 * np.arange(new) + 1) * old // (2 * new)
+        for old, new in zip(label.shape, size, strict=True)
+    )
+    return torch.from_numpy(label.numpy().take(rows, 0).take(columns, 1))
 
 
 def uniform(low: float, high: float) -> float:
@@ -45,24 +57,12 @@ class Span(NamedTuple):
         """The scaled pixels [first, last) that the crop shows; the rest of it is padding."""
         return max(0, self.start), min(self.new, self.start + self.size)
 
-    def sources(self) -> np.ndarray:
-        """The old pixel, int64 [last − first], that holds the centre of each pixel shown."""
-        return (2 * np.arange(*self.shown) + 1) * self.old // (2 * self.new)
-
-    def window(self) -> tuple[int, int, int]:
-        """Return (first, last, skip): resizing the old pixels [first, last) by new / old gives
-        those shown after `skip` others, at the same positions as resizing the whole side."""
-        first, last = self.shown
-        step = self.old / self.new
-        # The bicubic kernel reaches two pixels of the coarser of both grids to each side.
-        reach = math.ceil(2 * max(1.0, step)) + 1
-        # Position 0 is always in phase.
-        candidates = np.arange(max(0, first - math.ceil(reach / step)) + 1)
-        origins = candidates * step
-        fitting = np.abs(origins - np.round(origins)) < TOLERANCE
-        origin = int(candidates[fitting][-1])
-        end = min(self.old, math.ceil(last * step) + reach)
-        return round(origin * step), end, first - origin
+    @property
+    def window(self) -> tuple[int, int]:
+        """The old pixels [first, last), at least one, that become the pixels shown."""
+        first, last = (round(end * self.old / self.new) for end in self.shown)
+        first = min(first, self.old - 1)
+        return first, max(last, first + 1)
 
 
 class Placement(NamedTuple):
@@ -94,9 +94,7 @@ class RandomGeometry:
         `image` is uint8 [3, H, W], `label` [H, W]. `centroid` is (x, y) in label pixels, 0 being
         the centre of the first.
         """
-        place = self.draw(label.shape, centroid)
-        image, label = show_image(image, place), show_label(label, place)
-        return (image.flip(-1), label.flip(-1)) if place.flip else (image, label)
+        return show(image, label, self.draw(label.shape, centroid))
 
     def draw(self, size: Sequence[int], centroid: Centroid) -> Placement:
         """Draw what is shown of a sample of `size` (height, width)."""
@@ -117,35 +115,19 @@ def _draw_span(old: int, factor: float, size: int, point: float | None) -> Span:
     return Span(old, new, size, int(torch.randint(first, last + 1, (1,))) - before)
 
 
-def show_image(image: torch.Tensor, place: Placement) -> torch.Tensor:
-    """Return uint8 [3, h, w] of a placement (not mirrored): bicubic with antialiasing, on black."""
+def show(
+    image: torch.Tensor, label: torch.Tensor, place: Placement
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return image uint8 [3, h, w] and label [h, w] of a placement, on black and void."""
     sides = (place.rows, place.columns)
-    cut = [slice(*side.shown) for side in sides]
-    if any(side.new != side.old for side in sides):
-        windows = [side.window() for side in sides]
-        source = image[:, slice(*windows[0][:2]), slice(*windows[1][:2])]
-        # Rounded up by a trifle, or the last pixel could be lost to rounding.
-        factors = tuple(side.new / side.old * (1 + 1e-9) for side in sides)
-        image = F.interpolate(source[None], scale_factor=factors, mode="bicubic", antialias=True)[0]
-        cut = [
-            slice(skip, skip + part.stop - part.start)
-            for (_, _, skip), part in zip(windows, cut, strict=True)
-        ]
-    return _on_canvas(image[:, cut[0], cut[1]], place, 0)
-
-
-def show_label(label: torch.Tensor, place: Placement) -> torch.Tensor:
-    """Return the label [h, w] of a placement (not mirrored): nearest pixel, on void."""
-    # 0.4 ms for 768²; indexing in torch takes 2.2.
-    shown = label.numpy().take(place.rows.sources(), 0).take(place.columns.sources(), 1)
-    return _on_canvas(torch.from_numpy(shown), place, VOID)
-
-
-def _on_canvas(shown: torch.Tensor, place: Placement, fill: int) -> torch.Tensor:
-    size = place.rows.size, place.columns.size
-    if tuple(shown.shape[-2:]) == size:
-        return shown
-    canvas = shown.new_full((*shown.shape[:-2], *size), fill)
-    top, left = (side.shown[0] - side.start for side in (place.rows, place.columns))
-    canvas[..., top : top + shown.shape[-2], left : left + shown.shape[-1]] = shown
-    return canvas
+    rows, columns = (slice(*side.window) for side in sides)
+    (top, bottom), (left, right) = (side.shown for side in sides)
+    size = (bottom - top, right - left)
+    image = resize_image(image[:, rows, columns], size)
+    label = resize_label(label[rows, columns], size)
+    if size != (place.rows.size, place.columns.size):
+        left, top = left - place.columns.start, top - place.rows.start
+        right, bottom = place.columns.size - left - size[1], place.rows.size - top - size[0]
+        image = F.pad(image, [left, top, right, bottom])
+        label = F.pad(label[None], [left, top, right, bottom], fill=VOID)[0]
+    return (image.flip(-1), label.flip(-1)) if place.flip else (image, label)

@@ -1,7 +1,7 @@
 """Colour jitter and blur, drawn in one place and applied where it costs least.
 
-What is drawn for a sample is a row of numbers; the data loading process that draws it can apply it,
-or the device that trains. Random numbers come from torch's global generator.
+The draws for a sample are a row of numbers. The data loading process that draws them can apply
+them, or the device that trains. Random numbers come from torch's global generator.
 """
 
 import math

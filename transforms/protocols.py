@@ -1,25 +1,82 @@
-"""At which size images and labels are judged: the evaluation protocols of published tables.
+"""The evaluation protocols of published tables: at which sizes predictions are judged, and how.
 
-`native`: every image whole, at its own size. `robustnet`: GTAV resized to 1914×1052; Mapillary
-resized to a height of 1536 and cut to 1536² around its centre, narrower (portrait) images padded
-with black and void. `openseg`: images at 1024×512, labels at their own size (Mapillary's halved),
-sliding windows of 512 with stride 341, and for Mapillary the label map of the same name.
+`native`: whole images at their own size. `robustnet`: GTAV at 1914×1052; Mapillary resized to a
+height of 1536 and cut to 1536² around its centre, or padded with black and void where it is
+narrower. `openseg`: images at 1024×512 in sliding windows of 512 with stride 341; labels at their
+own size, or half of it and with a label map of their own for Mapillary.
 """
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torchvision.transforms.v2.functional as F
 from torchvision.transforms import InterpolationMode
 
-from transforms.geometric import Centroid, Placement, Span, show_image, show_label
+from transforms.geometric import Centroid, resize_image, resize_label
 from transforms.normalisation import normalise
+from utils.labels import VOID
 
-PROTOCOLS = ("robustnet", "native", "openseg")
-# (crop, stride) of the sliding windows that a protocol implies.
-SLIDING = {"openseg": (512, 341)}
+Pair = tuple[torch.Tensor, torch.Tensor]
+Resizing = Callable[[torch.Tensor, torch.Tensor], Pair]
 
-GTAV_SIZE = (1052, 1914)
-MAPILLARY_SIDE = 1536
-OPENSEG_SIZE = (512, 1024)
+
+def keep(image: torch.Tensor, label: torch.Tensor) -> Pair:
+    """Return both at their own size."""
+    return image, label
+
+
+def resize(image: torch.Tensor, label: torch.Tensor, size: tuple[int, int]) -> Pair:
+    """Return both at `size` (h, w)."""
+    return resize_image(image, size), resize_label(label, size)
+
+
+def square(image: torch.Tensor, label: torch.Tensor, side: int) -> Pair:
+    """Return both at a height of `side`, cut or padded to a width of `side` around the centre."""
+    height, width = label.shape
+    scaled = round(width * side / height)
+    image, label = resize(image, label, (side, scaled))
+    margin = abs(scaled - side) // 2
+    if scaled > side:
+        return image[..., margin : margin + side], label[:, margin : margin + side]
+    padding = [margin, 0, side - scaled - margin, 0]
+    return F.pad(image, padding), F.pad(label[None], padding, fill=VOID)[0]
+
+
+def resize_image_alone(
+    image: torch.Tensor, label: torch.Tensor, size: tuple[int, int], divisor: int = 1
+) -> Pair:
+    """Return the image at `size` (h, w), by bilinear interpolation, and the label at its own size
+    over `divisor`."""
+    image = F.resize(image, list(size), InterpolationMode.BILINEAR, antialias=True)
+    return image, resize_label(label, [length // divisor for length in label.shape])
+
+
+class Protocol(NamedTuple):
+    """How datasets are judged.
+
+    `resizings` are by dataset, `resizing` is for all others: they take and return an image uint8
+    [3, h, w] and its label [h, w]. `windows` are crop and stride of sliding windows in pixels, 0
+    for whole images. `label_maps` name a label map by dataset; others keep the settings' label map.
+    """
+
+    resizings: Mapping[str, Resizing] = {}
+    resizing: Resizing = keep
+    windows: tuple[int, int] = (0, 0)
+    label_maps: Mapping[str, str] = {}
+
+
+_OPENSEG = partial(resize_image_alone, size=(512, 1024))
+PROTOCOLS = {
+    "robustnet": Protocol(
+        {"gtav": partial(resize, size=(1052, 1914)), "mapillary": partial(square, side=1536)}
+    ),
+    "native": Protocol(),
+    "openseg": Protocol(
+        {"mapillary": partial(_OPENSEG, divisor=2)}, _OPENSEG, (512, 341), {"mapillary": "openseg"}
+    ),
+}
 
 
 class EvalTransform:
@@ -30,7 +87,8 @@ class EvalTransform:
     """
 
     def __init__(self, protocol: str = "native", dataset: str = ""):
-        self.protocol, self.dataset = protocol, dataset
+        record = PROTOCOLS[protocol]
+        self.resize = record.resizings.get(dataset, record.resizing)
 
     def __call__(
         self, image: torch.Tensor, label: torch.Tensor, centroid: Centroid = None
@@ -38,41 +96,3 @@ class EvalTransform:
         """Return `image`, normalised float32 [3, h, w], and `label` [h', w']."""
         image, label = self.resize(image, label)
         return {"image": normalise(image), "label": label}
-
-    def resize(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return `image` uint8 [3, h, w] and `label` [h', w'] at the protocol's sizes."""
-        if self.protocol == "robustnet" and self.dataset == "gtav":
-            image, label = resize(image, label, GTAV_SIZE)
-        elif self.protocol == "robustnet" and self.dataset == "mapillary":
-            image, label = _mapillary_square(image, label)
-        elif self.protocol == "openseg":
-            if self.dataset == "mapillary":
-                label = _nearest(label, (label.shape[0] // 2, label.shape[1] // 2))
-            image = F.resize(image, OPENSEG_SIZE, InterpolationMode.BILINEAR, antialias=True)
-        return image, label
-
-
-def _mapillary_square(
-    image: torch.Tensor, label: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    height, width = label.shape
-    side = MAPILLARY_SIDE
-    scaled = round(width * side / height)
-    margin = abs(scaled - side) // 2
-    columns = Span(width, scaled, side, margin if scaled > side else -margin)
-    place = Placement(Span(height, side, side, 0), columns, flip=False)
-    return show_image(image, place), show_label(label, place)
-
-
-def resize(
-    image: torch.Tensor, label: torch.Tensor, size: tuple[int, int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Resize an image [3, H, W] by bicubic interpolation and its label to `size` (h, w)."""
-    if tuple(label.shape) == size:
-        return image, label
-    image = F.resize(image, size, InterpolationMode.BICUBIC, antialias=True)
-    return image, _nearest(label, size)
-
-
-def _nearest(label: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    return F.resize(label[None], size, InterpolationMode.NEAREST_EXACT)[0]

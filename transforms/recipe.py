@@ -1,4 +1,4 @@
-"""What is done to a sample before training, in the published order."""
+"""The transforms of a training sample, in the published order."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from transforms.geometric import Centroid, RandomGeometry
 from transforms.normalisation import normalise
 from transforms.photometric import Photometric
 
-# Key of a batch that holds what was drawn and is still to be applied to its images.
+# Key of a batch: drawn numbers that are still to be applied to its images.
 PHOTOMETRIC = "photometric"
 
 
 class TrainTransform:
     """Scale, pad, crop, flip, colour jitter, blur, normalise: RobustNet's recipe, which SRHA keeps.
 
-    Geometry is computed by whoever calls this, colours too or on the device that trains
-    (`on_device`): then the sample keeps 8 bits, holds what was drawn for it, and `finish` does the
-    rest. Both give the same image.
+    The caller computes the geometry. It computes the colours too, unless `on_device` is set: then
+    the sample keeps 8 bits and holds the drawn numbers, and `finish` applies them on the device
+    that trains. Both give the same image.
     """
 
     def __init__(self, cfg: Any, on_device: bool = False):

@@ -30,7 +30,7 @@ from utils.engine.interruption import data_from
 from utils.engine.optimization import plan_batch
 from utils.engine.runtime import Runtime, runtime
 from utils.errors import UserError, run_script, unknown_name
-from utils.evaluate.results import align
+from utils.evaluate.results import text_columns
 from utils.settings import split
 
 Gradients = dict[str, Tensor]
@@ -75,7 +75,7 @@ def main() -> None:
         here.wrap(method, sync_batch_norm=False)
         drawn = batches(cfg, here, options.batches, state["step"])
         terms = measure(method, drawn, here, options.over)
-    print(table(terms, options.over or ("ce" if "ce" in terms else next(iter(terms)))))
+    print(terms_table(terms, options.over or ("ce" if "ce" in terms else next(iter(terms)))))
 
 
 def batches(cfg: EasyDict, here: Runtime, number: int, step: int) -> Iterator[dict[str, Any]]:
@@ -83,7 +83,7 @@ def batches(cfg: EasyDict, here: Runtime, number: int, step: int) -> Iterator[di
     holds, on the device. They bear the number `step`, which says what warm-ups have reached."""
     parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
     plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, 1, parts)
-    source, sampler = open_source(cfg, here)
+    source, sampler = open_source(cfg, here.device.type)
     loader = DataLoader(source, plan.images, sampler=sampler, num_workers=cfg.WORKERS)
     with data_from(loader) as samples:
         for drawn, batch in enumerate(islice(samples, number)):
@@ -100,27 +100,27 @@ def measure(
     UserError at the first batch if no term is called `over`.
     """
     parts = {name: [*own] for name, own in method.parameter_groups().items()}
-    values: dict[str, list[float]] = defaultdict(list)
-    lengths: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    values: dict[str, float] = defaultdict(float)
+    lengths: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     sums: dict[str, Gradients] = defaultdict(dict)
     method.train()
     number = 0
     for batch in drawn:
         number += 1
         for name, (value, gradients) in differentiated(method, batch, parts, here).items():
-            values[name].append(value)
+            values[name] += value
             for part, gradient in gradients.items():
-                lengths[name][part].append(gradient.norm().item())
+                lengths[name][part] += gradient.norm().item()
                 sums[name][part] = sums[name].get(part, 0) + gradient
         if over and over not in values:
             raise unknown_name("term", over, values)
     return {
         name: Term(
-            sum(own) / number,
-            {part: sum(each) / number for part, each in lengths[name].items()},
+            value / number,
+            {part: length / number for part, length in lengths[name].items()},
             {part: total / number for part, total in sums[name].items()},
         )
-        for name, own in values.items()
+        for name, value in values.items()
     }
 
 
@@ -152,7 +152,7 @@ def differentiate(loss: Tensor, parts: dict[str, list[nn.Parameter]]) -> Gradien
     return gradients
 
 
-def table(terms: dict[str, Term], reference: str) -> str:
+def terms_table(terms: dict[str, Term], reference: str) -> str:
     """Return the terms as a table; `reference` is one of them."""
     base = terms[reference]
     parts = list(dict.fromkeys(part for term in terms.values() for part in term.gradients))
@@ -165,7 +165,7 @@ def table(terms: dict[str, Term], reference: str) -> str:
         for part in parts:
             row += _cells(term, base, part)
         rows.append(row)
-    return align(rows)
+    return text_columns(rows)
 
 
 def _cells(term: Term, base: Term, part: str) -> list[str]:

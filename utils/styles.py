@@ -1,19 +1,19 @@
 """Pictures of what a network makes of styles and classes, for any checkpoint and method.
 
     python -m utils.styles gtav cityscapes bdd100k --snapshot logs/my_run/last.pth [--out DIR]
-        [--images 40] [--pixels 8] [--layout tsne] [KEY VALUE …]
+        [--images 40] [--pixels 8] [--layout tsne] [--format pdf] [KEY VALUE …]
 
-styles.png: the style (mean and deviation of every channel) of each image, as layers 0 and 1 return
-it, and where the method acts on it, as the next layer sees it. regions.png, of methods that
-rearrange styles (SRHA): the style of each region before and after. embeddings.png, of decoders with
-a pixel embedding: pixels by class, of sources and of unseen domains. Stars are the method's bases.
-Layouts are principal components, or t-SNE (needs scikit-learn).
+styles: the style (mean and deviation of every channel) of each image, as layers 0 and 1 return
+it, and where the method acts on it, as the next layer sees it. regions, of methods that rearrange
+styles (SRHA): the style of each region before and after. embeddings, of decoders with a pixel
+embedding: pixels by class, of sources and of unseen domains. Stars are the method's bases. Layouts
+are principal components or t-SNE. Needs matplotlib and scikit-learn (requirements-extra.txt).
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,10 +27,14 @@ from network.build import build_method, open_run
 from network.methods import Method
 from network.regions.statistics import downsample_labels, find_regions, region_statistics
 from utils.draw.plane import LAYOUTS, Layout
-from utils.draw.scatter import COLOURS, Panel, Row, Series, scatter_picture
+from utils.draw.plotting import COLOURS, METADATA, YELLOW, load_matplotlib, save_figure
+from utils.draw.scatter import PanelRow, PointGroup, scatter_picture
 from utils.engine.runtime import Runtime, runtime
 from utils.errors import run_script
 from utils.evaluate.evaluation import open_domain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE_LAYERS = (0, 1)
 
@@ -47,7 +51,10 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=4, help="of each class in an image")
     parser.add_argument("--layout", choices=LAYOUTS, default="pca")
     parser.add_argument("--out", type=Path, help="default: styles, beside the checkpoint")
+    formats = [suffix[1:] for suffix in METADATA]
+    parser.add_argument("--format", choices=formats, default="png", help="default: png")
     options, names, overrides = parse_words(parser, None)
+    load_matplotlib()  # now, and not after a pass over the images
     cfg, state = open_run(options.snapshot, overrides)
     method, space = build_method(cfg, state)
     domains = {name: open_domain(name, cfg, space) for name in names}
@@ -55,7 +62,7 @@ def main() -> None:
         if domain.label_space != space:
             print(
                 f"{domain.title} is judged in {domain.label_space.name}, and the network knows "
-                f"{space.name}: it is in styles.png only"
+                f"{space.name}: it is in the picture of styles only"
             )
     with runtime(cfg) as here:
         method.to(here.device, memory_format=here.memory_format).eval()
@@ -68,13 +75,13 @@ def main() -> None:
     sources = [name for name in names if parse_domain(name)[0] in cfg.DATASET.SOURCE]
     trained = " + ".join(dataset_class(name).title for name in cfg.DATASET.SOURCE)
     title = f"{cfg.METHOD} trained on {trained}"
-    pictures = draw(method, looks, domains, sources, space, options.layout, title)
+    figures = draw(method, looks, domains, sources, space, options.layout, title)
     folder = options.snapshot if options.snapshot.is_dir() else options.snapshot.parent
     out = options.out or folder / "styles"
-    out.mkdir(parents=True, exist_ok=True)
-    for name, picture in pictures.items():
-        picture.save(out / f"{name}.png")
-        print(f"picture: {out / name}.png")
+    for name, figure in figures.items():
+        path = out / f"{name}.{options.format}"
+        save_figure(figure, path)
+        print(f"picture: {path}")
 
 
 @torch.no_grad()
@@ -157,9 +164,9 @@ def draw(
     space: LabelSpace,
     layout: str,
     title: str,
-) -> dict[str, Any]:
-    """Return the pictures by file name, of what `look` returned for each domain; their titles name
-    what is shown, and `title`."""
+) -> "dict[str, Figure]":
+    """Return the pictures by name, of what `look` returned for each domain; their titles say what
+    is shown, and `title`."""
     bases = {key: value.detach().float().cpu().numpy() for key, value in method.bases().items()}
     labelled = {name: look for name, look in looks.items() if domains[name].label_space == space}
     first = next(iter(labelled.values()), {})
@@ -167,20 +174,19 @@ def draw(
         style_row(i, looks, domains, sources, bases.get(f"layer {i}"), layout) for i in STYLE_LAYERS
     ]
     note = "a point is the mean and deviation of every channel of one image"
-    pictures = {"styles": scatter_picture(rows, f"Styles of images, {title}", note)}
+    figures = {"styles": scatter_picture(rows, f"Styles of images, {title}", note)}
     if "regions" in first:
         chosen = [name for name in labelled if name in sources] or list(labelled)
         row = region_row([looks[d]["regions"] for d in chosen], space, layout)
         shown = " and ".join(domains[d].title for d in chosen)
         note = "a point is the mean and deviation of every channel of layer 0 in one region"
-        pictures["regions"] = scatter_picture([row], f"Styles of regions of {shown}, {title}", note)
+        figures["regions"] = scatter_picture([row], f"Styles of regions of {shown}, {title}", note)
     if "embedding" in first:
         row = embedding_row(labelled, sources, space, bases.get("embedding"), layout)
         note = "a point is the embedding of one pixel"
-        if "embedding" in bases:
-            note += ", a star a semantic basis"
-        pictures["embeddings"] = scatter_picture([row], f"Embeddings of pixels, {title}", note)
-    return pictures
+        note += ", a star a semantic basis" if "embedding" in bases else ""
+        figures["embeddings"] = scatter_picture([row], f"Embeddings of pixels, {title}", note)
+    return figures
 
 
 def style_row(
@@ -190,40 +196,40 @@ def style_row(
     sources: Sequence[str],
     bases: np.ndarray | None,
     layout: str,
-) -> Row:
+) -> PanelRow:
     """Return the panels of one layer: before the method acts on the style, and after."""
     styles = {name: found[f"layer {layer}"] for name, found in looks.items()}
     views = next(iter(styles.values())).shape[1]
     plane = Layout(layout, np.concatenate([s.reshape(-1, s.shape[-1]) for s in styles.values()]),
                    bases)  # fmt: skip
-    titles = [f"as layer {layer} returns them", f"as layer {layer + 1} sees them"]
-    panels = []
+    panels: dict[str, list[PointGroup]] = {
+        f"as layer {layer} returns them": [],
+        f"as layer {layer + 1} sees them": [],
+    }
     points = plane.split([len(s) * views for s in styles.values()])
-    for view in range(views):
-        series = []
+    for view, groups in enumerate(list(panels.values())[:views]):
         for number, (name, own) in enumerate(zip(styles, points, strict=True)):
-            seen = name in sources
-            kind = "source" if seen else "unseen"
-            marker = "disc" if seen else "triangle"
-            title = f"{domains[name].title} ({kind})"
-            colour = COLOURS[number % len(COLOURS)]
-            series.append(Series(title, own.reshape(-1, views, 2)[:, view], colour, marker))
+            kind, marker = ("source", "o") if name in sources else ("unseen", "^")
+            title, colour = f"{domains[name].title} ({kind})", COLOURS[number % len(COLOURS)]
+            groups.append(PointGroup(title, own.reshape(-1, views, 2)[:, view], colour, marker))
         if bases is not None:
-            series.append(Series("style basis", plane.bases, (240, 228, 66), "star"))
-        panels.append(Panel(titles[view], series))
-    return Row(panels, plane.axes, plane.numbers)
+            groups.append(PointGroup("style basis", plane.bases, YELLOW, "*"))
+    panels = {title: groups for title, groups in panels.items() if groups}
+    return PanelRow(panels, plane.axes, plane.numbers)
 
 
-def region_row(found: list[tuple[np.ndarray, np.ndarray]], space: LabelSpace, layout: str) -> Row:
+def region_row(
+    found: list[tuple[np.ndarray, np.ndarray]], space: LabelSpace, layout: str
+) -> PanelRow:
     """Return the panels of regional styles before and after rearrangement."""
     styles, classes = (np.concatenate(parts) for parts in zip(*found, strict=True))
     plane = Layout(layout, styles.reshape(-1, styles.shape[-1]), None)
-    points = plane.points.reshape(-1, 2, 2)
-    titles = ("before rearrangement", "after rearrangement")
-    panels = [
-        Panel(title, by_class(points[:, view], classes, space)) for view, title in enumerate(titles)
-    ]
-    return Row(panels, plane.axes, plane.numbers)
+    before, after = plane.points.reshape(-1, 2, 2).swapaxes(0, 1)
+    panels = {
+        "before rearrangement": by_class(before, classes, space),
+        "after rearrangement": by_class(after, classes, space),
+    }
+    return PanelRow(panels, plane.axes, plane.numbers)
 
 
 def embedding_row(
@@ -232,36 +238,35 @@ def embedding_row(
     space: LabelSpace,
     bases: np.ndarray | None,
     layout: str,
-) -> Row:
+) -> PanelRow:
     """Return the panels of pixel embeddings: of sources, and of unseen domains."""
-    groups = {
-        "source domains": [looks[d]["embedding"] for d in looks if d in sources],
-        "unseen domains": [looks[d]["embedding"] for d in looks if d not in sources],
-    }
-    groups = {title: found for title, found in groups.items() if found}
-    joined = {
-        title: tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
-        for title, found in groups.items()
-    }
+    found: dict[str, list] = {}
+    for title, seen in (("source domains", True), ("unseen domains", False)):
+        own = [looks[d]["embedding"] for d in looks if (d in sources) == seen]
+        if own:
+            found[title] = [np.concatenate(parts) for parts in zip(*own, strict=True)]
     flat = None if bases is None else bases.reshape(-1, bases.shape[-1])
-    plane = Layout(layout, np.concatenate([points for points, _ in joined.values()]), flat)
-    panels = []
-    parts = plane.split([len(points) for points, _ in joined.values()])
-    for (title, (_, classes)), points in zip(joined.items(), parts, strict=True):
-        series = by_class(points, classes, space)
-        if bases is not None:
-            owners = np.repeat(np.arange(len(bases)), bases.shape[1])
-            series += by_class(plane.bases, owners, space, "star")
-        panels.append(Panel(title, series))
-    return Row(panels, plane.axes, plane.numbers)
+    plane = Layout(layout, np.concatenate([points for points, _ in found.values()]), flat)
+    stars = []
+    if bases is not None:
+        owners = np.repeat(np.arange(len(bases)), bases.shape[1])
+        stars = by_class(plane.bases, owners, space, "*")
+    parts = plane.split([len(points) for points, _ in found.values()])
+    panels = {
+        title: by_class(points, classes, space) + stars
+        for (title, (_, classes)), points in zip(found.items(), parts, strict=True)
+    }
+    return PanelRow(panels, plane.axes, plane.numbers)
 
 
 def by_class(
-    points: np.ndarray, classes: np.ndarray, space: LabelSpace, marker: str = "disc"
-) -> list[Series]:
-    """Return a series for each class that occurs, in the label space's colours; K is void."""
+    points: np.ndarray, classes: np.ndarray, space: LabelSpace, marker: str = "o"
+) -> list[PointGroup]:
+    """Return a group for each class that occurs, in the label space's colours; K is void."""
     names, colours = (*space.classes, "void"), (*space.colours, (0, 0, 0))
-    return [Series(names[c], points[classes == c], colours[c], marker) for c in np.unique(classes)]
+    return [
+        PointGroup(names[c], points[classes == c], colours[c], marker) for c in np.unique(classes)
+    ]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """`python -m datasets.check NAME[:SPLIT] … [KEY VALUE …]`: is the data on disk as released?
 
-Reads every file of the splits (all of a dataset's, if none is named), says in plain words what is
-wrong with which file, and writes report.json, a bar chart of the classes and a contact sheet. Exit
-code 0: clean, 1: faults, 2: wrong arguments. What is unusual but may be meant is a note: a number
-of images other than the published one, labels of a single class, labels that hardly fit. JPEGs have
-no checksums: one whose pixels are damaged, but which is not cut off, is not noticed.
+Reads every file of the splits (without SPLIT: of all splits of the dataset). Names the faults of
+each file, and writes report.json, a bar chart of the classes and a contact sheet. Exit code 0: no
+faults, 1: faults, 2: wrong arguments. Notes are unusual but may be meant: another number of images
+than published, labels of a single class, labels that hardly fit. JPEG has no checksums: damaged
+pixels go unnoticed unless the file is cut off.
 """
 
 import argparse
@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from datasets import DATASETS, dataset_class, find_root, load_settings
-from datasets.check.inspection import DatasetKind, Fault, PairReport, find_swapped, inspect_pair
-from datasets.check.pictures import bar_chart, contact_sheet
+from datasets.check.inspection import Fault, PairReport, find_swapped, inspect_pair
+from datasets.check.pictures import class_chart, contact_sheet
 from datasets.commands import in_processes, parse_words
-from datasets.converted import find_conversion
+from datasets.dataset import SegmentationDataset
 from datasets.files import Listing
 from datasets.label_spaces import lookup_table
+from utils.draw.plotting import can_draw, save_figure
 from utils.errors import UserError, run_script, unknown_name
 from utils.labels import VOID
 
@@ -33,26 +34,10 @@ ON_SCREEN = 30  # faults and notes of a split that are printed; report.json has 
 SAMPLES = 8  # pictures of the contact sheet
 
 
-def parse(arguments: Sequence[str] | None = None) -> tuple[list[str], Path | None, dict[str, str]]:
-    """Parse the command line; return (NAME or NAME:SPLIT texts, --out, setting overrides)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m datasets.check",
-        usage="%(prog)s NAME[:SPLIT] … [--out DIR] [KEY VALUE …]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--out", metavar="DIR", help="folder of the report (default: LOG.DIR/check)"
-    )
-    options, names, overrides = parse_words(parser, arguments)
-    return names, options.out and Path(options.out), overrides
-
-
 def check_split(
-    dataset: DatasetKind, root: Path, split: str, workers: int, out: Path
+    dataset: type[SegmentationDataset], root: Path, split: str, workers: int, out: Path
 ) -> dict[str, Any]:
     """Check a split and write its pictures to `out`; return its part of the report."""
-    name = f"{dataset.title} {split}"
     faults: list[Fault] = []
     notes: list[str] = []
     try:
@@ -73,7 +58,8 @@ def check_split(
             faults.append(Fault("missing pair", str(files[key]), f"has no {other}"))
     keys = sorted(listing.images.keys() & listing.labels.keys())
     pairs = [(listing.images[key], listing.labels[key]) for key in keys]
-    reports = list(in_processes(partial(_inspect, dataset), pairs, workers, f"check of {name}"))
+    title = f"check of {dataset.title} {split}"
+    reports = list(in_processes(partial(inspect_pair, dataset), pairs, workers, title))
     faults += [fault for report in reports for fault in report.faults]
     swapped, in_doubt = find_swapped(pairs, reports)
     faults += swapped
@@ -101,12 +87,8 @@ def check_split(
     return result
 
 
-def _inspect(dataset: DatasetKind, pair: tuple[Path, Path]) -> PairReport:
-    return inspect_pair(dataset, *pair)
-
-
 def _class_shares(
-    dataset: DatasetKind, reports: list[PairReport]
+    dataset: type[SegmentationDataset], reports: list[PairReport]
 ) -> dict[str, dict[str, float] | float]:
     """Return the classes' shares of the labelled pixels, in how many images they are, and void's
     share of all pixels."""
@@ -127,17 +109,18 @@ def _class_shares(
 
 
 def _draw(
-    dataset: DatasetKind,
+    dataset: type[SegmentationDataset],
     result: dict[str, Any],
     pairs: list[tuple[Path, Path]],
     reports: list[PairReport],
     out: Path,
 ) -> None:
-    """Write the bar chart and the contact sheet of a split."""
+    """Write the chart of the classes, where matplotlib is, and the contact sheet of a split."""
     stem = f"{dataset.name}_{result['split']}"
-    shares = np.array(list(result["class_share"].values()))
-    title = f"{dataset.title} {result['split']}, {result['images']} images"
-    bar_chart(title, dataset.label_space, shares).save(out / f"{stem}_classes.png")
+    if can_draw("a chart of the classes"):
+        shares = np.array(list(result["class_share"].values()))
+        title = f"{dataset.title} {result['split']}, {result['images']} images"
+        save_figure(class_chart(title, dataset.label_space, shares), out / f"{stem}_classes.png")
     sound = [pair for pair, report in zip(pairs, reports, strict=True) if not report.faults]
     if sound:
         chosen = random.Random(0).sample(sound, min(SAMPLES, len(sound)))
@@ -169,9 +152,16 @@ def summary(result: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the check; exits with 1 if there are faults."""
-    names, out, overrides = parse(arguments)
-    cfg = load_settings(overrides)
-    out = out or Path(cfg.LOG.DIR) / "check"
+    parser = argparse.ArgumentParser(
+        prog="python -m datasets.check",
+        usage="%(prog)s NAME[:SPLIT] … [--out DIR] [KEY VALUE …]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder of the report, else LOG.DIR/check")
+    options, names, settings = parse_words(parser, arguments)
+    cfg = load_settings(settings)
+    out = Path(options.out or Path(cfg.LOG.DIR) / "check")
     wanted = []
     for text in names:
         name, _, split = text.partition(":")
@@ -179,8 +169,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if split and split not in dataset.splits:
             raise unknown_name(f"split of {dataset.title}", split, dataset.splits)
         root = find_root(dataset, cfg)
-        # A converted tree says itself what its files hold.
-        dataset = find_conversion(dataset, root) or dataset
         wanted += [(dataset, root, part) for part in ([split] if split else dataset.splits)]
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What can be wrong with one image and its label, and with labels that changed places."""
+"""Faults of one image and its label, and labels that changed places."""
 
 import hashlib
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.converted import Conversion
 from datasets.dataset import SegmentationDataset
 from datasets.files import read_image, read_label
 from datasets.label_spaces import lookup_table
@@ -18,13 +17,9 @@ COLOUR_TYPES = (2, 6)  # in the header of a PNG: RGB, with and without alpha
 # IDD-Lite) 2 % are below 0.08.
 DOUBTFUL, CONVINCING = 0.08, 0.12
 OUT_OF_STEP = 0.04  # median agreement below which images and labels of a split are out of step
-FEWEST = 5  # labels of which a median says something
+FEWEST = 5  # labels that make a median meaningful
 MOST_COMPARED = 400  # labels in doubt that are compared with each other
 LONGEST_SIDE = 512  # pixels; larger pictures are thinned out before outlines are compared
-
-
-# What says how files are named and encoded.
-DatasetKind = type[SegmentationDataset] | Conversion
 
 
 class Fault(NamedTuple):
@@ -36,11 +31,14 @@ class Fault(NamedTuple):
 
 
 class PairReport(NamedTuple):
-    """What was found in one image and its label.
+    """The findings in one image and its label.
 
-    `counts` are the pixels of each number in the label file, int64 [256], or None if it cannot be
-    read; `single` whether all of them have one train id; `agreement` see there; `digest` a hash of
-    the label's pixels; `size` is the image's, (width, height).
+    faults      everything wrong with either file
+    size        (width, height) of the image; None if it cannot be read
+    counts      pixels of each number in the label file, int64 [256]; None if it cannot be read
+    single      whether all pixels of the label have one train id
+    agreement   how well the label's outlines fit the image, see `agreement`
+    digest      hash of the label's pixels
     """
 
     faults: list[Fault]
@@ -51,8 +49,9 @@ class PairReport(NamedTuple):
     digest: str = ""
 
 
-def inspect_pair(dataset: DatasetKind, image: Path, label: Path) -> PairReport:
-    """Read an image and its label and say all that is wrong with them; raises nothing."""
+def inspect_pair(dataset: type[SegmentationDataset], pair: tuple[Path, Path]) -> PairReport:
+    """Read an image and its label and report all their faults; raises nothing."""
+    image, label = pair
     faults: list[Fault] = []
     pixels = _read(image, read_image, faults)
     numbers = None
@@ -102,7 +101,7 @@ def _read(path: Path, reader, faults: list[Fault]):
     return None
 
 
-def _encoding_problem(dataset: DatasetKind, label: Path) -> Fault | None:
+def _encoding_problem(dataset: type[SegmentationDataset], label: Path) -> Fault | None:
     """Return the fault of a label PNG that is sound, but not in the release's encoding."""
     try:
         with label.open("rb") as file:
@@ -125,11 +124,11 @@ def _encoding_problem(dataset: DatasetKind, label: Path) -> Fault | None:
 
 
 def agreement(image: np.ndarray, label: np.ndarray) -> float | None:
-    """How much better the outlines of a label fit edges of its image than mirrored outlines do.
+    """Return how much better a label's outlines fit edges of its image than mirrored ones do.
 
     `image` is uint8 [3, H, W], `label` [H, W]. The value is a difference of mean ranks of the grey
-    gradient, -1 to 1, and about 0 for the label of another image, whose outlines lie at the usual
-    heights but not on edges. None for a label with hardly any outline.
+    gradient, -1 to 1. A label of another image has about 0: its outlines lie at the usual heights
+    but not on edges. None for a label with hardly any outline.
     """
     outline = _outline(label)
     return None if outline is None else _fit(_gradient_ranks(image), outline)
@@ -179,9 +178,9 @@ def find_swapped(
 ) -> tuple[list[Fault], list[str]]:
     """Return labels that belong to another image, as faults, and labels in doubt, as paths.
 
-    Only labels that do not fit their own image are looked at. Two of them that fit each other's
-    image were swapped; one that equals the label of another image is a copy. If labels do not fit
-    in the median, images and labels are out of step, and each label in doubt is a fault.
+    Looks only at labels that do not fit their own image. Two that fit each other's image were
+    swapped. One that equals the label of another image is a copy. A low median means that images
+    and labels are out of step: then each label in doubt is a fault.
     """
     doubtful = [
         i for i, r in enumerate(reports) if r.agreement is not None and r.agreement < DOUBTFUL
@@ -203,7 +202,7 @@ def find_swapped(
             text = f"does not fit its image, and equals {pairs[twins[0]][1]}"
             faults.append(Fault("swapped label", name, text))
         elif i in partners:
-            text = f"does not fit its image, but that of {pairs[partners[i]][1]}"
+            text = f"does not fit its image, but the image of {pairs[partners[i]][1]}"
             faults.append(Fault("swapped label", name, text))
         else:
             in_doubt.append(name)

@@ -1,44 +1,57 @@
 """The pictures of a data check: how often the classes are, and samples with their labels on top."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from datasets.check.inspection import DatasetKind
+from datasets.dataset import SegmentationDataset
 from datasets.files import read_image, read_label
 from datasets.label_spaces import LabelSpace, lookup_table
 from utils.draw.pictures import colourise, overlay, sheet
+from utils.draw.plotting import GREY, INK, LETTERS, WIDTH, new_figure, wrapped
 
-BAR, LEFT, RIGHT, LONGEST = 22, 120, 70, 560  # pixels
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TICKS = (0, 1, 5, 10, 20, 40, 60, 100)  # per cent
 CELL = (320, 180)  # pixels of a picture in the contact sheet, width and height
 
 
-def bar_chart(title: str, space: LabelSpace, shares: np.ndarray) -> Image.Image:
+def class_chart(title: str, space: LabelSpace, shares: np.ndarray) -> "Figure":
     """Draw a bar for each class's share of the labelled pixels, in the class's colour.
 
-    `shares` [K] are 0 to 1; bars grow with their square root, so that rare classes are seen.
+    `shares` [K] are 0 to 1; the axis grows with their square root, so that rare classes are seen.
+    UserError without matplotlib.
     """
-    size = (LEFT + LONGEST + RIGHT, BAR * (len(space) + 3))
-    page = Image.new("RGB", size, "white")
-    pen, font = ImageDraw.Draw(page), ImageFont.load_default(13)
-    pen.text((LEFT, BAR * 0.8), title, fill="black", font=font, anchor="lm")
-    for row, (name, colour, share) in enumerate(
-        zip(space.classes, space.colours, shares, strict=True)
-    ):
-        y = BAR * (row + 1.5)
-        end = LEFT + round(LONGEST * float(share) ** 0.5)
-        pen.rectangle((LEFT, y + 3, max(end, LEFT + 1), y + BAR - 3), fill=colour)
-        pen.text((LEFT - 6, y + BAR / 2), name, fill="black", font=font, anchor="rm")
-        shown = "none" if share == 0 else f"{100 * share:.3g} %"
-        pen.text((end + 6, y + BAR / 2), shown, fill="black", font=font, anchor="lm")
-    scale = "shares of the labelled pixels; bars grow with their square root"
-    pen.text((LEFT, BAR * (len(space) + 2.2)), scale, fill="grey", font=font, anchor="lm")
-    return page
+    percents = 100 * shares
+    figure = new_figure(WIDTH, 0.22 * len(space) + 0.9)
+    axes = figure.add_subplot()
+    axes.set_title(wrapped(title, LETTERS - 20))
+    axes.set_xscale("function", functions=(_root, np.square))
+    axes.set_xlim(0, max(1, 1.3 * percents.max()))
+    axes.set_xticks([t for t in TICKS if t <= axes.get_xlim()[1]])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("share of the labelled pixels, % (square root scale)")
+    axes.grid(axis="x")
+    colours = [tuple(value / 255 for value in colour) for colour in space.colours]
+    bars = axes.barh(space.classes, percents, color=colours, edgecolor=GREY, linewidth=0.4)
+    shown = ["none" if share == 0 else f"{share:.3g} %" for share in percents]
+    axes.bar_label(bars, shown, padding=4, fontsize=8)
+    axes.set_ylim(len(space) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    return figure
 
 
-def contact_sheet(dataset: DatasetKind, pairs: list[tuple[Path, Path]]) -> Image.Image:
+def _root(values: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(values, 0))
+
+
+def contact_sheet(
+    dataset: type[SegmentationDataset], pairs: list[tuple[Path, Path]]
+) -> Image.Image:
     """Draw image, label over image, and label of each pair, one below the other."""
     table = lookup_table(dataset.label_maps[dataset.label_space.name])
     rows = []

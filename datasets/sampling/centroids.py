@@ -5,19 +5,15 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
+from datasets.commands import in_processes
 from datasets.dataset import SegmentationDataset
 from datasets.files import read_label
-from utils.children import end_with_parent
 from utils.errors import UserError
 from utils.locks import held
 
@@ -66,11 +62,11 @@ def load_or_compute(
 ) -> list[ClassCentroids]:
     """Return the centroids of each class, from the cache or by reading all labels once.
 
-    `workers` processes read (0: this one does). The cache is a file of `cache_dir`; its name is a
-    hash of dataset, split, label table, tile, and of names and sizes of the label files below the
-    root (not of what is in them), so it moves with the data. Of several processes that need the
-    same one, one computes it while the others wait; it appears in one step, and a damaged one is
-    computed again. UserError for an unreadable label or a folder that cannot be written to.
+    `workers` processes read labels (0: this one does). The cache is a file in `cache_dir`. Its name
+    is a hash of dataset, split, label table, tile, and the names below the root and sizes of the
+    label files, so it stays valid when the data move; contents are not hashed. If several processes
+    need the same cache, one computes it and the others wait. A damaged cache is computed again.
+    UserError for an unreadable label or a folder that cannot be written to.
     """
     key = _cache_key(dataset, tile, num_classes)
     cache = Path(cache_dir) / f"centroids_{dataset.name}_{dataset.split}_{key}.npz"
@@ -121,28 +117,13 @@ def _write(cache: Path, rows: np.ndarray) -> None:
 def _compute(dataset: SegmentationDataset, tile: int, num_classes: int, workers: int) -> np.ndarray:
     """Return float32 [n, 4] of (image index, class, x, y); float32 is exact to 2²⁴ images."""
     work = partial(_centroids_of, dataset.label_table, tile, num_classes)
-    paths = dataset.label_paths
-    progress = partial(
-        tqdm, total=len(paths), desc=f"class centroids of {dataset.title}", disable=None
-    )
-    if workers == 0:
-        return _join(progress(map(work, paths)))
-    with ProcessPoolExecutor(workers, initializer=_prepare, initargs=(os.getpid(),)) as pool:
-        return _join(progress(pool.map(work, paths, chunksize=16)))
-
-
-def _prepare(parent: int) -> None:
-    torch.set_num_threads(1)
-    # It holds the lock with its parent, and would keep it when that is killed.
-    end_with_parent(parent)
+    title = f"class centroids of {dataset.title}"
+    results = in_processes(work, dataset.label_paths, workers, title)
+    return np.concatenate([np.insert(rows, 0, index, axis=1) for index, rows in enumerate(results)])
 
 
 def _centroids_of(table: np.ndarray, tile: int, num_classes: int, path: Path) -> np.ndarray:
     return tile_centroids(table.take(read_label(path).numpy()), tile, num_classes)
-
-
-def _join(results: Iterable[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.insert(rows, 0, index, axis=1) for index, rows in enumerate(results)])
 
 
 def _cache_key(dataset: SegmentationDataset, tile: int, num_classes: int) -> str:

@@ -39,8 +39,8 @@ class _EndlessOrder(Sampler[Key]):
 class ClassUniformSampler(_EndlessOrder):
     """Endless keys (position, index, centroid (x, y) or None) for the training data of one source.
 
-    The position of an entry in the endless sequence is what its augmentation is drawn from, so that
-    an image that comes several times in an epoch looks different each time.
+    Augmentation is drawn from an entry's position in the endless sequence: an image that comes
+    several times in an epoch looks different each time.
 
     An epoch has N entries for N images: `int(N · fraction / K)` for each of the K classes, drawn
     from that class's centroids, and for the rest random images without replacement (Zhu et al.,

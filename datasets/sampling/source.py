@@ -1,4 +1,4 @@
-"""The source domains as training sees them: datasets with a transform, and the sampling order."""
+"""The source domains of training: datasets with a transform, and the sampling order."""
 
 from bisect import bisect_right
 from collections import Counter
@@ -17,8 +17,8 @@ from datasets.label_spaces import LabelSpace, coarsening, label_space
 from datasets.sampling.centroids import ClassCentroids, load_or_compute
 from datasets.sampling.samplers import ClassUniformSampler, EqualParts, Key, ProportionalParts
 from transforms import TrainTransform
-from utils.engine.runtime import Runtime
 from utils.errors import UserError
+from utils.processes import barrier, rank, world_size
 
 
 class Sources(torch.utils.data.Dataset):
@@ -54,12 +54,13 @@ class Sources(torch.utils.data.Dataset):
         return " + ".join(f"{dataset.title} ({len(dataset)} images)" for dataset in self.datasets)
 
 
-def open_source(cfg: EasyDict, runtime: Runtime, start: int = 0) -> tuple[Sources, Sampler[Key]]:
+def open_source(cfg: EasyDict, device: str, start: int = 0) -> tuple[Sources, Sampler[Key]]:
     """Open the training splits of DATASET.SOURCE with class-uniform sampling of each.
 
-    `start` is the number of samples that earlier steps of a resumed run have drawn. Centroids are
-    computed by the main process alone, the others wait and read its cache. UserError for no source,
-    one that is named twice, and sources without a common label space.
+    `device` is the type of the device that trains ("cpu", "cuda"). `start` is the number of samples
+    that earlier steps of a resumed run have drawn. The main process computes centroids; the others
+    wait and read its cache. UserError for no source, one that is named twice, and sources without a
+    common label space.
     """
     names = cfg.DATASET.SOURCE
     repeated = [name for name, count in Counter(names).items() if count > 1]
@@ -68,7 +69,7 @@ def open_source(cfg: EasyDict, runtime: Runtime, start: int = 0) -> tuple[Source
         raise UserError(f"DATASET.SOURCE names {what}; change --dataset")
     space = common_label_space(cfg)
     where = cfg.TRANSFORM.PHOTOMETRIC_ON
-    on_device = where == "device" or (where == "auto" and runtime.device.type == "cuda")
+    on_device = where == "device" or (where == "auto" and device == "cuda")
     transform = TrainTransform(cfg, on_device)
     options = {"label_space": space, "transform": transform, "seed": cfg.SEED}
     sources = Sources(
@@ -81,14 +82,14 @@ def open_source(cfg: EasyDict, runtime: Runtime, start: int = 0) -> tuple[Source
             f"{start} samples were drawn so far, which are no equal parts of {number} domains; "
             "resume with the sources of the run, or start a new one with --init"
         )
-    # Of a joint order the processes share out the whole, and each source is asked for its epochs.
-    place = (runtime.rank, runtime.world_size)
+    # Processes share out a joint order as a whole; each source then gives its epochs only.
+    place = (rank(), world_size())
     own_place = (*place, start // number) if equal else (0, 1, 0)
     samplers = [
         ClassUniformSampler(
             len(dataset),
             cfg.DATASET.CLASS_UNIFORM_FRACTION,
-            _centroids(dataset, cfg, runtime),
+            _centroids(dataset, cfg),
             cfg.SEED,
             *own_place,
             domain,
@@ -128,16 +129,19 @@ def common_label_space(cfg: EasyDict) -> LabelSpace:
     return first.label_space
 
 
-def _centroids(
-    dataset: SegmentationDataset, cfg: EasyDict, runtime: Runtime
-) -> list[ClassCentroids]:
+def _centroids(dataset: SegmentationDataset, cfg: EasyDict) -> list[ClassCentroids]:
     """Return the class centroids of a source; the main process computes them first."""
     if cfg.DATASET.CLASS_UNIFORM_FRACTION == 0:
         return []
-    options = (cfg.DATASET.CLASS_UNIFORM_TILE, cfg.DATASET.CACHE_DIR)
-    if runtime.is_main:
-        centroids = load_or_compute(dataset, *options, len(dataset.label_space), cfg.WORKERS)
-    runtime.barrier()
-    if not runtime.is_main:
-        centroids = load_or_compute(dataset, *options, len(dataset.label_space), cfg.WORKERS)
+    if rank() > 0:
+        barrier()
+    centroids = load_or_compute(
+        dataset,
+        cfg.DATASET.CLASS_UNIFORM_TILE,
+        cfg.DATASET.CACHE_DIR,
+        len(dataset.label_space),
+        cfg.WORKERS,
+    )
+    if rank() == 0:
+        barrier()
     return centroids

@@ -1,39 +1,16 @@
 """DeepLabV3+ (arXiv 1802.02611) with the auxiliary head and layout of the RobustNet family."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from loss.cross_entropy import cross_entropy
-from loss.upsampled import upsampled_losses
-from network.regions.statistics import downsample_labels
+from network.decoders.decoder import LogitDecoder
 from network.trunks.trunk import Trunk
 from utils.errors import UserError
 from utils.settings import Setting
-
-
-@dataclass
-class Output:
-    """`small` `[B, K, h, w]`: logits at the decoder's own resolution; `size` (H, W) of the image.
-    `auxiliary` `[B, K, h', w']`, logits of the head on layer 3 at its own resolution, and
-    `embedding` `[B, D, h, w]`, the classifier's input, in training only."""
-
-    small: Tensor
-    size: tuple[int, int]
-    auxiliary: Tensor | None = None
-    embedding: Tensor | None = None
-
-    @cached_property
-    def logits(self) -> Tensor:
-        """`[B, K, H, W]`, whose softmax is the posterior; made when they are asked for, which the
-        losses do not."""
-        return _upsample(self.small, self.size)
 
 
 def _conv_norm(inside: int, outside: int, kernel: int, dilation: int = 1) -> list[nn.Module]:
@@ -69,11 +46,9 @@ class ASPP(nn.Module):
         return torch.cat([pooled, *(branch(x) for branch in self.features)], dim=1)
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(LogitDecoder):
     """ASPP on layer 4, joined with layer 1 at its resolution, two 3×3 and a 1×1 classifier."""
 
-    # Settings whose default is another one with this decoder.
-    defaults: dict[str, Any] = {}
     settings = {
         "DECODER": {
             "CHANNELS": Setting(256, "width of ASPP branches and final convolutions"),
@@ -83,20 +58,22 @@ class DeepLabV3Plus(nn.Module):
             "AUX_DROPOUT": Setting(0.1, "channel dropout in the auxiliary head"),
         },
     }
+    wanted_strides = {1: 4}
+    align_corners = True
 
     def __init__(self, trunk: Trunk, num_classes: int, cfg: EasyDict):
-        super().__init__()
+        super().__init__(trunk)
         options, width = cfg.DECODER, cfg.DECODER.CHANNELS
         # 6, 12, 18 at stride 16 (DeepLabV3+); the same field of view at other strides.
         rates = tuple(rate * 16 // trunk.strides[4] for rate in (6, 12, 18))
         self.aspp = ASPP(trunk.channels[4], width, rates)
         self.bot_aspp = nn.Sequential(*_conv_norm(self.aspp.channels, width, 1))
+        self.context: nn.Module = nn.Identity()
         low_level = options.LOW_LEVEL_CHANNELS
         self.bot_fine = nn.Sequential(*_conv_norm(trunk.channels[1], low_level, 1))
         self.final1 = nn.Sequential(
             *_conv_norm(width + low_level, width, 3), *_conv_norm(width, width, 3)
         )
-        # A method may replace both: what the embedding is projected to, and what scores it.
         self.projection: nn.Module = nn.Identity()
         self.classifier: nn.Module = nn.Conv2d(width, num_classes, 1)
         self.aux_weight = options.AUX_WEIGHT
@@ -115,46 +92,13 @@ class DeepLabV3Plus(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def embed(self, features: Mapping[int, Tensor]) -> Tensor:
-        """Pixel embedding `[B, D, h, w]` at the resolution of layer 1, before the classifier."""
+        """Return the pixel embedding `[B, D, h, w]` at the resolution of layer 1."""
         low_level = self.bot_fine(features[1])
-        context = _upsample(self.bot_aspp(self.aspp(features[4])), low_level.shape[-2:])
-        return self.projection(self.final1(torch.cat([low_level, context], dim=1)))
+        deep = self.context(self.bot_aspp(self.aspp(features[4])))
+        size = low_level.shape[-2:]
+        deep = F.interpolate(deep, size, mode="bilinear", align_corners=self.align_corners)
+        return self.projection(self.final1(torch.cat([low_level, deep], dim=1)))
 
-    def forward(self, features: Mapping[int, Tensor], size: tuple[int, int]) -> Output:
-        """Segment trunk features {1, 3, 4} at the image `size` (H, W)."""
-        embedding = self.embed(features)
-        small = self.classifier(embedding)
-        if not self.training:
-            return Output(small, size)
-        auxiliary = self.dsn(features[3]) if self.aux_weight else None
-        return Output(small, size, auxiliary, embedding)
-
-    def losses(
-        self,
-        output: Output,
-        labels: Tensor,
-        weight: Tensor | None = None,
-        paired: bool = False,
-    ) -> dict[str, Tensor]:
-        """Cross entropies of main and auxiliary head, weighted, by name.
-
-        `labels` `[B, H, W]`, `weight` `[B, H, W]` as in `cross_entropy`. The auxiliary loss is
-        taken at the head's own resolution against nearest-downsampled labels. With `paired`, the
-        second half of the batch is another stream of the first, and "consistency" is the JS
-        divergence of their predictions, without a weight.
-        """
-        entropy, divergence = upsampled_losses(output.small, labels, weight, paired)
-        losses = {"ce": entropy}
-        if output.auxiliary is not None:
-            size = output.auxiliary.shape[-2:]
-            small_weight = None if weight is None else downsample_labels(weight, size)
-            small = downsample_labels(labels, size)
-            losses["aux"] = self.aux_weight * cross_entropy(output.auxiliary, small, small_weight)
-        if paired:
-            losses["consistency"] = divergence
-        return losses
-
-
-def _upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear with aligned corners, as published."""
-    return F.interpolate(x, size, mode="bilinear", align_corners=True)
+    def auxiliary(self, features: Mapping[int, Tensor]) -> Tensor | None:
+        """Return the auxiliary head's logits `[B, K, h, w]` at the resolution of layer 3."""
+        return self.dsn(features[3]) if self.aux_weight else None

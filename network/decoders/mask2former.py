@@ -8,7 +8,7 @@ decoder layer. All of that is transformers'; matching and losses are loss/mask_c
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,8 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from loss.consistency import jensen_shannon
-from loss.mask_classification import MaskClassificationLoss, Prediction
-from network.inference import resized_bands
+from loss.mask_classification import MaskClassificationLoss, QueryPrediction
+from network.decoders.decoder import Decoder
 from network.trunks.trunk import Trunk
 from utils.errors import UserError
 from utils.settings import Setting
@@ -37,10 +37,11 @@ except ImportError as error:
 # pixel it is uniform, and its logarithm has a bounded gradient.
 FLOOR = 1e-6
 NORM_GROUPS = 32  # of the pixel decoder's group norms
+QUERIES_AT_ONCE = 8  # whose masks are resized to the image together
 
 
 @dataclass
-class Output:
+class MaskOutput:
     """Predictions before the first and after each decoder layer, the last one counts; `size` (H, W)
     of the image.
 
@@ -48,7 +49,7 @@ class Output:
     image's resolution, and there are many.
     """
 
-    layers: Sequence[Prediction]
+    layers: Sequence[QueryPrediction]
     size: tuple[int, int]
 
     @cached_property
@@ -56,16 +57,18 @@ class Output:
         """`[B, K, H, W]` in float32: Σ over queries of P(class) · sigmoid(mask), the mask's logits
         resized to the image before the sigmoid (Mask2Former, semantic inference)."""
         classes, masks = self.layers[-1]
+        # Masks of the image's size, of all queries at once where a gradient needs them anyway.
+        queries = masks.shape[1] if torch.is_grad_enabled() else QUERIES_AT_ONCE
         with torch.autocast(masks.device.type, enabled=False):
             classes, masks = (x if x.dtype.itemsize >= 4 else x.float() for x in (classes, masks))
             probabilities = classes.softmax(2)[..., :-1].transpose(1, 2)
-            if torch.is_grad_enabled():
-                resized = F.interpolate(masks, self.size, mode="bilinear", align_corners=False)
-                return _weigh(probabilities, resized)
-            scores = masks.new_empty(*probabilities.shape[:2], *self.size)
-            for rows, band in resized_bands(iter([masks]), masks.shape[2], self.size):
-                scores[:, :, rows] = _weigh(probabilities, band)
-            return scores
+            shares = zip(probabilities.split(queries, 2), masks.split(queries, 1), strict=True)
+            return reduce(Tensor.add_, (self._scores_of(*share) for share in shares))
+
+    def _scores_of(self, probabilities: Tensor, masks: Tensor) -> Tensor:
+        """Return the scores of queries with `probabilities` `[B, K, q]`, masks `[B, q, h, w]`."""
+        masks = F.interpolate(masks, self.size, mode="bilinear", align_corners=False)
+        return (probabilities @ masks.sigmoid().flatten(2)).unflatten(2, self.size)
 
     @cached_property
     def logits(self) -> Tensor:
@@ -73,12 +76,7 @@ class Output:
         return (self.scores + FLOOR).log().log_softmax(1)
 
 
-def _weigh(probabilities: Tensor, masks: Tensor) -> Tensor:
-    """`[B, K, Q]` times the sigmoid of logits `[B, Q, h, w]`: `[B, K, h, w]`."""
-    return (probabilities @ masks.sigmoid().flatten(2)).unflatten(2, masks.shape[2:])
-
-
-class Mask2Former(nn.Module):
+class Mask2Former(Decoder):
     """Pixel decoder, transformer decoder and a class head on every query of every layer."""
 
     settings = {
@@ -123,9 +121,10 @@ class Mask2Former(nn.Module):
         "TRAIN.NO_DECAY": ["norms", "embeddings"],
         "TRAIN.CLIP_NORM": 0.01,
     }
+    wanted_strides = {1: 4, 2: 8, 3: 16, 4: 32}
 
     def __init__(self, trunk: Trunk, num_classes: int, cfg: EasyDict):
-        super().__init__()
+        super().__init__(trunk)
         options = cfg.DECODER
         for name, divisor in (("32", NORM_GROUPS), (f"HEADS {options.HEADS}", options.HEADS)):
             if options.CHANNELS % divisor:
@@ -154,29 +153,29 @@ class Mask2Former(nn.Module):
         self.pixel_decoder.encoder.eval()
         return self
 
-    def forward(self, features: Mapping[int, Tensor], size: tuple[int, int]) -> Output:
+    def forward(self, features: Mapping[int, Tensor], size: tuple[int, int]) -> MaskOutput:
         """Segment trunk features {1, 2, 3, 4} at the image `size` (H, W)."""
+        features = self.pyramid(features)
         pixels = self.pixel_decoder([features[i] for i in range(1, 5)])
         queries = self.transformer(list(pixels.multi_scale_features), pixels.mask_features)
         states = queries.intermediate_hidden_states
         classes = [self.class_predictor(state.transpose(0, 1)) for state in states]
         pairs = zip(classes, queries.masks_queries_logits, strict=True)
-        return Output([Prediction(*pair) for pair in pairs], tuple(size))
+        return MaskOutput([QueryPrediction(*pair) for pair in pairs], tuple(size))
 
     def losses(
-        self, output: Output, labels: Tensor, weight: Tensor | None = None, paired: bool = False
+        self, output: MaskOutput, labels: Tensor, weight: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Class, mask and dice loss, weighted, summed over all predictions, by name.
+        """Return class, mask and dice loss, weighted, summed over all predictions, by name.
 
-        `labels` `[B, H, W]`; `weight` `[B, H, W]` as in MaskClassificationLoss. With `paired` the
-        batch holds two streams one after the other, and `consistency` is the unweighted JS
-        divergence between their posteriors.
+        `labels` `[B, H, W]`; `weight` `[B, H, W]` as in MaskClassificationLoss.
         """
-        losses = self.criterion(output.layers, labels, weight)
-        if paired:
-            compared = output.scores if self.compares_scores else output.logits
-            losses["consistency"] = jensen_shannon(*compared.chunk(2))
-        return losses
+        return self.criterion(output.layers, labels, weight)
+
+    def divergence(self, output: MaskOutput) -> Tensor:
+        """Return the JS divergence of the two halves of a batch, as DECODER.CONSISTENCY says."""
+        compared = output.scores if self.compares_scores else output.logits
+        return jensen_shannon(*compared.chunk(2))
 
 
 def layers_config(cfg: EasyDict) -> Mask2FormerConfig:

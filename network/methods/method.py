@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
 from network.decoders import decoder_class
-from network.trunks.torchvision import build_trunk
+from network.trunks import build_trunk
+from utils.errors import UserError
 
 
 class Method(nn.Module):
@@ -43,8 +45,12 @@ class Method(nn.Module):
         self.rearrangement: nn.Module | None = None
 
     def forward(self, inputs: dict[str, Any] | Tensor) -> dict[str, Tensor] | Tensor:
-        """Losses by name for a batch (training), logits for images (evaluation)."""
+        """Losses by name for a batch (training), logits for images (evaluation).
+
+        UserError for training images whose sides are no multiples of the trunk's `multiple`.
+        """
         if isinstance(inputs, dict):
+            self._check_size(inputs["image"])
             return self.training_losses(inputs)
         return self.predict(inputs)
 
@@ -54,11 +60,29 @@ class Method(nn.Module):
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits `[B, K, H, W]` of images `[B, 3, H, W]`."""
-        return self.decoder(self.features(images), images.shape[-2:]).logits
+        (height, width), (bottom, right) = images.shape[-2:], self._padding(images)
+        output = self.decoder(self.features(images), (height + bottom, width + right))
+        return output.logits[..., :height, :width]
 
     def features(self, images: Tensor) -> dict[int, Tensor]:
-        """Return the trunk's features {i: `[B, C_i, h_i, w_i]`} of images `[B, 3, H, W]`."""
+        """Return the trunk's features {i: `[B, C_i, h_i, w_i]`} of images `[B, 3, H, W]`, padded
+        at bottom and right to the trunk's `multiple` by zeros (the mean colour)."""
+        if self.trunk.multiple > 1:
+            bottom, right = self._padding(images)
+            images = F.pad(images, (0, right, 0, bottom))
         return self.trunk(images, after=self.after)
+
+    def _padding(self, images: Tensor) -> list[int]:
+        """Return how many pixels images lack at bottom and right."""
+        return [-side % self.trunk.multiple for side in images.shape[-2:]]
+
+    def _check_size(self, images: Tensor) -> None:
+        (height, width), (bottom, right) = images.shape[-2:], self._padding(images)
+        if bottom or right:
+            raise UserError(
+                f"TRANSFORM.CROP_SIZE {height},{width} is no multiple of {self.trunk.multiple}, "
+                f"which this trunk needs; the next one is {height + bottom},{width + right}"
+            )
 
     def bases(self) -> dict[str, Tensor]:
         """Return what features are compared with, to be pictured: "layer i" `[M, 2 C]`, styles

@@ -11,7 +11,7 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from network.decoders import require_embedding
+from network.decoders.decoder import require_embedding
 from network.methods.method import Method
 from network.regions.statistics import downsample_labels, from_rows, wide_rows
 from utils.labels import VOID

@@ -16,7 +16,7 @@ from network.methods.method import Method
 from network.regions.across import Projected, Related
 from network.regions.alignment import HierarchicalAlignment
 from network.regions.rearrangement import SemanticRearrangement, eliminate_style
-from network.trunks.torchvision import build_trunk
+from network.trunks import build_trunk
 from network.trunks.trunk import Trunk
 from utils.errors import UserError
 from utils.settings import Setting
@@ -69,20 +69,10 @@ class SRHA(Method):
                 "convolution of the student's, or by similarities between images, regions, places",
                 choices=("projection", "relation"),
             ),
-            "WARMUP": Setting(
-                0,
-                "steps over which alignment rises from 0 to its weights (published: 0)",
-                minimum=0,
-            ),
         },
         "CONSISTENCY": {
             "WEIGHT": Setting(
                 10.0, "weight of the JS divergence between the streams; 0: off", minimum=0
-            ),
-            "WARMUP": Setting(
-                0,
-                "steps over which consistency rises from 0 to its weight (published: 0)",
-                minimum=0,
             ),
         },
     }
@@ -100,7 +90,6 @@ class SRHA(Method):
                 num_classes, cfg.SRM.CONCENTRATION, cfg.SRM.SCOPE, void_is_region
             )
         self.consistency_weight = cfg.CONSISTENCY.WEIGHT
-        self.warmup = {"alignment": cfg.ALIGN.WARMUP, "consistency": cfg.CONSISTENCY.WARMUP}
         self.alignment = HierarchicalAlignment(
             num_classes,
             cfg.ALIGN.GLOBAL,
@@ -111,20 +100,23 @@ class SRHA(Method):
         )
         self.teacher, self.teacher_stem = None, None
         if self.alignment.last_layer:
-            weights = cfg.TEACHER.WEIGHTS or cfg.TRUNK.WEIGHTS
-            name = cfg.TEACHER.TRUNK or cfg.TRUNK.NAME
-            teacher = build_trunk(name, cfg.TRUNK.OUTPUT_STRIDE, weights if pretrained else "none")
-            other = name != cfg.TRUNK.NAME
-            if other:
-                self.alignment.across = self._across(cfg, teacher)
-            # The neutral layer 0 is the student's own while that is frozen at the same weights.
-            if other or not self.stem_frozen or weights != cfg.TRUNK.WEIGHTS or cfg.INIT:
-                self.teacher_stem = teacher.layer0.requires_grad_(False)
-            self.teacher = _Teacher(
-                teacher, self.alignment.last_layer, cfg.TEACHER.BATCH_STATISTICS
-            )
-            self.teacher_sees_both = cfg.TEACHER.STREAMS == "both"
+            self._add_teacher(cfg, pretrained)
         self.train()
+
+    def _add_teacher(self, cfg: EasyDict, pretrained: bool) -> None:
+        """Build the neutral network, and what compares its features if it is of another kind."""
+        name = cfg.TEACHER.TRUNK or cfg.TRUNK.NAME
+        weights = cfg.TEACHER.WEIGHTS or cfg.TRUNK.WEIGHTS
+        teacher = build_trunk(name, cfg.TRUNK.OUTPUT_STRIDE, weights if pretrained else "none")
+        if name != cfg.TRUNK.NAME:
+            self.alignment.across = self._across(cfg, teacher)
+        # A student whose layer 0 stays at the neutral weights shares it with the teacher; a
+        # checkpoint to start from (INIT) may have brought others.
+        starts_neutral = (name, weights) == (cfg.TRUNK.NAME, cfg.TRUNK.WEIGHTS) and not cfg.INIT
+        if not (self.stem_frozen and starts_neutral):
+            self.teacher_stem = teacher.layer0.requires_grad_(False)
+        self.teacher_sees_both = cfg.TEACHER.STREAMS == "both" and teacher.has_batch_norm
+        self.teacher = _Teacher(teacher, self.alignment.last_layer, cfg.TEACHER.BATCH_STATISTICS)
 
     def _across(self, cfg: EasyDict, teacher: Trunk) -> nn.Module:
         """Return what compares the student's features with those of another backbone."""
@@ -160,16 +152,14 @@ class SRHA(Method):
             streams = eliminate_style(streams)
         features = self.trunk(streams, start=1)
         output = self.decoder(features, images.shape[-2:])
-        consistent = self.rearrangement is not None and self.consistency_weight > 0
-        losses = self.decoder.losses(output, labels, paired=consistent)
+        if self.rearrangement is not None and self.consistency_weight:
+            losses, divergence = self.decoder.paired_losses(output, labels)
+            losses["consistency"] = self.consistency_weight * divergence
+        else:
+            losses = self.decoder.losses(output, labels)
         if self.teacher is not None:
             targets = self._targets(images, streams, batch["label"])
-            terms = self.alignment(features, targets, batch["label"])
-            share = warmed_up(batch["step"], self.warmup["alignment"])
-            losses |= {name: share * term for name, term in terms.items()}
-        if consistent:
-            share = warmed_up(batch["step"], self.warmup["consistency"])
-            losses["consistency"] = share * self.consistency_weight * losses["consistency"]
+            losses |= self.alignment(features, targets, batch["label"])
         return losses
 
     @torch.no_grad()
@@ -189,11 +179,6 @@ class SRHA(Method):
             streams = streams[: len(images)]
         features = self.teacher(streams)
         return {i: feature[: len(images)] for i, feature in features.items()}
-
-
-def warmed_up(step: int, steps: int) -> float:
-    """Return the share of its weight that a term has in a step: linear up to 1 over `steps`."""
-    return min(1.0, (step + 1) / steps) if steps else 1.0
 
 
 class _Teacher(nn.Module):

@@ -5,13 +5,13 @@ channels, and the published terms compare them, or what is compared are relation
 images, regions and places are to one another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from network.regions.alignment import Terms, align
+from network.regions.alignment import align
 from network.regions.statistics import Regions, region_means, widened
 
 GRID = 12  # cells a side at least, where a feature has as many pixels
@@ -43,8 +43,8 @@ class Projected(nn.Module):
         student: Tensor,
         teacher: Tensor,
         regions: Regions,
-        wanted: tuple[bool, bool, bool],
-    ) -> Terms:
+        wanted: Collection[str],
+    ) -> dict[str, Tensor]:
         """Compare `[S * B, C, h, w]` with `[B, C', h', w']` at the student's size; see `align`."""
         teacher = resized(teacher, student.shape[-2:])
         return align(self.layers[str(layer)](student), teacher, regions, wanted)
@@ -65,20 +65,21 @@ class Related(nn.Module):
         student: Tensor,
         teacher: Tensor,
         regions: Regions,
-        wanted: tuple[bool, bool, bool],
-    ) -> Terms:
-        """Compare `[S * B, C, h, w]` with `[B, C', h', w']`; terms not `wanted` are 0."""
-        by_image, by_region, by_pixel = wanted
+        wanted: Collection[str],
+    ) -> dict[str, Tensor]:
+        """Compare `[S * B, C, h, w]` with `[B, C', h', w']`; return the `wanted` terms by name."""
         with torch.autocast(student.device.type, enabled=False):
             wide = widened(student.dtype)
             teacher = resized(teacher, student.shape[-2:]).to(wide)
             streams = student.to(wide).chunk(len(student) // len(teacher))
-            zero = student.new_zeros((), dtype=teacher.dtype)
-            return Terms(
-                _between(streams, teacher, _image_means) if by_image else zero,
-                self._regional(streams, teacher, regions) if by_region else zero,
-                _between(streams, teacher, _grid_means) if by_pixel else zero,
-            )
+            terms = {}
+            if "global" in wanted:
+                terms["global"] = _between(streams, teacher, _image_means)
+            if "regional" in wanted:
+                terms["regional"] = self._regional(streams, teacher, regions)
+            if "local" in wanted:
+                terms["local"] = _between(streams, teacher, _grid_means)
+            return terms
 
     def _regional(self, streams: Sequence[Tensor], teacher: Tensor, regions: Regions) -> Tensor:
         share = regions.count / regions.count.sum(1, keepdim=True).clamp_min(1)

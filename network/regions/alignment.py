@@ -3,12 +3,10 @@
 SRHA's hierarchical alignment constraint (HAC), SRMA's multi-level alignment (MLA).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from network.regions.statistics import (
     Regions,
@@ -18,34 +16,28 @@ from network.regions.statistics import (
     to_rows,
     widened,
 )
+from utils.autograd import differentiable_once
 from utils.chunks import chunks
 
-
-class Terms(NamedTuple):
-    """The three alignment terms of one layer, unweighted scalars."""
-
-    global_: Tensor
-    regional: Tensor
-    local: Tensor
+TERMS = ("global", "regional", "local")
 
 
 def align(
-    student: Tensor,
-    teacher: Tensor,
-    regions: Regions,
-    wanted: tuple[bool, bool, bool] = (True, True, True),
-) -> Terms:
+    student: Tensor, teacher: Tensor, regions: Regions, wanted: Collection[str] = TERMS
+) -> dict[str, Tensor]:
     """Compare student features `[S * B, C, h, w]` of S streams with a teacher's `[B, C, h, w]`.
+
+    Returns the `wanted` terms by name, unweighted scalars; the others cost nothing:
 
     - global: `MSE(GAP(f), GAP(g))`
     - regional: `(mean_region(f) − mean_region(g))² · pixels / (h w)`, mean over all present
       (stream, image, region) triples and channels; 0 (with a gradient) without any region
     - local: `MSE(f, g)` over all elements
 
-    Terms not `wanted` are 0 and cost nothing. Float32 at least; the gradient flows into the
-    student.
+    Float32 at least; the gradient flows into the student and cannot be differentiated again.
     """
-    return Terms(*_Align.apply(student, teacher, regions, wanted))
+    values = _Align.apply(student, teacher, regions, wanted)
+    return {term: value for term, value in zip(TERMS, values, strict=True) if term in wanted}
 
 
 class _Align(torch.autograd.Function):
@@ -59,7 +51,7 @@ class _Align(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, student, teacher, regions, wanted):
-        by_image, by_region, by_pixel = wanted
+        by_image, by_region, by_pixel = (term in wanted for term in TERMS)
         rows, target = to_rows(student), to_rows(teacher)
         streams, pixels = len(rows) // len(target), teacher[0, 0].numel()
         wide = widened(student.dtype)
@@ -81,25 +73,24 @@ class _Align(torch.autograd.Function):
         sums = (sums - aims).view(streams, *regions.count.shape, -1)
         ctx.save_for_backward(student, teacher)
         ctx.regions, ctx.by_pixel, ctx.tables = regions, by_pixel, {}
-        zero = torch.zeros_like(square)
-        terms = [zero, zero, zero]
+        image_term = region_term = pixel_term = torch.zeros_like(square)
         if by_image:
             gap = sums.sum(2, keepdim=True) / pixels
-            terms[0] = gap.square().mean()
+            image_term = gap.square().mean()
             ctx.tables[0] = gap * (2 / gap.numel() / pixels)
         if by_region:
             triples = (regions.present.sum() * streams * rows.shape[1]).clamp_min(1)
             mean = sums / divisor(regions, wide)
             # An absent region has no pixels, and so no share.
             present = regions.present[..., None]
-            terms[1] = (mean.square() * regions.count[..., None]).sum() / (pixels * triples)
+            region_term = (mean.square() * regions.count[..., None]).sum() / (pixels * triples)
             ctx.tables[1] = mean * present * (2 / (pixels * triples))
         if by_pixel:
-            terms[2] = square / student.numel()
-        return tuple(terms)
+            pixel_term = square / student.numel()
+        return image_term, region_term, pixel_term
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, *upstream):
         student, teacher = ctx.saved_tensors
         rows, target, regions = to_rows(student), to_rows(teacher), ctx.regions
@@ -157,11 +148,8 @@ class HierarchicalAlignment(nn.Module):
         self.num_classes = num_classes
         self.void_is_region = void_is_region
         self.relative = relative
-        self.weights = {
-            "global": tuple(global_weights),
-            "regional": tuple(regional_weights),
-            "local": tuple(local_weights),
-        }
+        given = (global_weights, regional_weights, local_weights)
+        self.weights = dict(zip(TERMS, map(tuple, given), strict=True))
         used = {i + 1 for weights in self.weights.values() for i, w in enumerate(weights) if w}
         self.layers = sorted(used)
         self.last_layer = max(used, default=0)
@@ -178,11 +166,11 @@ class HierarchicalAlignment(nn.Module):
         losses: dict[str, Tensor] = {}
         regions: dict[tuple[int, ...], Regions] = {}
         for layer in self.layers:
-            weights = {name: values[layer - 1] for name, values in self.weights.items()}
+            weights = {term: values[layer - 1] for term, values in self.weights.items()}
             size = tuple(student[layer].shape[-2:])
             if size not in regions:
                 regions[size] = find_regions(labels, size, self.num_classes, self.void_is_region)
-            wanted = tuple(bool(weight) for weight in weights.values())
+            wanted = [term for term, weight in weights.items() if weight]
             target = teacher[layer].detach()
             if self.across is None:
                 terms = align(student[layer], target, regions[size], wanted)
@@ -190,9 +178,9 @@ class HierarchicalAlignment(nn.Module):
                 terms = self.across(layer, student[layer], target, regions[size], wanted)
             scale = 1.0
             if self.relative:
-                energy = torch.linalg.vector_norm(target, dtype=terms.local.dtype).square()
+                wide = widened(target.dtype)
+                energy = torch.linalg.vector_norm(target, dtype=wide).square()
                 scale = target.numel() / energy.clamp_min(1e-12)
-            for (name, weight), value in zip(weights.items(), terms, strict=True):
-                if weight:
-                    losses[name] = losses.get(name, 0) + weight * scale * value
+            for term, value in terms.items():
+                losses[term] = losses.get(term, 0) + weights[term] * scale * value
         return losses

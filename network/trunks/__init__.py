@@ -1,1 +1,35 @@
-"""Backbones as five layers with one interface."""
+"""The registry of trunks: name → "module:builder". Adding a family is a file and its lines here.
+
+A builder is called as `builder(name, output_stride, weights, recompute)`, see `build_trunk`, and
+returns a `Trunk`. Nothing else in the program knows which backbone it is.
+"""
+
+from collections.abc import Sequence
+
+from network.trunks.trunk import Trunk
+from utils.registry import find
+
+TRUNKS = {
+    "resnet18": "network.trunks.torchvision:resnet",
+    "resnet50": "network.trunks.torchvision:resnet",
+    "resnet101": "network.trunks.torchvision:resnet",
+    "mobilenet_v2": "network.trunks.torchvision:mobilenet_v2",
+    "shufflenet_v2_x1_0": "network.trunks.torchvision:shufflenet_v2",
+    "shufflenet_v2_x0_5": "network.trunks.torchvision:shufflenet_v2",
+    "resnet_mini": "network.trunks.mini:resnet_mini",
+}
+
+
+def build_trunk(
+    name: str,
+    output_stride: int = 16,
+    weights: str = "imagenet",
+    recompute: Sequence[bool] = (False,) * 4,
+) -> Trunk:
+    """Build a trunk of TRUNKS at output stride 8, 16 or 32.
+
+    `weights`: "none", the path of a state dict of the classification network, or a name that the
+    family knows ("imagenet", "objects"). `recompute` says which of layers 1–4 trade memory for
+    time. Raises UserError for an unknown name or weights that cannot be had or do not fit.
+    """
+    return find("trunk", name, TRUNKS)(name, output_stride, weights, recompute)

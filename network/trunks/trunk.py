@@ -13,23 +13,31 @@ from torch.utils.checkpoint import checkpoint
 class Trunk(nn.Module):
     """Five layers of a backbone; `channels[i]` and `strides[i]` describe what layer i returns.
 
+    Sides of an image have to be multiples of `multiple`; `Method` pads images in evaluation.
     Where `recompute[i]` is set, the activations inside layer i are not kept for the backward pass
     but computed again there: less memory, one more forward pass of that layer, the same result.
     """
 
+    multiple = 1
+
     def __init__(
         self,
         layers: list[nn.Module],
-        channels: list[int],
-        strides: list[int],
+        channels: Sequence[int],
+        strides: Sequence[int],
         recompute: Sequence[bool] = (False,) * 5,
     ):
         super().__init__()
         self.recompute = tuple(recompute)
         for i, layer in enumerate(layers):
             self.add_module(f"layer{i}", layer)
-        self.channels = channels
-        self.strides = strides
+        self.channels = list(channels)
+        self.strides = list(strides)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether what a layer returns depends on the other images of a training batch."""
+        return any(isinstance(module, _BatchNorm) for module in self.modules())
 
     def forward(
         self,

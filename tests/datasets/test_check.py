@@ -14,8 +14,11 @@ from trees import camvid_tree, write_grey, write_image
 
 from datasets.check.__main__ import main
 from datasets.check.inspection import agreement
+from datasets.check.pictures import class_chart
+from datasets.label_spaces import CITYSCAPES19
 from datasets.miniature import draw
 from datasets.miniature.write import write_domains
+from utils.draw.plotting import can_draw
 from utils.errors import UserError
 
 
@@ -64,6 +67,34 @@ def test_clean_tree(clean, tmp_path, capsys, workers):
             assert chart.width > 500
         with Image.open(tmp_path / f"{name}_samples.png") as sheet:
             assert sheet.height > 2 * 180
+
+
+def test_without_matplotlib_the_chart_is_left_out_and_one_line_says_so(
+    clean, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    can_draw.cache_clear()
+    code, _ = check(clean, tmp_path, "cityscapes")
+    can_draw.cache_clear()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert code == 0 and "chart of the classes" in line and "requirements-extra.txt" in line
+    assert [path.name for path in sorted(tmp_path.glob("*.png"))] == [
+        "cityscapes_train_samples.png", "cityscapes_val_samples.png"
+    ]  # fmt: skip
+
+
+def test_the_chart_shows_each_class_in_its_colour():
+    shares = np.zeros(len(CITYSCAPES19))
+    shares[[0, 2]] = 0.0004, 0.9996
+    (axes,) = class_chart("Cityscapes", CITYSCAPES19, shares).axes
+    bars = axes.containers[0]
+    assert [bar.get_width() for bar in bars][:3] == pytest.approx([0.04, 0, 99.96])
+    for bar, colour in zip(bars, CITYSCAPES19.colours, strict=True):
+        np.testing.assert_allclose(bar.get_facecolor()[:3], np.divide(colour, 255))
+    assert [text.get_text() for text in axes.texts][:3] == ["0.04 %", "none", "100 %"]
+    # Twice as long on paper is four times as many pixels; a rare class is seen.
+    ends = axes.transData.transform([(x, 0) for x in (0, 1, 4)])[:, 0]
+    assert ends[2] - ends[0] == pytest.approx(2 * (ends[1] - ends[0]))
 
 
 def test_class_shares_are_those_of_the_drawings(clean, tmp_path):

@@ -11,7 +11,6 @@ from datasets.sampling.centroids import ClassCentroids
 from datasets.sampling.samplers import ClassUniformSampler, EqualParts, ProportionalParts
 from datasets.sampling.source import common_label_space, open_source
 from transforms import TrainTransform
-from utils.engine.runtime import Runtime
 from utils.errors import UserError
 
 SIZES = (40, 7, 12)
@@ -105,9 +104,6 @@ def test_processes_share_out_the_proportional_order(world_size):
     assert [key for keys in zip(*shares, strict=True) for key in keys] == alone
 
 
-ALONE = Runtime(torch.device("cpu"), 0, 1, "float32")
-
-
 @pytest.fixture
 def opened(settings, miniature, tmp_path):
     """Return `opened(start=0, **overrides)` → (cfg, sources, sampler) of two sources."""
@@ -117,7 +113,7 @@ def opened(settings, miniature, tmp_path):
             **{"DATASET__SOURCE": ["gtav", "synthia"], "DATASET__ROOT": str(miniature)} | overrides,
             DATASET__CACHE_DIR=str(tmp_path / "cache"), TRANSFORM__CROP_SIZE=[48, 64], WORKERS=0,
         )  # fmt: skip
-        return cfg, *open_source(cfg, ALONE, start)
+        return cfg, *open_source(cfg, "cpu", start)
 
     return start
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
-from loss.mask_classification import MaskClassificationLoss, Prediction
+from loss.mask_classification import MaskClassificationLoss, QueryPrediction
 
 VOID = 255
 WEIGHTS = (2.0, 5.0, 3.0)
@@ -35,7 +35,7 @@ def layers(number=3, images=2, queries=6, classes=4, size=(5, 7)):
         (torch.randn(images, queries, classes + 1), 3 * torch.randn(images, queries, *size))
         for _ in range(number)
     ]
-    return [Prediction(*(x.double().requires_grad_() for x in pair)) for pair in made]
+    return [QueryPrediction(*(x.double().requires_grad_() for x in pair)) for pair in made]
 
 
 def labels_without_void(classes=4):

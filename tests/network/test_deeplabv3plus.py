@@ -1,4 +1,4 @@
-"""The decoder: shapes at odd sizes, the auxiliary loss, weights of pixels."""
+"""The decoder: the auxiliary loss, weights of pixels, its parts."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from loss.cross_entropy import cross_entropy
 from network.decoders.deeplabv3plus import DeepLabV3Plus
 from network.regions.statistics import downsample_labels
-from network.trunks.torchvision import build_trunk
+from network.trunks import build_trunk
 
 
 @pytest.fixture
@@ -16,16 +16,33 @@ def parts(settings):
     return trunk, DeepLabV3Plus(trunk, 7, cfg)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (97, 131)])
-def test_shapes(parts, size):
+def test_what_is_there_in_training_only(parts):
     trunk, decoder = parts
-    features = trunk(torch.randn(2, 3, *size))
-    output = decoder(features, size)
-    assert output.logits.shape == (2, 7, *size)
+    features = trunk(torch.randn(2, 3, 97, 131))
+    output = decoder(features, (97, 131))
     assert output.auxiliary.shape[2:] == features[3].shape[2:]
-    assert decoder.eval()(features, size).auxiliary is None
-    embedding = decoder.embed(features)
-    assert embedding.shape == (2, 16, *features[1].shape[2:])
+    assert torch.equal(output.embedding, decoder.embed(features))
+    assert output.embedding.shape == (2, 16, *features[1].shape[2:])
+    output = decoder.eval()(features, (97, 131))
+    assert output.auxiliary is None and output.embedding is None
+
+
+def test_the_context_acts_on_deep_features_before_they_meet_shallow_ones(parts):
+    trunk, decoder = parts
+    features = trunk(torch.randn(2, 3, 64, 64))
+    plain = decoder.eval().embed(features)
+    keys = decoder.state_dict().keys()
+    assert not [key for key in keys if key.startswith("context")]
+    decoder.context = torch.nn.Threshold(1e9, 0.0)
+    seen = []
+    decoder.context.register_forward_hook(lambda module, given, made: seen.append(given[0]))
+    changed = decoder.embed(features)
+    (deep,) = seen
+    assert torch.equal(deep, decoder.bot_aspp(decoder.aspp(features[4])))
+    assert decoder.state_dict().keys() == keys and not torch.equal(changed, plain)
+    low_level = decoder.bot_fine(features[1])
+    joined = torch.cat([low_level, low_level.new_zeros(2, 16, *low_level.shape[2:])], 1)
+    assert torch.equal(changed, decoder.final1(joined))
 
 
 def test_losses_are_weighted_and_at_the_heads_own_resolution(parts):

@@ -9,7 +9,7 @@ import valid
 from network.build import build_method, load_network
 from network.checkpoint import load_checkpoint
 from network.published import convert, is_published
-from network.trunks.torchvision import TRUNKS
+from network.trunks import TRUNKS
 from utils.errors import UserError
 
 # What published files hold besides the layers, per trunk: name → shape of the first convolution.

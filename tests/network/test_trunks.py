@@ -1,12 +1,27 @@
-"""Trunks: strides, channels, dilation, hooks, and weights."""
+"""Every trunk of the registry keeps the contract of network/trunks/trunk.py; its weights."""
+
+import copy
+from functools import lru_cache
 
 import pytest
 import torch
 import torchvision
 from torch import nn
 
-from network.trunks.torchvision import TRUNKS, build_trunk
+from network.trunks import TRUNKS, build_trunk
+from network.trunks.backbone import limit_stride
 from utils.errors import UserError
+
+
+@lru_cache
+def random_trunk(name):
+    return build_trunk(name, 16, "none")
+
+
+@pytest.fixture(params=TRUNKS)
+def trunk(request):
+    """A trunk of the registry at output stride 16 with random weights, of its own."""
+    return copy.deepcopy(random_trunk(request.param))
 
 
 @pytest.mark.parametrize("name", TRUNKS)
@@ -23,9 +38,72 @@ def test_channels_and_strides_are_what_the_layers_return(name, output_stride):
     assert all(stride <= output_stride for stride in trunk.strides)
 
 
-def dilations(layer):
-    return [m.dilation[0] for m in layer.modules() if isinstance(m, nn.Conv2d) and m.groups >= 1
-            and m.kernel_size == (3, 3)]  # fmt: skip
+@torch.no_grad()
+def test_after_acts_on_what_enters_the_next_layer(trunk):
+    trunk, image = trunk.eval(), torch.randn(2, 3, 64, 64)
+    after = {0: lambda x: x * 2, 2: lambda x: x + 1}
+    plain, hooked = trunk(image), trunk(image, after=after)
+    assert torch.equal(hooked[0], plain[0])
+    torch.testing.assert_close(hooked[1], trunk.layer1(plain[0] * 2))
+    torch.testing.assert_close(hooked[3], trunk.layer3(hooked[2] + 1))
+    partial = trunk(plain[0], start=1, stop=3, after=after)
+    assert list(partial) == [1, 2, 3]
+    torch.testing.assert_close(partial[3], hooked[3])
+
+
+def test_images_need_a_multiple_and_batch_norms_are_told(trunk):
+    assert trunk.multiple == 1 and trunk.has_batch_norm
+    with torch.no_grad():
+        assert trunk(torch.randn(2, 3, 33, 47))[4].shape[1] == trunk.channels[4]
+
+
+def test_recomputed_layers_change_nothing(trunk):
+    """Neither features nor gradients, and running statistics and counters see a batch once."""
+    other = copy.deepcopy(trunk)
+    other.recompute = (False, True, True, True, True)
+    images = torch.randn(2, 3, 64, 64)
+    for each in (trunk, other):
+        features = each.train()(images)
+        sum(feature.square().mean() for feature in features.values()).backward()
+    for own, again in zip(trunk.parameters(), other.parameters(), strict=True):
+        assert torch.equal(own.grad, again.grad)
+    state = other.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in trunk.state_dict().items())
+
+
+def test_keys_are_those_of_layers_and_the_same_at_every_stride(trunk, request):
+    state = trunk.state_dict()
+    assert {key.split(".")[0] for key in state} == {f"layer{i}" for i in range(5)}
+    other = build_trunk(request.node.callspec.params["trunk"], 8, "none", (True,) * 4)
+    other.load_state_dict(state)
+    assert all(torch.equal(value, state[key]) for key, value in other.state_dict().items())
+
+
+def kept_bytes(trunk, images):
+    """Bytes of distinct tensors that a forward pass keeps for the backward pass."""
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        features = trunk(images)
+    del features
+    return sum(kept.values())
+
+
+def test_recomputed_layers_keep_less():
+    images = torch.randn(2, 3, 64, 64)
+    plain, recomputed = (build_trunk("resnet18", 16, "none", (on,) * 4) for on in (False, True))
+    weights = sum(p.numel() * 4 for p in plain.parameters())
+    before, after = (kept_bytes(trunk.train(), images) for trunk in (plain, recomputed))
+    assert after < before - weights / 2
+
+
+def dilations(layer, kernel=3):
+    convolutions = [m for m in layer.modules() if isinstance(m, nn.Conv2d)]
+    return [conv.dilation[0] for conv in convolutions if conv.kernel_size == (kernel, kernel)]
 
 
 def test_resnet_dilates_every_3x3_of_layer_4_at_stride_16():
@@ -41,6 +119,45 @@ def test_mobile_networks_dilate_only_the_convolution_that_lost_its_stride(name):
     found = dilations(trunk.layer3)
     assert found.count(2) == (1 if name == "mobilenet_v2" else 2)
     assert set(found) == {1, 2}
+
+
+def inverted_residual(inside, outside, kernel, stride):
+    """EfficientNet's block: 1×1, depthwise of some size, 1×1."""
+    wide = 2 * inside
+    return nn.Sequential(
+        nn.Conv2d(inside, wide, 1),
+        nn.Conv2d(wide, wide, kernel, stride, kernel // 2, groups=wide),
+        nn.Conv2d(wide, outside, 1),
+    )
+
+
+@pytest.mark.parametrize("dilate_all", [False, True])
+@torch.no_grad()
+def test_kernels_of_every_odd_size_are_dilated(dilate_all):
+    """A layer without its stride sees the same input at every other place."""
+    layers = [nn.Conv2d(3, 4, 3, 2, 1), inverted_residual(4, 6, 5, 2)]
+    layers.append(nn.Sequential(inverted_residual(6, 8, 5, 2), inverted_residual(8, 8, 7, 1)))
+    strided = copy.deepcopy(layers[2][0])
+    assert limit_stride(layers, 4, dilate_all) == [2, 4, 4]
+    assert dilations(layers[1], 5) == [1] and dilations(layers[2], 5) == [2]
+    assert dilations(layers[2], 7) == [2 if dilate_all else 1]
+    x = torch.randn(1, 6, 24, 32)
+    assert layers[2](x).shape == (1, 8, 24, 32)
+    # What lies between the places of the strided kernel is 0 here, and no bias fills it.
+    strided[0].bias.zero_(), layers[2][0][0].bias.zero_()
+    coarse = torch.zeros_like(x)
+    coarse[:, :, ::2, ::2] = x[:, :, ::2, ::2]
+    strided[1].stride = (1, 1)
+    torch.testing.assert_close(
+        layers[2][0](coarse)[:, :, ::2, ::2], strided(coarse[:, :, ::2, ::2])
+    )
+
+
+def test_kernels_of_an_even_size_are_refused():
+    layers = [nn.Conv2d(3, 4, 4, 4), nn.Conv2d(4, 8, 2, 2)]
+    with pytest.raises(UserError, match="2×2 cannot be dilated; choose a larger TRUNK.OUTPUT_ST"):
+        limit_stride(layers, 4, False)
+    assert limit_stride([nn.Conv2d(3, 4, 4, 4), nn.Conv2d(4, 8, 2, 2)], 8, False) == [4, 8]
 
 
 @pytest.mark.parametrize("name, model", [
@@ -60,32 +177,16 @@ def test_weights_of_a_file_give_torchvisions_features(tmp_path, name, model):
 
 
 def test_the_shipped_weights_load():
-    random, shipped = (
-        build_trunk("resnet_mini", 16, "none"),
-        build_trunk("resnet_mini", 16, "objects"),
-    )
+    random, shipped = (build_trunk("resnet_mini", 16, weights) for weights in ("none", "objects"))
     assert not torch.equal(random.layer0[0].weight, shipped.layer0[0].weight)
     assert shipped.layer0[0].weight.dtype == torch.float32
-
-
-def test_after_acts_on_what_enters_the_next_layer():
-    trunk = build_trunk("resnet_mini", 16, "none").eval()
-    image = torch.randn(2, 3, 64, 64)
-    plain = trunk(image)
-    hooked = trunk(image, after={0: lambda x: x * 2, 2: lambda x: x + 1})
-    torch.testing.assert_close(hooked[0], plain[0])
-    torch.testing.assert_close(hooked[1], trunk.layer1(plain[0] * 2))
-    torch.testing.assert_close(hooked[3], trunk.layer3(hooked[2] + 1))
-    partial = trunk(plain[0], start=1, stop=3, after={0: lambda x: x * 2, 2: lambda x: x + 1})
-    assert list(partial) == [1, 2, 3]
-    torch.testing.assert_close(partial[3], hooked[3])
 
 
 @pytest.mark.parametrize("options, message", [
     (("resnet5", 16, "none"), "unknown trunk 'resnet5'; did you mean resnet50?"),
     (("resnet18", 16, "nowhere.pth"), "no weights file nowhere.pth"),
-    (("resnet18", 16, "objects"), "made for resnet_mini, not for resnet18"),
-    (("resnet_mini", 16, "imagenet"), "no ImageNet weights for resnet_mini"),
+    (("resnet18", 16, "objects"), "resnet18 has none of that name; set .* to imagenet, none, or"),
+    (("resnet_mini", 16, "imagenet"), "resnet_mini has none of that name; set .* to objects, none"),
 ])  # fmt: skip
 def test_errors(options, message):
     with pytest.raises(UserError, match=message):

@@ -5,8 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
+from config import SETTINGS
 from datasets import build_dataset
 from transforms import EvalTransform, denormalise
+from transforms.protocols import PROTOCOLS
 from utils.evaluate.evaluation import open_domain
 
 
@@ -37,26 +39,30 @@ def test_robustnet_resizes_gtav_alone():
     assert judged.shape == (3, 526, 957) and judged_label.shape == (526, 957)
 
 
-@pytest.mark.parametrize("height, width", [(300, 400), (320, 240), (768, 1024), (1536, 1536)])
+SHAPES = [(300, 400), (320, 240), (768, 1024), (1536, 1536), (1000, 2001), (1537, 1001)]
+
+
+@pytest.mark.parametrize("height, width", SHAPES)
 def test_robustnet_cuts_or_pads_mapillary_around_its_centre(height, width):
-    """Against Pillow: resize to a height of 1536, then paste into the middle of a void square."""
+    """Against one formula for each label pixel, and Pillow for the image."""
     image, label = sample(height, width)
     judged, judged_label = EvalTransform("robustnet", "mapillary")(image, label).values()
     assert judged.shape == (3, 1536, 1536)
-    scaled = (round(width * 1536 / height), 1536)
-    expected = Image.new("L", (1536, 1536), 255)
-    small = Image.fromarray(label.numpy()).resize(scaled, Image.Resampling.NEAREST)
-    expected.paste(small, ((1536 - scaled[0]) // 2, 0))
-    differing = (judged_label.numpy() != np.array(expected)).mean()
-    assert differing < 1e-3
-    black = denormalise(judged)[:, judged_label == 255]
-    assert black.numel() == 3 * 1536 * max(0, 1536 - scaled[0])
-    assert (black == 0).all()
-    pasted = Image.new("RGB", (1536, 1536))
+    scaled = round(width * 1536 / height)
+    margin = abs(scaled - 1536) // 2
+    columns = np.arange(1536) + (margin if scaled > 1536 else -margin)
+    there = (columns >= 0) & (columns < scaled)
+    expected = np.full((1536, 1536), 255)
+    above = (2 * np.arange(1536) + 1) * height // (2 * 1536)
+    beside = (2 * columns[there] + 1) * width // (2 * scaled)
+    expected[:, there] = label.numpy()[above][:, beside]
+    assert np.array_equal(judged_label.numpy(), expected)
     picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-    pasted.paste(picture.resize(scaled, Image.Resampling.BICUBIC), ((1536 - scaled[0]) // 2, 0))
-    gap = np.abs(denormalise(judged).permute(1, 2, 0).numpy().astype(int) - np.array(pasted))
-    assert gap.mean() < 0.5
+    resized = np.array(picture.resize((scaled, 1536), Image.Resampling.BICUBIC), dtype=int)
+    pasted = np.zeros((1536, 1536, 3), dtype=int)
+    pasted[:, there] = resized[:, columns[there]]
+    gap = np.abs(denormalise(judged).permute(1, 2, 0).numpy() - pasted)
+    assert gap.max() <= 2 and gap.mean() < 0.5
 
 
 def test_openseg_judges_small_images_on_their_own_labels():
@@ -64,6 +70,7 @@ def test_openseg_judges_small_images_on_their_own_labels():
     for dataset, size in (("cityscapes", (300, 400)), ("mapillary", (150, 200))):
         judged, judged_label = EvalTransform("openseg", dataset)(image, label).values()
         assert judged.shape == (3, 512, 1024) and judged_label.shape == size
+    assert PROTOCOLS["openseg"].windows == (512, 341)
 
 
 def test_openseg_reads_mapillary_through_its_own_label_map(settings, miniature):
@@ -73,3 +80,7 @@ def test_openseg_reads_mapillary_through_its_own_label_map(settings, miniature):
     assert open_domain("cityscapes", cfg, space).label_map == "default"
     native = settings(DATASET__ROOT=str(miniature))
     assert open_domain("mapillary", native, space).label_map == "robustnet"
+
+
+def test_settings_know_the_protocols():
+    assert set(SETTINGS["VALID"]["PROTOCOL"].choices) == set(PROTOCOLS)

@@ -1,9 +1,13 @@
-"""Checkpoints for the commands that look into one."""
+"""Checkpoints for the commands that look into one, and reports of runs."""
+
+import sys
 
 import pytest
 import torch
 
 from network.build import build_method
+from tests.utils.results_of_runs import domain_result, run_result, write_results
+from utils.report import __main__ as report
 from utils.settings import flatten
 
 
@@ -24,3 +28,34 @@ def saved(settings, miniature, tmp_path):
         return cfg, method.eval(), tmp_path / name
 
     return save
+
+
+@pytest.fixture
+def write_report(monkeypatch, tmp_path):
+    """Return `write_report(*arguments)` → the page as text."""
+
+    def start(*arguments):
+        out = tmp_path / "out" / "report.html"
+        monkeypatch.setattr(sys, "argv", ["report", *map(str, arguments), "--out", str(out)])
+        report.main()
+        return out.read_text()
+
+    return start
+
+
+@pytest.fixture
+def trained(settings, miniature, tmp_path):
+    """Results and checkpoints of two networks of random weights on three images."""
+    for seed, method in enumerate(("baseline", "srha")):
+        cfg = settings(METHOD=method, SEED=0, WORKERS=0, DATASET__ROOT=str(miniature),
+                       DATASET__LABEL_SPACE="cityscapes19",
+                       DATASET__VALIDATION=["cityscapes"])  # fmt: skip
+        torch.manual_seed(seed)
+        built, space = build_method(cfg)
+        result = domain_result("Cityscapes", dict.fromkeys(space.classes, 0.1))
+        result["confusion"] = torch.eye(19).tolist()
+        own = run_result({"cityscapes": result}, method, settings=flatten(cfg))
+        folder = write_results(tmp_path / method, own)
+        state = {"settings": flatten(cfg), "step": 1, "method": built.state_dict()}
+        torch.save(state, folder / "last.pth")
+    return tmp_path

@@ -8,7 +8,7 @@ from torch import nn
 
 from network.build import open_run
 from utils import balance
-from utils.balance import Term, batches, differentiate, measure, table
+from utils.balance import Term, batches, differentiate, measure, terms_table
 from utils.engine.runtime import Runtime
 from utils.errors import UserError
 
@@ -80,17 +80,6 @@ def test_a_weight_scales_its_term_alone(saved):
         assert ce[0] == pytest.approx(ce[1], rel=1e-4)
 
 
-def test_a_term_that_is_warmed_up_has_the_weight_of_its_step(saved, monkeypatch, capsys):
-    _, _, folder = saved("srha")
-    values = []
-    for warmup in (0, 4):
-        run(monkeypatch, "--snapshot", folder, "--batches", 1, "TRAIN.BATCH_SIZE", 2,
-            "CONSISTENCY.WARMUP", warmup)  # fmt: skip
-        rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-        values.append(next(float(row[1]) for row in rows if row[0] == "consistency"))
-    assert values[1] == pytest.approx(values[0] / 4, rel=1e-2)
-
-
 class Slopes(nn.Module):
     """A method whose loss has the gradient (3, 4) times the slope of a batch."""
 
@@ -122,10 +111,10 @@ def test_the_table_compares_with_the_reference():
         "ce": Term(1.5, {"trunk": 4.0}, {"trunk": along}),
         "local": Term(6.0, {"trunk": 12.0, "decoder": 1.0}, {"trunk": against, "decoder": along}),
     }
-    lines = [line.split() for line in table(terms, "ce").splitlines()]
+    lines = [line.split() for line in terms_table(terms, "ce").splitlines()]
     assert lines[2] == ["ce", "1.5", "4", "1.00", "+1.00", "-", "-", "-"]
     assert lines[3] == ["local", "6", "12", "3.00", "-1.00", "1", "-", "-"]
-    assert "over local" in table(terms, "local").splitlines()[0]
+    assert "over local" in terms_table(terms, "local").splitlines()[0]
 
 
 def test_what_is_refused(saved, monkeypatch, tmp_path):

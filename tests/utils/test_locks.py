@@ -1,7 +1,10 @@
-"""One holder at a time, however the lock file comes and goes."""
+"""One holder at a time, threads and processes alike."""
 
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +29,25 @@ def test_threads_hold_it_one_after_another(tmp_path):
     for thread in threads:
         thread.join(60)
     assert len(finished) == 4 and len(overlaps) == 160 and not any(overlaps)
-    assert not list(tmp_path.iterdir())
+
+
+PROCESS = """
+import os, sys, time
+from pathlib import Path
+from utils.locks import held
+inside = Path(sys.argv[1]) / "inside"
+for _ in range(40):
+    with held(Path(sys.argv[1]) / "one.lock"):
+        os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+        time.sleep(0.0005)
+        inside.unlink()
+"""
+
+
+def test_processes_hold_it_one_after_another(tmp_path):
+    command = [sys.executable, "-c", PROCESS, str(tmp_path)]
+    processes = [subprocess.Popen(command, cwd=Path(__file__).parents[2]) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
 
 
 def test_who_finds_it_held_may_refuse(tmp_path):
@@ -37,10 +58,10 @@ def test_who_finds_it_held_may_refuse(tmp_path):
     with held(path), pytest.raises(ValueError, match="held"), held(path, refuse):
         pass
     with held(path, refuse):
-        assert path.is_file()
-    assert not path.exists()
+        pass
 
 
-def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError), held(tmp_path / "none" / "one.lock"):
+def test_a_file_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"), held(tmp_path / "file" / "one.lock"):
         pass

@@ -65,16 +65,38 @@ def test_one_row_has_nothing_to_be_best_of(groups):
     assert "**" not in markdown(domain_table({"srha": groups["srha"]}))
 
 
-def test_gains_are_differences_of_the_means_that_are_shown(groups):
+def test_gains_are_differences_of_the_same_seeds(groups):
     lines = markdown(domain_table(groups, baseline="baseline")).splitlines()
-    assert cells(lines[0])[-2] == "gain over baseline"
-    shown = [float(re.search(r"[\d.]+", cells(line)[4]).group()) for line in lines[2:4]]
+    assert cells(lines[0])[-2] == "gain over baseline" and "paired by seed" in lines[-1]
+    # Means over Cityscapes and IDD of seeds 0 and 1.
+    gains = [50 * (0.40 + 0.1996 - 0.30 - 0.2004), 50 * (0.42 + 0.1996 - 0.34 - 0.2004)]
     assert cells(lines[2])[-2] == "-"
-    assert cells(lines[3])[-2] == f"{shown[1] - shown[0]:+.1f}"
+    assert cells(lines[3])[-2] == f"+{np.mean(gains):.1f} ± {np.std(gains, ddof=1):.1f}"
     worse = markdown(domain_table(groups, baseline="srha")).splitlines()
-    assert cells(worse[2])[-2] == f"−{shown[1] - shown[0]:.1f}"
+    assert cells(worse[2])[-2] == cells(lines[3])[-2].replace("+", "−")
     with pytest.raises(UserError, match="unknown row 'base'; did you mean baseline"):
         domain_table(groups, baseline="base")
+
+
+def test_a_gain_is_of_the_seeds_that_both_rows_have():
+    def runs(method, scores):
+        return group(*(run_result({"idd": s}, method, seed) for seed, s in scores.items()))
+
+    groups = {
+        "a": runs("a", {1: 0.1, 2: 0.2, 3: 0.4}),
+        "b": runs("b", {3: 0.5, 4: 0.9}),
+        "c": runs("c", {2: 0.1, 1: 0.3}),
+        "d": runs("d", {7: 0.8}),
+    }
+    lines = markdown(domain_table(groups, baseline="a")).splitlines()
+    assert [cells(line)[-2] for line in lines[2:6]] == [
+        "-", "+10.0 (of 1)", "+5.0 ± 21.2", "-"
+    ]  # fmt: skip
+    header, *rows = csv.reader(io.StringIO(comma_separated(domain_table(groups, baseline="a"))))
+    gain = header.index("gain over a")
+    assert [row[gain : gain + 2] for row in rows] == [
+        ["", ""], ["10.0000", ""], ["5.0000", "21.2132"], ["", ""]
+    ]  # fmt: skip
 
 
 def test_a_domain_that_only_some_were_trained_on_is_marked_in_their_cells():
@@ -91,7 +113,8 @@ def test_a_domain_that_only_some_were_trained_on_is_marked_in_their_cells():
 
 
 def test_runs_that_lack_a_domain_are_counted_where_it_matters():
-    groups = {"srha": group(run_result({"idd": 0.1, "synthia": 0.5}), run_result({"idd": 0.3}))}
+    runs = [run_result({"idd": 0.1, "synthia": 0.5}, seed=1), run_result({"idd": 0.3}, seed=2)]
+    groups = {"srha": group(*runs)}
     lines = markdown(domain_table(groups)).splitlines()
     assert cells(lines[2]) == ["srha", "20.0 ± 14.1", "50.0 (of 1)", "20.0 ± 14.1", "2"]
     assert lines[-1].endswith("mean of unseen: IDD")
@@ -119,7 +142,7 @@ def test_classes_of_one_domain():
 
     groups = {
         "a": group(run_result({"bdd100k": result(0.9, 0.5, None)}),
-                   run_result({"bdd100k": result(0.7, 0.5, None)})),
+                   run_result({"bdd100k": result(0.7, 0.5, None)}, seed=1)),
         "b": group(run_result({"bdd100k": result(0.6, 0.7, None)}, "b")),
     }  # fmt: skip
     lines = markdown(class_table(groups, "bdd100k")).splitlines()

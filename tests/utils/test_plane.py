@@ -1,21 +1,39 @@
 """Principal components and t-SNE of points, with bases beside them."""
 
+import sys
+
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA
 
-from utils.draw.plane import Layout, principal_components
+from utils.draw.plane import LAYOUTS, Layout, principal_components
+from utils.errors import UserError
 
 POINTS = np.random.default_rng(0).normal(size=(50, 6)) * [5, 1, 3, 0.1, 1, 2] + 7
 
 
-def test_principal_components_are_those_of_scikit_learn():
+def test_principal_components_are_the_main_axes_of_the_covariance():
     placed, shares = principal_components(POINTS, len(POINTS))
-    reference = PCA(2).fit(POINTS)
-    np.testing.assert_allclose(shares, reference.explained_variance_ratio_, rtol=1e-9)
-    expected = reference.transform(POINTS)
+    variances, axes = np.linalg.eigh(np.cov(POINTS.T))
+    np.testing.assert_allclose(shares, variances[:-3:-1] / variances.sum(), rtol=1e-9)
+    expected = (POINTS - POINTS.mean(0)) @ axes[:, :-3:-1]
     signs = np.sign((placed * expected).sum(0))
     np.testing.assert_allclose(placed, expected * signs, atol=1e-9)
+
+
+def test_pictures_are_not_mirrored_by_chance():
+    """The sign of an axis does not depend on the order of the points."""
+    placed, _ = principal_components(POINTS, len(POINTS))
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(len(POINTS))
+        shuffled, _ = principal_components(POINTS[order], len(POINTS))
+        np.testing.assert_allclose(shuffled, placed[order], atol=1e-9)
+
+
+def test_a_missing_scikit_learn_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    for kind in LAYOUTS:
+        with pytest.raises(UserError, match="scikit-learn: pip install -r requirements-extra.txt"):
+            Layout(kind, POINTS, None)
 
 
 def test_a_basis_far_away_does_not_choose_the_axes():

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,9 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import report_in_browser
-from network.build import build_method
 from tests.utils.results_of_runs import domain_result, run_result, write_results
+from utils.draw.confusion import confusion_picture
 from utils.errors import UserError
 from utils.report import __main__ as report
 from utils.report.gallery import (
@@ -23,7 +21,6 @@ from utils.report.gallery import (
     difference,
     fitted,
 )
-from utils.settings import flatten
 
 
 class Page(HTMLParser):
@@ -72,25 +69,12 @@ def runs(tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-def write(monkeypatch, tmp_path):
-    """Return `write(*arguments)` → the page as text."""
-
-    def start(*arguments):
-        out = tmp_path / "out" / "report.html"
-        monkeypatch.setattr(sys, "argv", ["report", *map(str, arguments), "--out", str(out)])
-        report.main()
-        return out.read_text()
-
-    return start
-
-
 def folders(root):
     return sorted(p for p in root.iterdir() if (p / "results.json").is_file())
 
 
-def test_the_page_holds_all_it_shows(runs, write):
-    text = write(*folders(runs), "--no-gallery", "--title", "A & B")
+def test_the_page_holds_all_it_shows(runs, write_report):
+    text = write_report(*folders(runs), "--no-gallery", "--title", "A & B")
     page = Page(text)
     assert page.open == []
     assert page.ids == ["results", "settings-that-differ", "learning-curves", "classes",
@@ -103,8 +87,8 @@ def test_the_page_holds_all_it_shows(runs, write):
     assert "width=device-width" in text
 
 
-def test_tables_hold_means_over_seeds_and_settings_that_differ(runs, write):
-    text = write(*folders(runs), "--no-gallery")
+def test_tables_hold_means_over_seeds_and_settings_that_differ(runs, write_report):
+    text = write_report(*folders(runs), "--no-gallery")
     # mIoU of IDD: (0.3 + 0.1) / 2 and (0.3 + 0.2) / 2.
     assert "<td>22.5 ± 3.5</td>" in text and "<td><b>27.5</b> ± 3.5</td>" in text
     assert report.differing_settings(report.group_runs(folders(runs))) == {
@@ -114,29 +98,29 @@ def test_tables_hold_means_over_seeds_and_settings_that_differ(runs, write):
     assert "<td>a &lt;b&gt; &amp; c</td>" in text
 
 
-def test_curves_are_means_over_seeds(runs, write):
-    text = write(*folders(runs), "--no-gallery")
+def test_curves_are_means_over_seeds(runs, write_report):
+    text = write_report(*folders(runs), "--no-gallery")
     assert "cross entropy of the training batches" in text and "mIoU on IDD" in text
     # It was not logged.
     assert "mIoU on GTAV" not in text
     logs = [[{"step": 1, "a": 1.0}, {"step": 2, "b": 5.0}], [{"step": 1, "a": 3.0}]]
-    (point,) = report._curve(logs, "a", 10)
-    assert point.x == 1 and point.mean == 20
+    assert report._curve(logs, "a", 10) == {1: [10, 30]}
     for folder in folders(runs):
         (folder / "metrics.jsonl").unlink()
-    assert "have no metrics.jsonl" in write(*folders(runs), "--no-gallery")
+    assert "have no metrics.jsonl" in write_report(*folders(runs), "--no-gallery")
 
 
-def test_matrices_are_summed_over_seeds(runs, write, monkeypatch):
+def test_matrices_are_summed_over_seeds(runs, write_report, monkeypatch):
     seen = []
 
-    def draw(counts, names, title):
-        seen.append((counts.tolist(), title))
-        return Image.new("RGB", (9, 9))
+    def draw(counts, iou, title):
+        seen.append((counts.tolist(), iou, title))
+        return confusion_picture(counts, iou, title)
 
     monkeypatch.setattr(report, "confusion_picture", draw)
-    write(*folders(runs), "--no-gallery")
-    assert ([[12, 4], [2, 6]], "srha on IDD") in seen and len(seen) == 4
+    write_report(*folders(runs), "--no-gallery")
+    iou = {"road": pytest.approx(12 / 18), "a <b> & c": pytest.approx(6 / 12)}
+    assert ([[12, 4], [2, 6]], iou, "srha on IDD") in seen and len(seen) == 4
 
 
 def test_difference_maps_say_who_is_right():
@@ -149,6 +133,8 @@ def test_difference_maps_say_who_is_right():
     assert [tuple(p) for p in picture[:, 0].T.tolist()] == [
         FIRST_RIGHT, SECOND_RIGHT, BOTH_WRONG, grey, grey,
     ]  # fmt: skip
+    other = difference(image, label, first, second, [(1, 2, 3), (4, 5, 6)])
+    assert [tuple(p) for p in other[:, 0, :2].T.tolist()] == [(1, 2, 3), (4, 5, 6)]
 
 
 def test_large_pictures_are_made_small_without_new_colours():
@@ -158,60 +144,27 @@ def test_large_pictures_are_made_small_without_new_colours():
     assert small.shape[1] == 512 and set(np.unique(small)) == {0, 200}
 
 
-@pytest.fixture
-def trained(settings, miniature, tmp_path):
-    """Results and checkpoints of two networks of random weights on three images."""
-    for seed, method in enumerate(("baseline", "srha")):
-        cfg = settings(METHOD=method, SEED=0, WORKERS=0, DATASET__ROOT=str(miniature),
-                       DATASET__LABEL_SPACE="cityscapes19",
-                       DATASET__VALIDATION=["cityscapes"])  # fmt: skip
-        torch.manual_seed(seed)
-        built, space = build_method(cfg)
-        result = domain_result("Cityscapes", dict.fromkeys(space.classes, 0.1))
-        result["confusion"] = torch.eye(19).tolist()
-        own = run_result({"cityscapes": result}, method, settings=flatten(cfg))
-        folder = write_results(tmp_path / method, own)
-        state = {"settings": flatten(cfg), "step": 1, "method": built.state_dict()}
-        torch.save(state, folder / "last.pth")
-    return tmp_path
-
-
-def test_the_gallery_shows_the_images_with_most_disagreement_first(trained, write):
-    text = write(*folders(trained), "--show", 2, "--images", 0)
+def test_the_gallery_shows_the_images_with_most_disagreement_first(trained, write_report):
+    text = write_report(*folders(trained), "--show", 2, "--images", 0)
     page = Page(text)
     assert "where-they-disagree" in page.ids and page.open == []
     shares = [float(line.split("disagree on ")[1].split(" %")[0])
               for line in page.text if "disagree on" in line]  # fmt: skip
     assert len(shares) == 2 and shares == sorted(shares, reverse=True) and shares[1] > 0
     pictures = [s for s in page.sources if s.startswith("data:image") and len(s) > 500]
-    # Beside two matrices, five for each of two images.
-    assert len(pictures) == 2 + 10
+    # Beside a chart and two matrices, five for each of two images.
+    assert len(pictures) == 3 + 10
     with Image.open(io.BytesIO(base64.b64decode(pictures[-1].split(",")[1]))) as last:
         assert last.size == (384, 192)
-    assert len(Page(write(*folders(trained), "--pair", "srha", "baseline")).sources) > 12
+    assert len(Page(write_report(*folders(trained), "--pair", "srha", "baseline")).sources) > 12
 
 
-def test_mistakes(trained, write):
+def test_mistakes(trained, write_report):
     with pytest.raises(UserError, match="unknown row 'other'"):
-        write(*folders(trained), "--pair", "srha", "other")
+        write_report(*folders(trained), "--pair", "srha", "other")
     with pytest.raises(UserError, match="--pair names srha twice"):
-        write(*folders(trained), "--pair", "srha", "srha")
+        write_report(*folders(trained), "--pair", "srha", "srha")
     (trained / "srha" / "last.pth").unlink()
     with pytest.raises(UserError, match="needs the checkpoint of .*srha/results.json"):
-        write(*folders(trained))
-    assert "where-they-disagree" not in write(*folders(trained), "--no-gallery")
-
-
-def test_what_the_browser_finds_is_judged():
-    sound = {"width": 390, "screen": 390, "broken": [], "outside": [], "smallest": 13,
-             "sections": ["results", "where-they-disagree"], "enlarged": True}  # fmt: skip
-    assert report_in_browser.faults_of(sound) == []
-    for change, message in [
-        ({"width": 400}, "400 wide on a screen of 390"),
-        ({"broken": ["a"]}, "1 pictures are not shown"),
-        ({"outside": ["https://x"]}, "asks for https://x"),
-        ({"smallest": 8}, "text of 8"),
-        ({"enlarged": False}, "cannot be enlarged"),
-    ]:
-        (fault,) = report_in_browser.faults_of(sound | change)
-        assert message in fault
+        write_report(*folders(trained))
+    assert "where-they-disagree" not in write_report(*folders(trained), "--no-gallery")

@@ -31,7 +31,7 @@ def test_pictures_of_every_method(saved, monkeypatch, capsys, name):
     found = {path.stem: Image.open(path) for path in (folder / "styles").iterdir()}
     assert found.keys() == expected
     panels = 1 if name == "baseline" else 2
-    assert found["styles"].width > 560 * panels and found["styles"].height > 2 * 560
+    assert found["styles"].width > 500 * panels and found["styles"].height > 2 * 500
     assert capsys.readouterr().out.count("picture: ") == len(expected)
 
 
@@ -73,9 +73,9 @@ def test_a_domain_of_other_classes_is_drawn_by_its_styles(saved, monkeypatch, ca
     run(monkeypatch, "idd_lite", *words)
     assert "IDD-Lite is judged in idd_lite7" in capsys.readouterr().out
     assert [path.name for path in (folder / "styles").iterdir()] == ["styles.png"]
-    run(monkeypatch, "idd_lite", "gtav", *words)
+    run(monkeypatch, "idd_lite", "gtav", "--format", "pdf", *words)
     names = {path.name for path in (folder / "styles").iterdir()}
-    assert names == {"styles.png", "regions.png", "embeddings.png"}
+    assert names == {"styles.png", "styles.pdf", "regions.pdf", "embeddings.pdf"}
 
 
 def test_regions_take_styles_of_other_regions(saved):

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from datasets import parse_domain
+from utils.draw.spread import deviation, deviation_text, mean, mean_text, paired_differences
 from utils.errors import UserError, unknown_name
-from utils.evaluate.results import align
+from utils.evaluate.results import text_columns
 
 Groups = dict[str, list[tuple[Path, dict[str, Any]]]]
 
@@ -31,29 +30,25 @@ LATEX = {
 }
 
 
-class Cell(NamedTuple):
-    """Values of one group in one column, in per cent, one for each of its runs that has one."""
+class ResultCell(NamedTuple):
+    """Values {seed: per cent} of one row in one column; of how many `runs`; whether the row was
+    trained on the column's domain."""
 
-    values: list[float]
-    runs: int = 1
+    values: dict[int, float]
+    runs: int
     source: bool = False
 
     @property
     def mean(self) -> float:
-        """The mean over runs, rounded as it is shown."""
-        return round(float(np.mean(self.values)), 1) + 0.0  # no minus before zero
-
-    @property
-    def deviation(self) -> float:
-        """The sample standard deviation over runs (of two or more)."""
-        return float(np.std(self.values, ddof=1))
+        """The mean over seeds, rounded as it is shown."""
+        return round(mean(self.values.values()), 1)
 
 
-class Column(NamedTuple):
+class ResultColumn(NamedTuple):
     """A title and the cells below it; `gain` is a column of differences, with signs."""
 
     title: str
-    cells: list[Cell]
+    cells: list[ResultCell]
     gain: bool = False
 
     def best(self) -> set[int]:
@@ -65,7 +60,7 @@ class Column(NamedTuple):
         return {row for row in rows if self.cells[row].mean == highest}
 
 
-class Table(NamedTuple):
+class ResultTable(NamedTuple):
     """Row names under `corner`, columns, the number of runs of each row, and what to know.
 
     `wide` tables have many narrow columns: they show means without deviations, and LaTeX turns
@@ -74,18 +69,18 @@ class Table(NamedTuple):
 
     corner: str
     names: list[str]
-    columns: list[Column]
+    columns: list[ResultColumn]
     seeds: list[int]
     notes: list[str]
     wide: bool = False
 
 
-def domain_table(groups: Groups, measure: str = "mIoU", baseline: str | None = None) -> Table:
+def domain_table(groups: Groups, measure: str = "mIoU", baseline: str | None = None) -> ResultTable:
     """Return the table of one measure: a row per group, a column per domain, the mean over unseen.
 
     The mean is over the domains that every run was judged on and none was trained on. `baseline`
-    names a row whose mean is subtracted in a further column. UserError for a measure or row that is
-    not there.
+    names a row; a further column shows what each row gains over it, paired by seed. UserError for a
+    measure or row that is not there.
     """
     results = [run for runs in groups.values() for _, run in runs]
     titles = domain_titles(results)
@@ -93,43 +88,31 @@ def domain_table(groups: Groups, measure: str = "mIoU", baseline: str | None = N
     if measure not in known:
         raise unknown_name("measure", measure, known)
 
-    def column(title: str, value: Callable[[dict], float | None], domain: str = "") -> Column:
-        cells = []
-        for runs in groups.values():
-            judged = [run for _, run in runs if domain in run["domains"]]
-            source = any(domain not in run["unseen"] for run in judged)
-            cells.append(_cell([value(run) for _, run in runs], source))
-        judged_cells = [cell for cell in cells if cell.values]
-        if judged_cells and all(cell.source for cell in judged_cells):
-            title += " (source)"
-        return Column(title, cells)
-
     def score(run: dict[str, Any], domain: str) -> float | None:
         return _means(run["domains"].get(domain, {})).get(measure)
-
-    def mean(run: dict[str, Any]) -> float | None:
-        scores = [score(run, domain) for domain in unseen]
-        return float(np.mean(scores)) if scores and None not in scores else None
 
     unseen = [
         d for d in titles if all(d in r["unseen"] and score(r, d) is not None for r in results)
     ]
-    columns = [
-        column(title, lambda run, d=d: score(run, d), domain=d) for d, title in titles.items()
-    ]
-    # A mean that only one domain has, like mIoU13, leaves the others empty.
-    columns = [c for c in columns if any(cell.values for cell in c.cells)]
-    columns.append(column("mean of unseen", mean))
-    columns += _gains(list(groups), columns[-1], baseline)
-    notes = _notes(groups, "mean ± sample standard deviation over seeds")
-    if unseen:
-        notes.append("mean of unseen: " + ", ".join(titles[d] for d in unseen))
-    return Table(f"{measure}, %", list(groups), columns, _runs(groups), notes)
+    columns = []
+    for domain, title in titles.items():
+        column = _column(groups, title, lambda run, d=domain: score(run, d), domain)
+        cells = [cell for cell in column.cells if cell.values]
+        if cells and all(cell.source for cell in cells):
+            column = column._replace(title=f"{title} (source)")
+        # A mean that only one domain has, like mIoU13, leaves the others empty.
+        columns += [column] * bool(cells)
+    columns.append(
+        _column(groups, "mean of unseen", lambda run: _mean([score(run, d) for d in unseen]))
+    )
+    notes = ["mean ± sample standard deviation over seeds"] * (len(results) > len(groups))
+    notes += [f"mean of unseen: {', '.join(titles[d] for d in unseen)}"] * bool(unseen)
+    return _table(groups, f"{measure}, %", columns, baseline, notes)
 
 
 def class_table(
     groups: Groups, domain: str, measure: str = "iou", baseline: str | None = None
-) -> Table:
+) -> ResultTable:
     """Return the table of one domain: a row per group, a column per class, and the mean over them.
 
     `measure` is iou, precision or recall; `baseline` as in `domain_table`. UserError for a domain
@@ -146,26 +129,21 @@ def class_table(
         if missing:
             raise UserError(f"{missing[0]} ({name}) was not judged on {domain}")
 
-    def column(title: str, value: Callable[[dict], float | None]) -> Column:
-        return Column(title, [
-            _cell(
-                [value(run["domains"][domain]) for _, run in runs],
-                all(domain not in run["unseen"] for _, run in runs),
-            )
-            for runs in groups.values()
-        ])  # fmt: skip
+    def scores(run: dict[str, Any]) -> dict[str, float | None]:
+        return run["domains"][domain][measure]
 
-    def mean(result: dict[str, Any]) -> float | None:
-        defined = [value for value in result[measure].values() if value is not None]
-        return float(np.mean(defined)) if defined else None
+    def mean_of_present(run: dict[str, Any]) -> float | None:
+        return _mean([value for value in scores(run).values() if value is not None])
 
-    classes = results[0]["domains"][domain][measure]
-    columns = [column(name, lambda result, n=name: result[measure][n]) for name in classes]
-    columns.append(column("mIoU" if measure == "iou" else "mean", mean))
-    columns += _gains(list(groups), columns[-1], baseline)
+    columns = [
+        _column(groups, name, lambda run, n=name: scores(run)[n], domain)
+        for name in scores(results[0])
+    ]
+    title = "mIoU" if measure == "iou" else "mean"
+    columns.append(_column(groups, title, mean_of_present, domain))
     corner = f"{titles[domain]}, {'IoU' if measure == 'iou' else measure}, %"
-    notes = _notes(groups, "mean over seeds")
-    return Table(corner, list(groups), columns, _runs(groups), notes, wide=True)
+    notes = ["mean over seeds"] * (len(results) > len(groups))
+    return _table(groups, corner, columns, baseline, notes, wide=True)
 
 
 def domain_titles(results: list[dict[str, Any]]) -> dict[str, str]:
@@ -179,41 +157,62 @@ def domain_titles(results: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
+def _column(
+    groups: Groups, title: str, value: Callable[[dict], float | None], domain: str = ""
+) -> ResultColumn:
+    """Return the column of a fraction of each run, marked where rows were trained on `domain`."""
+    cells = []
+    for runs in groups.values():
+        values = {run["settings"]["SEED"]: value(run) for _, run in runs}
+        values = {seed: 100 * own for seed, own in values.items() if own is not None}
+        judged = [run for _, run in runs if domain in run["domains"]]
+        source = any(domain not in run["unseen"] for run in judged)
+        cells.append(ResultCell(values, len(runs), source))
+    return ResultColumn(title, cells)
+
+
 def _means(result: dict[str, Any]) -> dict[str, float | None]:
     """Return the measures of a domain that are one number."""
     whole = {name: result[name] for name in ("pixel_accuracy", "fw_iou") if name in result}
     return result.get("means", {}) | whole
 
 
-def _cell(values: list[float | None], source: bool) -> Cell:
-    return Cell([100 * value for value in values if value is not None], len(values), source)
+def _mean(scores: list[float | None]) -> float | None:
+    return mean(scores) if scores and None not in scores else None
 
 
-def _gains(names: list[str], means: Column, baseline: str | None) -> list[Column]:
-    if baseline is None:
-        return []
+def _table(
+    groups: Groups,
+    corner: str,
+    columns: list[ResultColumn],
+    baseline: str | None,
+    notes: list[str],
+    wide: bool = False,
+) -> ResultTable:
+    """Return a table whose last column is the mean, with each row's gain over `baseline`."""
+    names = list(groups)
+    if baseline is not None:
+        columns = [*columns, _gains(names, columns[-1], baseline)]
+        notes = [*notes, "gains are paired by seed"]
+    protocols = sorted({run["protocol"] for runs in groups.values() for _, run in runs})
+    notes = [f"protocol {'; '.join(protocols)}", *notes]
+    seeds = [len(runs) for runs in groups.values()]
+    return ResultTable(corner, names, columns, seeds, notes, wide)
+
+
+def _gains(names: list[str], means: ResultColumn, baseline: str) -> ResultColumn:
+    """Return the differences to a row over the seeds that both have."""
     if baseline not in names:
         raise unknown_name("row", baseline, names)
-    reference = means.cells[names.index(baseline)]
-    cells = []
-    for name, cell in zip(names, means.cells, strict=True):
-        both = cell.values and reference.values and name != baseline
-        # The difference of the means as they are shown: a reader can check it.
-        cells.append(Cell([cell.mean - reference.mean] if both else []))
-    return [Column(f"gain over {baseline}", cells, gain=True)]
+    reference = means.cells[names.index(baseline)].values
+    cells = [
+        ResultCell({} if name == baseline else paired_differences(own.values, reference), own.runs)
+        for name, own in zip(names, means.cells, strict=True)
+    ]
+    return ResultColumn(f"gain over {baseline}", cells, gain=True)
 
 
-def _runs(groups: Groups) -> list[int]:
-    return [len(runs) for runs in groups.values()]
-
-
-def _notes(groups: Groups, seeds: str) -> list[str]:
-    protocols = {run["protocol"] for runs in groups.values() for _, run in runs}
-    notes = [f"protocol {'; '.join(sorted(protocols))}"]
-    return notes + [seeds] * (max(_runs(groups)) > 1)
-
-
-def show(table: Table, row: int, column: Column, bold: str = "{}") -> str:
+def show(table: ResultTable, row: int, column: ResultColumn, bold: str = "{}") -> str:
     """Return a cell as text: mean ± deviation, and how many runs it is of if it is not of all.
 
     `bold` is the form of the best mean of a column.
@@ -221,19 +220,20 @@ def show(table: Table, row: int, column: Column, bold: str = "{}") -> str:
     cell = column.cells[row]
     if not cell.values:
         return ABSENT
-    text = f"{cell.mean:+.1f}".replace("-", "−") if column.gain else f"{cell.mean:.1f}"
+    values = cell.values.values()
+    text = mean_text(values, difference=column.gain)
     if row in column.best():
         text = bold.format(text)
-    if len(cell.values) > 1 and not table.wide:
-        text += f" ± {cell.deviation:.1f}"
-    if len(cell.values) < cell.runs:
-        text += f" (of {len(cell.values)})"
+    if not table.wide:
+        text += deviation_text(values)
+    if len(values) < cell.runs:
+        text += f" (of {len(values)})"
     if cell.source and not column.title.endswith("(source)") and not table.wide:
         text += " (source)"
     return text
 
 
-def grid(table: Table, bold: str = "{}") -> list[list[str]]:
+def grid(table: ResultTable, bold: str = "{}") -> list[list[str]]:
     """Return header and rows as text, with a last column for the number of seeds."""
     header = [table.corner, *(column.title for column in table.columns), "seeds"]
     return [header] + [
@@ -242,12 +242,12 @@ def grid(table: Table, bold: str = "{}") -> list[list[str]]:
     ]
 
 
-def text(table: Table) -> str:
+def text(table: ResultTable) -> str:
     """Return a table of single runs in columns of text, for a terminal."""
-    return align([cells[:-1] for cells in grid(table)]) + "\n\n" + "; ".join(table.notes)
+    return text_columns([cells[:-1] for cells in grid(table)]) + "\n\n" + "; ".join(table.notes)
 
 
-def markdown(table: Table) -> str:
+def markdown(table: ResultTable) -> str:
     """Return a table in Markdown."""
     header, *rows = (
         "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -257,7 +257,7 @@ def markdown(table: Table) -> str:
     return "\n".join([header, rule, *rows]) + "\n\n" + "; ".join(table.notes)
 
 
-def latex(table: Table) -> str:
+def latex(table: ResultTable) -> str:
     """Return a table as a LaTeX fragment for booktabs; what is needed is said in its comments."""
     # Private-use characters stand for the command, which must not be escaped.
     header, *rows = grid(table, "\ue000{}\ue001")
@@ -281,7 +281,7 @@ def latex(table: Table) -> str:
     return "\n".join(lines)
 
 
-def comma_separated(table: Table) -> str:
+def comma_separated(table: ResultTable) -> str:
     """Return a table as CSV: for each column a mean and a deviation, in per cent, unrounded."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -290,9 +290,10 @@ def comma_separated(table: Table) -> str:
     for row, (name, seeds) in enumerate(zip(table.names, table.seeds, strict=True)):
         cells = []
         for column in table.columns:
-            cell = column.cells[row]
-            cells.append(f"{np.mean(cell.values):.4f}" if cell.values else "")
-            cells.append(f"{cell.deviation:.4f}" if len(cell.values) > 1 else "")
+            values = column.cells[row].values.values()
+            width = deviation(values)
+            cells.append(f"{mean(values):.4f}" if values else "")
+            cells.append("" if width is None else f"{width:.4f}")
         writer.writerow([name, *cells, seeds])
     return out.getvalue().rstrip("\n")
 

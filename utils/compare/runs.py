@@ -23,17 +23,17 @@ SAME = {
     "list_sha256": "list of files",
     "images": "number of images",
 }
-# A row's name beyond this is replaced by that of its experiments.
-MOST_LETTERS = 48
+MOST_LETTERS = 48  # of a row's name that lists settings
 KEYS = {"method", "step", "protocol", "unseen", "domains", "settings"}
 
 
 def group_runs(paths: list[Path], names: list[str] | None = None) -> Groups:
     """Read the results below `paths`; return {row name: [(results.json, results), …]}.
 
-    A row is named after its method, where rows share one the settings that tell them apart (if
-    that becomes too long for a table, its experiments), and what chose the checkpoints if they are
-    not of the last step; or all rows by `names`, in order.
+    Runs that differ in NUISANCE settings alone are one row. Rows are named by, in this order:
+    `names`; the method; the method plus the settings that differ; the common prefix of the
+    experiments. What chose a checkpoint, if it is not of the last step, follows the name.
+
     UserError for what holds no results, for a run given twice, for runs whose numbers cannot be
     compared (another protocol, label map or list of files), and for another number of names.
     """
@@ -47,20 +47,26 @@ def group_runs(paths: list[Path], names: list[str] | None = None) -> Groups:
     settings = [json.loads(key) for key, _ in by_kind]
     groups: Groups = {}
     for own, ((_, chosen), members) in zip(settings, by_kind.items(), strict=True):
-        rivals = [other for other in settings if other["METHOD"] == own["METHOD"]]
-        differing = [k for k in own if any(other.get(k) != own[k] for other in rivals)]
-        parts = [own["METHOD"], *(f"{k} {own[k]}" for k in differing), *filter(None, [chosen])]
-        name, short = ", ".join(parts), experiment_name(members)
-        if len(name) > MOST_LETTERS > len(short) > 0 and short not in groups:
-            name = ", ".join(filter(None, [short, chosen]))
+        suffix = f", {chosen}" if chosen else ""
+        name, prefix = settings_name(own, settings) + suffix, experiments_name(members)
+        if len(name) > MOST_LETTERS and prefix and prefix + suffix not in groups:
+            name = prefix + suffix
         groups |= split_by_checkpoint(name, members)
     return renamed(groups, names) if names else groups
 
 
-def experiment_name(runs: list[tuple[Path, dict[str, Any]]]) -> str:
-    """Return what the names of experiments have in common at their beginning."""
+def settings_name(own: dict[str, Any], settings: list[dict[str, Any]]) -> str:
+    """Name a row by its method, and by the settings in which rows of the same method differ."""
+    rivals = [other for other in settings if other["METHOD"] == own["METHOD"]]
+    differing = [key for key in own if any(other.get(key) != own[key] for other in rivals)]
+    return ", ".join([own["METHOD"], *(f"{key} {own[key]}" for key in differing)])
+
+
+def experiments_name(runs: list[tuple[Path, dict[str, Any]]]) -> str:
+    """Name a row by the common prefix of its experiments; "" if there is none that is short."""
     names = [results["settings"].get("EXPERIMENT") or file.parent.name for file, results in runs]
-    return os.path.commonprefix(names).rstrip("_-. ")
+    prefix = os.path.commonprefix(names).rstrip("_-. ")
+    return prefix if len(prefix) < MOST_LETTERS else ""
 
 
 def renamed(groups: Groups, names: list[str]) -> Groups:

@@ -2,18 +2,11 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from easydict import EasyDict
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2.functional import resize
 
-from datasets.dataset import SegmentationDataset
-from datasets.label_spaces import LabelSpace, coarsening, label_space
-from network.methods import Method
+from datasets.label_spaces import LabelSpace
 from transforms import denormalise
-from utils.engine.runtime import Runtime
 from utils.labels import VOID
 
 
@@ -35,32 +28,6 @@ def prediction_picture(image: Tensor, label: Tensor, logits: Tensor, space: Labe
     side by side: `[3, H, W']` uint8."""
     pictures = [colourise(label, space), colourise(logits.argmax(0), space)]
     return side_by_side([denormalise(image.cpu()), *pictures])
-
-
-@torch.no_grad()
-def domain_picture(
-    method: Method, domain: SegmentationDataset, cfg: EasyDict, here: Runtime
-) -> Tensor:
-    """Show image, label and prediction of the middle image of a domain of `open_domain`, each 512
-    pixels wide: `[3, H, W]` uint8. The image is judged whole, at half size if it is large."""
-    sample = domain[len(domain) // 2]
-    image = sample["image"][None]
-    width = min(512, image.shape[3])
-    size = (round(image.shape[2] * width / image.shape[3]), width)
-    if image.shape[3] > 1024:
-        image = F.interpolate(image, scale_factor=0.5, mode="bilinear", antialias=True)
-    method.eval()
-    with here.autocast():
-        logits = method(image.to(here.device, memory_format=here.memory_format))
-    own = label_space(cfg.DATASET.LABEL_SPACE)
-    to_judged = torch.from_numpy(coarsening(own, domain.label_space))
-    prediction = to_judged[logits[0].argmax(0).cpu()]
-    labels = [sample["label"], prediction]
-    pictures = [denormalise(image[0]), *(colourise(each, domain.label_space) for each in labels)]
-    modes = [InterpolationMode.BILINEAR, *[InterpolationMode.NEAREST] * 2]
-    return side_by_side(
-        [resize(p, size, mode, antialias=True) for p, mode in zip(pictures, modes, strict=True)]
-    )
 
 
 def side_by_side(pictures: list[Tensor], gap: int = 4) -> Tensor:

@@ -1,4 +1,4 @@
-"""Points of many dimensions in the plane: principal components, or t-SNE."""
+"""Points of many dimensions in the plane: principal components, or t-SNE, of scikit-learn."""
 
 from collections.abc import Sequence
 
@@ -13,24 +13,24 @@ class Layout:
     """Places points `[n, D]`, and `bases` `[m, D]` beside them, in the plane.
 
     `points` `[n, 2]`, `bases` `[m, 2]` (empty without any), the names of the `axes`, and whether
-    `numbers` on them mean anything. Principal components are those of the points alone, so that a
-    basis far away from them does not decide what is seen; t-SNE places all together.
+    `numbers` on them mean anything. Principal components are computed from the points alone, so
+    that a basis far away does not decide what is seen; t-SNE places all together.
     """
 
     def __init__(self, kind: str, points: np.ndarray, bases: np.ndarray | None):
-        """UserError for t-SNE without scikit-learn."""
+        """UserError without scikit-learn."""
         if bases is None:
             bases = np.empty((0, points.shape[1]))
         joined = np.concatenate([points, bases]).astype(np.float64)
-        if kind == "tsne":
-            placed, self.axes, self.numbers = tsne(joined), ("t-SNE 1", "t-SNE 2"), False
-        else:
+        self.numbers = kind == "pca"
+        if self.numbers:
             placed, shares = principal_components(joined, len(points))
             self.axes = tuple(
                 f"principal component {i} ({100 * share:.0f} % of variance)"
                 for i, share in enumerate(shares, start=1)
             )
-            self.numbers = True
+        else:
+            placed, self.axes = tsne(joined), ("t-SNE 1", "t-SNE 2")
         self.points, self.bases = placed[: len(points)], placed[len(points) :]
 
     def split(self, lengths: Sequence[int]) -> list[np.ndarray]:
@@ -41,25 +41,31 @@ class Layout:
 def principal_components(points: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Project points `[n, D]` on the two main axes of the first `number` of them.
 
-    Returns `[n, 2]` and each axis's share of the variance `[2]`. The sign of an axis is that of its
-    largest entry, or pictures would be mirrored by chance.
+    Returns `[n, 2]` and each axis's share of the variance `[2]`, zeros where the points do not span
+    an axis. scikit-learn fixes the signs of the axes, so pictures are not mirrored by chance.
     """
-    mean = points[:number].mean(0)
-    _, singular, axes = np.linalg.svd(points[:number] - mean, full_matrices=False)
-    axes = np.concatenate([axes, np.zeros((2, points.shape[1]))])[:2]
-    largest = np.abs(axes).argmax(1)
-    axes = axes * np.where(axes[[0, 1], largest] < 0, -1, 1)[:, None]
-    variances = np.concatenate([singular**2, [0, 0]])
-    return (points - mean) @ axes.T, variances[:2] / max(variances.sum(), 1e-300)
+    chosen = points[:number]
+    placed, shares = np.zeros((len(points), 2)), np.zeros(2)
+    if np.ptp(chosen, axis=0).any():
+        own = min(2, *chosen.shape)
+        pca = _sklearn().decomposition.PCA(own, svd_solver="full").fit(chosen)
+        placed[:, :own], shares[:own] = pca.transform(points), pca.explained_variance_ratio_
+    return placed, shares
 
 
 def tsne(points: np.ndarray) -> np.ndarray:
-    """Place points `[n, D]` by scikit-learn's t-SNE, from their principal components; seeded."""
+    """Place points `[n, D]` by t-SNE, from their principal components; seeded."""
+    perplexity = min(30.0, (len(points) - 1) / 3)
+    tsne = _sklearn().manifold.TSNE(init="pca", perplexity=perplexity, random_state=0)
+    return tsne.fit_transform(points)
+
+
+def _sklearn():
     try:
-        from sklearn.manifold import TSNE
+        import sklearn.decomposition
+        import sklearn.manifold
     except ImportError:
         raise UserError(
-            "--layout tsne needs a package: pip install -r requirements-extra.txt"
+            "this picture needs scikit-learn: pip install -r requirements-extra.txt"
         ) from None
-    perplexity = min(30.0, (len(points) - 1) / 3)
-    return TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(points)
+    return sklearn

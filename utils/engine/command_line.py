@@ -60,7 +60,7 @@ def read_settings(
     if getattr(options, "recipe", None):
         recipe = read_recipe(Path(options.recipe))
         method = (recipe.settings | settings).get("METHOD", config.SETTINGS["METHOD"].default)
-        settings = recipe.of(method) | settings
+        settings = recipe.of(method, settings)
     return options, settings
 
 

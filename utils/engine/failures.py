@@ -22,8 +22,7 @@ def explain(error: RuntimeError | OSError | EOFError) -> str | None:
     if isinstance(error, OSError):
         if error.errno not in NO_SPACE:
             return None
-        place = f" {error.filename}" if error.filename else ""
-        return f"cannot write{place}: {error.strerror.lower()}; make room. {LAST_CHECKPOINT}"
+        return cannot_write(error, error.filename or "a file")
     if isinstance(error, dist.DistError) or "gloo" in text or "Connection closed by peer" in text:
         first = text.strip().splitlines()[0]
         return (
@@ -31,3 +30,9 @@ def explain(error: RuntimeError | OSError | EOFError) -> str | None:
             f"({first}). {LAST_CHECKPOINT}"
         )
     return None
+
+
+def cannot_write(error: OSError, path: object, afterwards: str = LAST_CHECKPOINT) -> str:
+    """Say that a file cannot be written, and how things stand `afterwards`."""
+    advice = "; make room" if error.errno in NO_SPACE else ""
+    return f"cannot write {path}: {error.strerror.lower()}{advice}. {afterwards}"

@@ -1,16 +1,14 @@
 """What processes agree on in every step, without waiting for the device.
 
-One small tensor is summed over the processes between backward and the optimizer's step: whether a
-loss or gradient is not finite anywhere, whether a process was asked to stop, and the losses. The
-optimizer reads the first on the device and leaves weights and momentum alone if it is set; the
-host reads the flags one step later, when they are long there, in all processes after the same step.
+Between backward and the optimizer's step a small tensor is summed over the processes. It holds
+three flags (a loss or gradient is not finite; a process was asked to stop, in two ways) and the
+losses. The optimizer reads the first flag on the device and leaves weights and momentum alone if it
+is set. The host reads the flags one step later: they have arrived by then, and all processes read
+them after the same step.
 """
 
-import json
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,26 +17,12 @@ from torch import Tensor
 from datasets.sampling.source import Sources
 from network.methods import Method
 from utils.engine.interruption import INTERRUPTED, REQUEUE, Interruption
+from utils.engine.nonfinite import StepRecord, stop_with_report
 from utils.engine.runtime import Runtime
-from utils.errors import UserError
 
 # The first elements of the tensor; losses follow.
 NOT_FINITE, REQUEUE_ASKED, INTERRUPT_ASKED = range(3)
 FLAGS = 3
-NAMED = 5  # parameters and files that a message names; the report has them all
-
-
-@dataclass
-class _Step:
-    """One step whose flags the host has not read, and what a report on it needs."""
-
-    step: int
-    flags: np.ndarray
-    arrived: torch.cuda.Event | None
-    losses: dict[str, Tensor]
-    gradient_sizes: Tensor
-    parameters: list[str]
-    indices: list[Tensor]
 
 
 class StepGuard:
@@ -62,12 +46,13 @@ class StepGuard:
         # Once set it stays: nothing after a bad step reaches the weights before the host stops.
         self.void = torch.zeros((), device=here.device)
         optimizer.found_inf = self.void
-        cuda = here.device.type == "cuda"
+        self.cuda = here.device.type == "cuda"
         # Two rows, because the one of the step before is still to be read; numpy's view of a row
         # is read without asking torch.
-        self.rows = [torch.zeros(FLAGS, pin_memory=cuda) for _ in range(2)]
+        self.rows = [torch.zeros(FLAGS, pin_memory=self.cuda) for _ in range(2)]
         self.views = [row.numpy() for row in self.rows]
-        self.waiting: deque[_Step] = deque()
+        # Steps whose flags the host has not read, and when those are there.
+        self.waiting: deque[tuple[np.ndarray, torch.cuda.Event | None, StepRecord]] = deque()
         self.sums: dict[str, Tensor] = {}
         self.indices: list[Tensor] = []
 
@@ -84,14 +69,13 @@ class StepGuard:
 
         Returns the losses of the step, means over processes, on the device.
         """
-        named = [(n, p.grad) for n, p in self.method.named_parameters() if p.grad is not None]
-        gradients = [gradient for _, gradient in named]
+        gradients = {n: p.grad for n, p in self.method.named_parameters() if p.grad is not None}
         # The largest entries: squares of large finite gradients would overflow.
-        sizes = torch.stack(torch._foreach_norm(gradients, float("inf")))
+        sizes = torch.stack(torch._foreach_norm(list(gradients.values()), float("inf")))
         losses = torch.stack(list(self.sums.values()))
-        finite = losses.isfinite().all() & sizes.isfinite().all()
+        own = dict(zip(self.sums, losses.unbind(), strict=True))
         row = losses.new_zeros(FLAGS + len(losses))
-        row[NOT_FINITE] = ~finite
+        row[NOT_FINITE] = ~(losses.isfinite().all() & sizes.isfinite().all())
         code = self.interruption.code
         row[REQUEUE_ASKED].fill_(code == REQUEUE)
         row[INTERRUPT_ASKED].fill_(code == INTERRUPTED)
@@ -100,24 +84,13 @@ class StepGuard:
         self.void.copy_(torch.maximum(self.void, row[NOT_FINITE]))
 
         self.rows[step % 2].copy_(row[:FLAGS], non_blocking=True)
-        arrived = None
-        if self.here.device.type == "cuda":
-            arrived = torch.cuda.Event()
+        arrived = torch.cuda.Event() if self.cuda else None
+        if arrived is not None:
             arrived.record()
-        self.waiting.append(
-            _Step(
-                step,
-                self.views[step % 2],
-                arrived,
-                dict(zip(self.sums, losses.unbind(), strict=True)),
-                sizes,
-                [name for name, _ in named],
-                self.indices,
-            )
-        )
-        means = row[FLAGS:] / self.here.world_size
-        names, self.sums, self.indices = list(self.sums), {}, []
-        return dict(zip(names, means.unbind(), strict=True))
+        record = StepRecord(step, own, sizes, list(gradients), self.indices)
+        self.waiting.append((self.views[step % 2], arrived, record))
+        self.sums, self.indices = {}, []
+        return dict(zip(own, (row[FLAGS:] / self.here.world_size).unbind(), strict=True))
 
     def check(self, now: bool) -> int:
         """Return the exit code that a process was asked to stop with, or 0.
@@ -127,74 +100,15 @@ class StepGuard:
         """
         code = 0
         while self.waiting and (now or code or len(self.waiting) > 1):
-            read = self.waiting.popleft()
-            if read.arrived is not None:
-                read.arrived.synchronize()
-            if read.flags[NOT_FINITE]:
-                self._report(read)
-            if read.flags[INTERRUPT_ASKED]:
+            flags, arrived, record = self.waiting.popleft()
+            if arrived is not None:
+                arrived.synchronize()
+            if flags[NOT_FINITE]:
+                rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+                paths = self.source.image_paths
+                stop_with_report(record, paths, rates, self.here, self.folder)
+            if flags[INTERRUPT_ASKED]:
                 code = INTERRUPTED
-            elif read.flags[REQUEUE_ASKED]:
+            elif flags[REQUEUE_ASKED]:
                 code = code or REQUEUE
         return code
-
-    def _report(self, bad: _Step) -> None:
-        """Write what is known about a voided step to nonfinite.json; raise a UserError."""
-        here, losses = self.here, {name: float(value) for name, value in bad.losses.items()}
-        finite = bad.gradient_sizes.isfinite().tolist()
-        unsound = [n for n, ok in zip(bad.parameters, finite, strict=True) if not ok]
-        paths = self.source.image_paths
-        own = {
-            "process": here.rank,
-            "losses": losses,
-            "loss_is_finite": bool(np.isfinite(list(losses.values())).all()),
-            "images": [str(paths[i]) for i in torch.cat(bad.indices).tolist()],
-            "gradients_not_finite": unsound,
-        }
-        processes = here.gather(own)
-        # A gradient is the mean over processes: it is not finite in all of them or in none.
-        guilty = [p for p in processes if not p["loss_is_finite"]]
-        report = {
-            "step": bad.step,
-            "what": "loss" if guilty else "gradient",
-            "processes": guilty or processes,
-            "rates": {g["name"]: g["lr"] for g in self.optimizer.param_groups},
-            "precision": here.precision,
-        }
-        path = self.folder / "nonfinite.json"
-        if not here.is_main:
-            raise UserError("stopped with the main process, which says why")
-        path.write_text(json.dumps(_plain(report), indent=1) + "\n")
-        raise UserError(f"{_sentence(report)}; report: {path}")
-
-
-def _sentence(report: dict[str, Any]) -> str:
-    processes = report["processes"]
-    shown = "; ".join(
-        ", ".join(f"{name} {value:.4g}" for name, value in process["losses"].items())
-        + (f" in process {process['process']}" if len(processes) > 1 or process["process"] else "")
-        for process in processes
-    )
-    parameters = processes[0]["gradients_not_finite"]
-    images = [image for process in processes for image in process["images"]]
-    rates = ", ".join(f"{name} {rate:.3g}" for name, rate in report["rates"].items())
-    return (
-        f"the {report['what']} is not finite in step {report['step']} ({shown}; gradient not "
-        f"finite in {len(parameters)} parameters: {_some(parameters)}; images {_some(images)}; "
-        f"rates {rates}; {report['precision']}). The weights were not changed by it and nothing "
-        "was saved after it; --resume continues from the last checkpoint and meets it again, so "
-        "change a rate, the precision or the images"
-    )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "") or "none"
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no numbers that are not finite; write them as text."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, float) and not np.isfinite(value) else value

@@ -38,7 +38,14 @@ class ExperimentLog:
         if metrics.stat().st_size < position:
             self.say(f"{metrics} lacks records that it had when the checkpoint was written")
         os.truncate(metrics, min(position, metrics.stat().st_size))
-        self.tensorboard = EventFile(folder, step)
+        # Not SummaryWriter: its thread dies on a full disk and the run then waits for it for ever,
+        # and a kill loses events that it was already given.
+        # The name has a time in seconds; two starts within one second must not share a file.
+        self.events = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        if step:
+            # TensorBoard hides what earlier files hold of later steps.
+            self._event(step + 1, file_version="brain.Event:2")
+            self._event(step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def say(self, text: str) -> None:
         """Print a line for the user without breaking the progress bar."""
@@ -49,13 +56,19 @@ class ExperimentLog:
         """Log named numbers of one step to metrics.jsonl and TensorBoard; None is undefined."""
         if self.is_main:
             self.metrics.write(json.dumps({"step": step} | values) + "\n")
-            defined = {name: value for name, value in values.items() if value is not None}
-            self.tensorboard.write(step, [summary.scalar(n, v) for n, v in defined.items()])
+            for name, value in values.items():
+                if value is not None:
+                    self._event(step, summary=summary.scalar(name, value))
+            self.events.flush()
 
     def picture(self, step: int, name: str, picture: Tensor) -> None:
         """Log a picture `[3, H, W]` uint8 to TensorBoard."""
         if self.is_main:
-            self.tensorboard.write(step, [summary.image(name, picture.numpy())])
+            self._event(step, summary=summary.image(name, picture.numpy()))
+            self.events.flush()
+
+    def _event(self, step: int, **content: Any) -> None:
+        self.events.write_event(Event(step=step, wall_time=time.time(), **content))
 
     def position(self) -> int:
         """Bring metrics.jsonl to the disk and return its length in bytes, for a checkpoint."""
@@ -68,35 +81,7 @@ class ExperimentLog:
         """Close the files."""
         if self.is_main:
             self.metrics.close()
-            self.tensorboard.close()
-
-
-class EventFile:
-    """A TensorBoard event file, written at once: a full disk is an error where it happens, and no
-    thread is left with events that it cannot write."""
-
-    def __init__(self, folder: Path, step: int):
-        """TensorBoard hides what earlier files of `folder` hold of steps after `step`."""
-        # The name has a time in seconds; two starts within one second must not share a file.
-        self.writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
-        if step:
-            session = SessionLog(status=SessionLog.START)
-            self._write(Event(step=step + 1, file_version="brain.Event:2"))
-            self._write(Event(step=step + 1, session_log=session))
-
-    def write(self, step: int, summaries: list[Any]) -> None:
-        """Write summaries of one step."""
-        for item in summaries:
-            self._write(Event(step=step, summary=item))
-        self.writer.flush()
-
-    def _write(self, event: Event) -> None:
-        event.wall_time = time.time()
-        self.writer.write_event(event)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.writer.close()
+            self.events.close()
 
 
 class RunningMeans:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from network.checkpoint import BEST, LAST, PREVIOUS
-from utils.engine.failures import LAST_CHECKPOINT, NO_SPACE
+from utils.engine.failures import LAST_CHECKPOINT, cannot_write
 from utils.errors import UserError
 from utils.files import read_weights
 
@@ -42,10 +42,7 @@ class Checkpoints:
         last = self.folder / LAST
         _need_room(self.folder, _size(state))
 
-        def write(file: BinaryIO) -> None:
-            torch.save(state, file)
-
-        temporary = write_part(last, write)
+        temporary = write_part(last, lambda file: torch.save(state, file))
         # A damaged last.pth that was passed over on resuming must not replace the one before it.
         if self.newest == last and last.exists():
             link(last, self.folder / PREVIOUS)
@@ -75,16 +72,14 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], str]:
         except UserError as error:
             damage.append(str(error))
             continue
-        missing = sorted(COMPLETE - state.keys())
-        if missing:
+        if missing := sorted(COMPLETE - state.keys()):
             raise UserError(
                 f"{path} cannot be continued from: it holds no {', '.join(missing)}; --init starts "
                 "a new run from its weights"
             )
-        warning = (
-            f"warning: {damage[0]}; continuing from {path}, step {state['step']}" if damage else ""
-        )
-        return path, state, warning
+        if not damage:
+            return path, state, ""
+        return path, state, f"warning: {damage[0]}; continuing from {path}, step {state['step']}"
     if damage:
         raise UserError("; ".join(damage) + "; no other checkpoint to continue from")
     raise UserError(f"no checkpoint {folder / LAST}")
@@ -133,10 +128,7 @@ def write_part(
         # torch.save, when it is broken off, puts an error of its own on top of what happened.
         real = error.__context__ or error
         if isinstance(real, OSError):
-            advice = "; make room" if real.errno in NO_SPACE else ""
-            raise UserError(
-                f"cannot write {path}: {real.strerror.lower()}{advice}. {afterwards}"
-            ) from error
+            raise UserError(cannot_write(real, path, afterwards)) from error
         raise real from None
     return temporary
 
@@ -151,13 +143,9 @@ def link(source: Path, target: Path) -> None:
     try:
         os.link(source, temporary)
     except OSError:
-        write_part(target, lambda file: _copy(source, file))
+        with open(source, "rb") as original:
+            write_part(target, lambda file: shutil.copyfileobj(original, file, 1 << 20))
     os.replace(temporary, target)
-
-
-def _copy(source: Path, file: BinaryIO) -> None:
-    with open(source, "rb") as original:
-        shutil.copyfileobj(original, file, 1 << 20)
 
 
 def sync_folder(folder: Path) -> None:

@@ -21,7 +21,7 @@ from datasets.sampling.samplers import SequentialShard
 from network.inference import predict, scaled_size
 from network.methods import Method
 from transforms import EvalTransform
-from transforms.protocols import SLIDING
+from transforms.protocols import PROTOCOLS
 from utils.engine.interruption import start_workers
 from utils.engine.runtime import Runtime
 from utils.errors import UserError
@@ -41,8 +41,9 @@ def open_domain(domain: str, cfg: EasyDict, space: LabelSpace) -> SegmentationDa
     native = dataset_class(name).label_space
     judged = space if coarsening(space, native) is None else native
     options: dict[str, Any] = {"transform": EvalTransform(cfg.VALID.PROTOCOL, name)}
-    if cfg.VALID.PROTOCOL == "openseg" and name == "mapillary":
-        options["label_map"] = "openseg"
+    label_maps = PROTOCOLS[cfg.VALID.PROTOCOL].label_maps
+    if name in label_maps:
+        options["label_map"] = label_maps[name]
     dataset = build_dataset(name, split, cfg, label_space=judged, **options)
     refuse_large_images(dataset, cfg)
     return dataset
@@ -56,7 +57,7 @@ def sliding_windows(cfg: EasyDict) -> tuple[int, int]:
             f"VALID.SLIDING is {crop} {stride}: windows of {crop} pixels need a stride between 1 "
             f"and {crop}, or pixels between them would be left out"
         )
-    return (crop, stride) if crop else SLIDING.get(cfg.VALID.PROTOCOL, (0, 0))
+    return (crop, stride) if crop else PROTOCOLS[cfg.VALID.PROTOCOL].windows
 
 
 def describe_protocol(cfg: EasyDict) -> str:

@@ -13,6 +13,7 @@ from easydict import EasyDict
 
 from datasets import is_seen
 from utils.draw.confusion import confusion_picture
+from utils.draw.plotting import can_draw, save_figure
 from utils.evaluate.evaluation import describe_protocol
 from utils.settings import flatten
 
@@ -75,7 +76,7 @@ def percent(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{100 * value:.{digits}f}"
 
 
-def table(results: dict[str, Any]) -> str:
+def results_text(results: dict[str, Any]) -> str:
     """Return the results as text: a row per domain, then IoU per class for each label space."""
     domains = results["domains"]
     extra = sorted({name for d in domains.values() for name in d["means"]} - {"mIoU"})
@@ -89,16 +90,16 @@ def table(results: dict[str, Any]) -> str:
     if len(results["unseen"]) > 1:
         mean = percent(results["mean_unseen"])
         rows.append(["mean of unseen", "", mean] + [""] * (len(header) - 3))
-    text = align([header, *rows])
+    text = text_columns([header, *rows])
     for space in dict.fromkeys(d["label_space"] for d in domains.values()):
         judged = {n: d for n, d in domains.items() if d["label_space"] == space}
         classes = next(iter(judged.values()))["iou"]
         body = [[c, *(percent(d["iou"][c]) for d in judged.values())] for c in classes]
-        text += "\n\n" + align([[f"IoU ({space})", *judged], *body])
+        text += "\n\n" + text_columns([[f"IoU ({space})", *judged], *body])
     return text + f"\n\nprotocol {results['protocol']}; - = class absent"
 
 
-def align(rows: list[list[str]]) -> str:
+def text_columns(rows: list[list[str]]) -> str:
     """Lay out rows of text in columns: the first to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
@@ -111,11 +112,11 @@ def align(rows: list[list[str]]) -> str:
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
-    """Write `results.json` (everything), `results.txt` (the table), `results.csv` (long form) and
-    for each domain a picture of its confusion matrix, `confusion_NAME.png`."""
+    """Write `results.json` (everything), `results.txt` (the table), `results.csv` (long form) and,
+    where matplotlib is, for each domain a picture of its confusion matrix, `confusion_NAME.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (folder / "results.txt").write_text(table(results) + "\n")
+    (folder / "results.txt").write_text(results_text(results) + "\n")
     with open(folder / "results.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["domain", "measure", "class", "value"])
@@ -127,9 +128,11 @@ def write(results: dict[str, Any], folder: Path) -> None:
             for name in ("iou", "precision", "recall"):
                 for label, value in result[name].items():
                     writer.writerow([domain, name, label, value])
+    if not can_draw("pictures of the confusion matrices"):
+        return
     for domain, result in results["domains"].items():
         miou, accuracy = percent(result["means"]["mIoU"]), percent(result["pixel_accuracy"])
         title = f"{results['experiment'] or results['method']} on {result['title']}: "
         title += f"mIoU {miou} %, pixel accuracy {accuracy} %"
-        picture = confusion_picture(np.array(result["confusion"]), list(result["iou"]), title)
-        picture.save(folder / f"confusion_{domain.replace(':', '_')}.png")
+        figure = confusion_picture(np.array(result["confusion"]), result["iou"], title)
+        save_figure(figure, folder / f"confusion_{domain.replace(':', '_')}.png")

@@ -20,7 +20,7 @@ from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script
 from utils.export.deployment import (
     Deployed,
-    compare,
+    agreements,
     export_program,
     onnx_bytes,
     onnx_runner,
@@ -63,7 +63,7 @@ def export(checkpoint: Path, out: Path) -> int:
         parts = method.inference_parts
         weights = {k: v for k, v in method.state_dict().items() if k.split(".")[0] in parts}
         content = network_bytes(weights, state["settings"], state["step"])
-    write_atomically(out, lambda file: file.write(content))
+    write_atomically(out, lambda file: file.write(content), "Nothing else was changed")
     return len(content)
 
 
@@ -73,9 +73,9 @@ def deployed_bytes(method: Method, space: LabelSpace, state: dict[str, Any], end
     to_bytes, to_runner = DEPLOYED[ending]
     network = Deployed(method)
     content = to_bytes(export_program(network), notes)
-    agreements = list(compare(network, to_runner(content)))
-    refuse_disagreement(agreements)
-    print(*agreements, sep="\n")
+    found = list(agreements(network, to_runner(content)))
+    refuse_disagreement(found)
+    print(*found, sep="\n")
     return content
 
 

@@ -22,7 +22,7 @@ SMALLEST = 32  # pixels; sides below are not exported for
 CHECK_SIZES = ((128, 256), (97, 161), (210, 120))  # wide, odd, upright
 # Of logits (as a share of the largest where that is above 1: rounding grows with it), of labels.
 MOST_DIFFERENCE, LEAST_AGREEMENT = 1e-4, 0.999
-Run = Callable[[Tensor], Tensor]
+Logits = Callable[[Tensor], Tensor]
 
 
 class Deployed(nn.Module):
@@ -75,7 +75,7 @@ def onnx_bytes(program: ExportedProgram, notes: dict[str, Any]) -> bytes:
     return model.SerializeToString()
 
 
-def onnx_runner(content: bytes, threads: int = 0) -> Run:
+def onnx_runner(content: bytes, threads: int = 0) -> Logits:
     """Return a function that runs an ONNX file in onnxruntime on the CPU (0 threads: all cores)."""
     try:
         import onnxruntime
@@ -94,7 +94,7 @@ def onnx_runner(content: bytes, threads: int = 0) -> Run:
     return run
 
 
-def program_runner(content: bytes) -> Run:
+def program_runner(content: bytes) -> Logits:
     """Return a function that runs the content of a .pt2 file."""
     return torch.export.load(io.BytesIO(content)).module()
 
@@ -117,7 +117,7 @@ class Agreement(NamedTuple):
 
 
 @torch.no_grad()
-def compare(network: Deployed, run: Run) -> Iterator[Agreement]:
+def agreements(network: Deployed, run: Logits) -> Iterator[Agreement]:
     """Compare an exported network with its origin on smooth random images of CHECK_SIZES."""
     for number, size in enumerate(CHECK_SIZES):
         generator = torch.Generator().manual_seed(number)
@@ -129,9 +129,9 @@ def compare(network: Deployed, run: Run) -> Iterator[Agreement]:
         yield Agreement(size, gap, largest, float(same))
 
 
-def refuse_disagreement(agreements: list[Agreement]) -> None:
+def refuse_disagreement(found: list[Agreement]) -> None:
     """Raise UserError where an exported network is another one than its origin."""
-    for own in agreements:
+    for own in found:
         # Written so that NaN is refused.
         most = MOST_DIFFERENCE * max(1.0, own.largest)
         if not (own.difference <= most and own.labels >= LEAST_AGREEMENT):

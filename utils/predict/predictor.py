@@ -23,7 +23,7 @@ from utils.engine.runtime import Runtime
 from utils.errors import UserError
 from utils.evaluate.evaluation import check_size, predict_batch
 from utils.predict.inputs import ImageFiles, Input
-from utils.predict.rendering import LABEL_KINDS, Prediction, render, write_picture
+from utils.predict.rendering import LABEL_KINDS, SegmentedImage, render, write_picture
 from utils.predict.video import Frame, FrameFolder, Unreadable, VideoReader, VideoWriter
 
 
@@ -59,7 +59,7 @@ class Predictor:
         self.tally = Tally()
 
     @torch.no_grad()
-    def segment(self, images: list[Tensor]) -> list[Prediction]:
+    def segment(self, images: list[Tensor]) -> list[SegmentedImage]:
         """Segment images uint8 `[3, H, W]` of one size."""
         batch = torch.stack([normalise(image) for image in images])
         labels, confidence = predict_batch(
@@ -70,7 +70,7 @@ class Predictor:
             self.here,
             how=predict_with_confidence,
         )
-        return list(map(Prediction, images, labels.cpu(), confidence.cpu()))
+        return list(map(SegmentedImage, images, labels.cpu(), confidence.cpu()))
 
     def missing(self, source: Input) -> dict[str, Path]:
         """Return {kind: path} of what is still to be written of an input."""
@@ -109,7 +109,7 @@ class Predictor:
 
     def _segmented(
         self, batch: list[dict[str, Any]], todo: list[Input]
-    ) -> Iterator[tuple[Input, Prediction]]:
+    ) -> Iterator[tuple[Input, SegmentedImage]]:
         by_size: dict[tuple[int, ...], list[dict[str, Any]]] = {}
         for sample in batch:
             if sample["error"]:
@@ -121,9 +121,9 @@ class Predictor:
             for sample, prediction in zip(group, predictions, strict=True):
                 yield todo[sample["number"]], prediction
 
-    def _write(self, source: Input, prediction: Prediction) -> None:
+    def _write(self, source: Input, segmented: SegmentedImage) -> None:
         for kind, path in self.missing(source).items():
-            write_picture(path, render(kind, prediction, self.space))
+            write_picture(path, render(kind, segmented, self.space))
 
     def video(self, source: Input) -> None:
         """Predict a video: pictures as a video, label maps as a folder of a PNG for each frame."""

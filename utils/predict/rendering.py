@@ -28,7 +28,7 @@ CONTINUES = "What was written is whole, and the same command continues"
 LEAST_SHARE = 0.0002  # of the pixels: what a legend names
 
 
-class Prediction(NamedTuple):
+class SegmentedImage(NamedTuple):
     """An image uint8 `[3, H, W]`, its predicted train ids uint8 `[H, W]`, and their probabilities
     float32 `[H, W]`."""
 
@@ -54,14 +54,14 @@ def choose_kinds(names: Sequence[str], space: LabelSpace) -> list[str]:
 
 
 def render(
-    kind: str, prediction: Prediction, space: LabelSpace, whole_legend: bool = False
+    kind: str, segmented: SegmentedImage, space: LabelSpace, whole_legend: bool = False
 ) -> Tensor:
     """Return a picture of one kind, uint8 `[H, W]` or `[3, H', W]`.
 
     All have the image's size; below an overlay is its legend, of the classes that can be seen, or
     of all of them (`whole_legend`), so that the frames of a video have one size.
     """
-    image, labels, confidence = prediction
+    image, labels, confidence = segmented
     if kind == "train_ids":
         return labels
     if kind == "city_ids":

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from fractions import Fraction
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,46 +95,34 @@ class VideoReader:
 
     def _decoded(self) -> Iterator[tuple[Any, str]]:
         """Yield each frame, None where it cannot be decoded at all, and what is wrong with it."""
-        # Frames come out later, and in another order, than their packets went in.
+        unreadable = (self.av.FFmpegError, OSError)
+        # Frames come out later, and in another order, than their packets went in: what is wrong
+        # with a packet waits for its time to come.
         damaged: dict[int | None, str] = {}
         lost: list[tuple[float, str]] = []
-        for packet, frames, error in self._packets():
-            if packet is None:
-                lost.append((math.inf, error))
-            elif frames is None:
-                lost.append((math.inf if packet.pts is None else packet.pts, error))
-            elif error:
-                damaged[packet.pts] = error
-            for frame in frames or ():
-                while lost and frame.pts is not None and min(lost)[0] < frame.pts:
-                    yield None, lost.pop(lost.index(min(lost)))[1]
-                yield frame, damaged.pop(frame.pts, "it is damaged" if frame.is_corrupt else "")
-        for _, error in sorted(lost):
-            yield None, error
-
-    def _packets(self) -> Iterator[tuple[Any, list[Any] | None, str]]:
-        """Yield packets, the frames that come out when they go in, and what is wrong with them."""
-        packets = self.container.demux(self.stream)
-        while True:
-            packet, frames, reason = None, None, ""
-            with self.av.logging.Capture(local=False) as complaints:
-                try:
-                    packet = next(packets)
+        with self.av.logging.Capture(local=False) as complaints:
+            try:
+                for packet in self.container.demux(self.stream):
                     # What the search for packets complains of, the decoder does too if it matters.
                     complaints.clear()
-                    frames = packet.decode()
-                except StopIteration:
-                    return
-                except (self.av.FFmpegError, OSError) as error:
-                    reason = _reason(error)
-            if packet is None:
-                yield None, None, f"the file cannot be read on from here ({reason})"
-                return
-            if frames is None:
-                yield packet, None, f"it cannot be decoded ({reason})"
-            else:
-                said = f"it is damaged ({complaints[-1][2].strip()})" if complaints else ""
-                yield packet, frames, said
+                    try:
+                        frames = packet.decode()
+                    except unreadable as error:
+                        time = math.inf if packet.pts is None else packet.pts
+                        heappush(lost, (time, f"it cannot be decoded ({_reason(error)})"))
+                        continue
+                    if complaints:
+                        damaged[packet.pts] = f"it is damaged ({complaints[-1][2].strip()})"
+                    for frame in frames:
+                        while lost and frame.pts is not None and lost[0][0] < frame.pts:
+                            yield None, heappop(lost)[1]
+                        doubt = "it is damaged" if frame.is_corrupt else ""
+                        yield frame, damaged.pop(frame.pts, doubt)
+            except unreadable as error:
+                reason = f"the file cannot be read on from here ({_reason(error)})"
+                heappush(lost, (math.inf, reason))
+        while lost:
+            yield None, heappop(lost)[1]
 
 
 def _upright(frame: Any) -> Tensor:

@@ -5,8 +5,8 @@
 
 Results by domain and class, settings that differ, learning curves, confusion matrices, and a
 gallery of the images on which two of the rows disagree most. Runs are given, and become rows, as in
-utils/compare; a gallery needs the checkpoints and the data. `python -m
-benchmarks.report_in_browser` looks at the page in a real browser.
+utils/compare; a gallery needs the checkpoints and the data. Needs matplotlib
+(requirements-extra.txt).
 """
 
 import argparse
@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import ImageColor
 
 from datasets.label_spaces import LabelSpace
 from utils.compare.paper_table import Groups, class_table, domain_table, domain_titles
 from utils.compare.runs import NUISANCE, group_runs
-from utils.draw.charts import Point, Series, dot_chart, line_chart
+from utils.draw.charts import dot_chart, line_chart
 from utils.draw.confusion import confusion_picture
+from utils.draw.plotting import row_style
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script, unknown_name
+from utils.evaluate.metrics import measures
 from utils.report import page as html
 from utils.report.gallery import scenes
 
-CURVE = (400, 290)  # pixels; a phone shows it at about this size
 MOST_POINTS = 200  # of a curve
 
 
@@ -73,14 +75,14 @@ def results(groups: Groups) -> str:
     table = domain_table(groups)
     rows = {
         column.title: {
-            name: cell.values
+            name: list(cell.values.values())
             for name, cell in zip(groups, column.cells, strict=True)
-            if cell.values
         }
         for column in table.columns
     }
-    chart = dot_chart("mIoU by domain", "mIoU, %", rows, width=CURVE[0])
-    return html.results_table(table) + html.charts([chart])
+    title = "mIoU by domain"
+    chart = dot_chart(title, "mIoU, %", rows)
+    return html.results_table(table) + html.charts({title: chart})
 
 
 def differing_settings(groups: Groups) -> dict[str, list[str]]:
@@ -105,13 +107,13 @@ def learning_curves(groups: Groups) -> str:
         return "<p>The runs have no metrics.jsonl beside their results.</p>"
     wanted = {"loss/ce": "cross entropy of the training batches"}
     wanted |= {f"mIoU/{d}": f"mIoU on {title}" for d, title in _titles(groups).items()}
-    drawn = []
+    drawn = {}
     for key, title in wanted.items():
         factor = 1 if key.startswith("loss") else 100
-        series = [Series(name, _curve(runs, key, factor)) for name, runs in logs.items()]
-        if any(len(own.points) > 1 for own in series):
-            y_label = "nats" if factor == 1 else "mIoU, %"
-            drawn.append(line_chart(title, "step", y_label, series, size=CURVE))
+        lines = {name: _curve(runs, key, factor) for name, runs in logs.items()}
+        if any(len(line) > 1 for line in lines.values()):
+            y_label = "cross entropy, nats" if factor == 1 else "mIoU, %"
+            drawn[title] = line_chart(title, "training step", y_label, lines)
     limits = {
         run["settings"].get("VALID.MAX_IMAGES") for runs in groups.values() for _, run in runs
     }
@@ -129,7 +131,8 @@ def _metrics(results_file: Path) -> list[dict[str, Any]]:
     return []
 
 
-def _curve(runs: list[list[dict[str, Any]]], key: str, factor: float) -> list[Point]:
+def _curve(runs: list[list[dict[str, Any]]], key: str, factor: float) -> dict[int, list[float]]:
+    """Return {step: values of the runs}, of at most about MOST_POINTS steps."""
     by_step: dict[int, list[float]] = {}
     for run in runs:
         for entry in run:
@@ -137,14 +140,14 @@ def _curve(runs: list[list[dict[str, Any]]], key: str, factor: float) -> list[Po
             value = entry.get(key, entry.get(f"{key}:val"))
             if value is not None:
                 by_step.setdefault(entry["step"], []).append(factor * value)
-    points = [Point(step, values) for step, values in sorted(by_step.items())]
-    return points[:: max(1, len(points) // MOST_POINTS)]
+    steps = sorted(by_step)
+    return {step: by_step[step] for step in steps[:: max(1, len(steps) // MOST_POINTS)]}
 
 
 def classes(groups: Groups) -> str:
     """A table of each domain with a row for each class."""
     parts = [
-        html.folded(title, html.class_table(class_table(groups, domain)), opened=number == 0)
+        html.folded(title, html.shaded_table(class_table(groups, domain)), opened=number == 0)
         for number, (domain, title) in enumerate(shared_domains(groups).items())
     ]
     return html.note(["IoU in %, mean over seeds; the best is bold"]) + "".join(parts)
@@ -158,9 +161,10 @@ def confusion_matrices(groups: Groups) -> str:
         for name, runs in groups.items():
             judged = [run["domains"][domain] for _, run in runs]
             counts = np.sum([np.array(result["confusion"]) for result in judged], axis=0)
+            values = zip(judged[0]["iou"], measures(counts)["iou"], strict=True)
+            iou = {label: None if np.isnan(value) else value for label, value in values}
             heading = f"{name} on {title}"
-            picture = confusion_picture(counts, list(judged[0]["iou"]), heading)
-            pictures.append(html.matrix(picture, heading))
+            pictures.append(html.matrix(heading, confusion_picture(counts, iou, heading)))
         parts.append(html.folded(title, "".join(pictures)))
     return html.note(["Rows are ground truth; summed over seeds"]) + "".join(parts)
 
@@ -170,10 +174,12 @@ def disagreements(groups: Groups, pair: list[str], images: int, show: int) -> st
     runs = {name: groups[name][0] for name in pair}
     if len(runs) < 2:
         raise UserError(f"--pair names {pair[0]} twice")
-    parts = [html.difference_key(pair)]
+    # A row has the colour that it has in the charts.
+    colours = [ImageColor.getrgb(row_style(list(groups).index(name))[0]) for name in pair]
+    parts = [html.difference_key(dict(zip(pair, colours, strict=True)))]
     space: LabelSpace | None = None
     for domain, title in shared_domains({name: groups[name] for name in pair}).items():
-        found, own = scenes(domain, runs, images, show)
+        found, own = scenes(domain, runs, colours, images, show)
         key = html.class_key(own) if own != space else ""
         space = own
         parts.append(f"<h3>{title}</h3>{key}{html.gallery(found, pair)}")

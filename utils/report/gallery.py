@@ -1,11 +1,12 @@
 """Where two methods disagree: image, label, both predictions and their difference."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 from torch import Tensor
 from tqdm import tqdm
 
@@ -13,11 +14,14 @@ from datasets.label_spaces import LabelSpace
 from transforms import denormalise
 from utils.compare.networks import Network, open_network
 from utils.draw.pictures import colourise
+from utils.draw.plotting import COLOURS
 from utils.labels import VOID
 
 WIDTH = 512  # pixels of a picture
-# Of a pixel where the predictions differ: which of them is right.
-FIRST_RIGHT, SECOND_RIGHT, BOTH_WRONG = (0, 114, 178), (213, 94, 0), (50, 50, 50)
+Colour = tuple[int, int, int]
+# Where predictions differ: the first is right, the second is right, neither is.
+FIRST_RIGHT, SECOND_RIGHT = (ImageColor.getrgb(colour) for colour in COLOURS[:2])
+BOTH_WRONG = (50, 50, 50)
 
 
 class Scene(NamedTuple):
@@ -34,12 +38,14 @@ class Scene(NamedTuple):
 def scenes(
     domain: str,
     runs: dict[str, tuple[Path, dict[str, Any]]],
+    colours: Sequence[Colour],
     images: int,
     show: int,
 ) -> tuple[list[Scene], LabelSpace]:
     """Return those `show` images of a domain on which two methods disagree most, and its classes.
 
-    `runs` are two, by name; `images` are looked at, evenly spread over the domain (0: all).
+    `runs` are two, by name, with their colours in difference maps; `images` are looked at, evenly
+    spread over the domain (0: all).
     """
     networks = {name: open_network(*run) for name, run in runs.items()}
     dataset = next(iter(networks.values())).open(domain)
@@ -52,7 +58,7 @@ def scenes(
         ranked.append((shares, index))
     ranked.sort(reverse=True)
     found = [
-        _scene(dataset.keys[index], shares, networks, dataset[index], dataset.label_space)
+        _scene(dataset.keys[index], shares, networks, colours, dataset[index], dataset.label_space)
         for shares, index in ranked[:show]
     ]
     return found, dataset.label_space
@@ -73,7 +79,13 @@ def _shares(label: Tensor, first: Tensor, second: Tensor) -> tuple[float, float,
     return tuple(int(part.sum()) / labelled for part in parts)
 
 
-def difference(image: Tensor, label: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def difference(
+    image: Tensor,
+    label: Tensor,
+    first: Tensor,
+    second: Tensor,
+    colours: Sequence[Colour] = (FIRST_RIGHT, SECOND_RIGHT),
+) -> Tensor:
     """Paint where predictions differ by which is right, over a pale grey image: uint8 `[3, h, w]`.
 
     Where they agree, and where nothing is labelled, the image is seen.
@@ -82,8 +94,8 @@ def difference(image: Tensor, label: Tensor, first: Tensor, second: Tensor) -> T
     picture = grey.to(torch.uint8)
     differ = (label != VOID) & (first != second)
     kinds = (
-        (FIRST_RIGHT, first == label),
-        (SECOND_RIGHT, second == label),
+        (colours[0], first == label),
+        (colours[1], second == label),
         (BOTH_WRONG, (first != label) & (second != label)),
     )
     for colour, where in kinds:
@@ -95,6 +107,7 @@ def _scene(
     name: str,
     shares: tuple[float, float, float],
     networks: dict[str, Network],
+    colours: Sequence[Colour],
     sample: dict[str, Any],
     space: LabelSpace,
 ) -> Scene:
@@ -106,7 +119,7 @@ def _scene(
     pictures = {"image": shown, "label": colourise(label, space)}
     for run, prediction in zip(networks, predictions, strict=True):
         pictures[run] = colourise(prediction, space)
-    pictures["difference"] = difference(shown, label, *predictions)
+    pictures["difference"] = difference(shown, label, *predictions, colours)
     return Scene(name, *shares, {title: fitted(p, title) for title, p in pictures.items()})
 
 

@@ -2,14 +2,19 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from datasets.label_spaces import LabelSpace
-from utils.compare.paper_table import Table, grid
-from utils.report.gallery import BOTH_WRONG, FIRST_RIGHT, SECOND_RIGHT, Scene
+from utils.compare.paper_table import ResultTable, grid
+from utils.draw.plotting import svg
+from utils.report.gallery import BOTH_WRONG, Colour, Scene
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE = """
 :root { color-scheme: light; }
@@ -33,7 +38,7 @@ td.text { white-space: normal; overflow-wrap: anywhere; min-width: 7em; }
 thead th { border-bottom: 2px solid #999; font-weight: 600; vertical-align: bottom; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr));
   gap: 16px; }
-.charts svg { width: 100%; height: auto; display: block; }
+.charts img { width: 100%; height: auto; display: block; }
 details { border: 1px solid #ddd; border-radius: 6px; margin: 8px 0; padding: 0 12px; }
 summary { cursor: pointer; padding: 10px 0; font-weight: 600; }
 details > :last-child { margin-bottom: 12px; }
@@ -90,13 +95,15 @@ def anchor(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name.lower())
 
 
-def results_table(table: Table) -> str:
+def results_table(table: ResultTable) -> str:
     """Return a table of results; the best of a column is bold."""
-    header, *rows = grid(table, "\ue000{}\ue001")
-    return _table(header, [[_bold(cell) for cell in row] for row in rows]) + note(table.notes)
+    header, *rows = ([_bold(cell) for cell in cells] for cells in grid(table, "\ue000{}\ue001"))
+    return _table(header, [[f"<td>{cell}</td>" for cell in row] for row in rows]) + note(
+        table.notes
+    )
 
 
-def class_table(table: Table) -> str:
+def shaded_table(table: ResultTable) -> str:
     """Return a table of one domain with a row for each class, shaded by value."""
     rows = []
     for column in table.columns:
@@ -106,33 +113,38 @@ def class_table(table: Table) -> str:
             if not cell.values:
                 cells.append("<td>-</td>")
                 continue
-            text = f"{cell.mean:.1f}"
-            if row in best and cell.mean:
-                text = f"<b>{text}</b>"
+            text = f"<b>{cell.mean:.1f}</b>" if row in best and cell.mean else f"{cell.mean:.1f}"
             shade = min(1.0, max(0.0, cell.mean / 100)) * 0.55
-            style = "" if column.gain else f" style='background:rgba(8,62,130,{shade:.2f})'"
-            cells.append(f"<td{style}>{text}</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    head = "".join(f"<th>{escape(name)}</th>" for name in ["class", *table.names])
-    return f"<div class='scroll'><table><thead><tr>{head}</tr></thead>{''.join(rows)}</table></div>"
+            cells.append(f"<td style='background:rgba(8,62,130,{shade:.2f})'>{text}</td>")
+        rows.append(cells)
+    return _table(map(escape, ["class", *table.names]), rows)
 
 
 def settings_table(names: Sequence[str], differing: dict[str, list[str]]) -> str:
     """Return a table of settings {key: value of each row}."""
     if not differing:
         return "<p>The runs differ in nothing but their seeds.</p>"
-    head = "".join(f"<th class='text'>{escape(name)}</th>" for name in ["setting", *names])
-    rows = "".join(
-        "<tr><td>" + escape(key) + "</td>" + "".join(f"<td class='text'>{escape(v)}</td>"
-                                                     for v in values) + "</tr>"
+    rows = [
+        [f"<td>{escape(key)}</td>", *(f"<td class='text'>{escape(value)}</td>" for value in values)]
         for key, values in differing.items()
-    )  # fmt: skip
-    return f"<div class='scroll'><table><thead><tr>{head}</tr></thead>{rows}</table></div>"
+    ]
+    return _table(map(escape, ["setting", *names]), rows, kind="text")
 
 
-def charts(drawn: Sequence[str]) -> str:
-    """Return SVG charts side by side where there is room."""
-    return "<div class='charts'>" + "".join(f"<div>{chart}</div>" for chart in drawn) + "</div>"
+def charts(figures: "dict[str, Figure]") -> str:
+    """Return named charts side by side where there is room."""
+    shown = "".join(f"<div>{chart(name, figure)}</div>" for name, figure in figures.items())
+    return f"<div class='charts'>{shown}</div>"
+
+
+def matrix(name: str, figure: "Figure") -> str:
+    """Return a large chart, which can be scrolled on small screens."""
+    return f"<div class='scroll'>{chart(name, figure, 'matrix')}</div>"
+
+
+def chart(name: str, figure: "Figure", kind: str = "chart") -> str:
+    """Return a figure as an SVG file inside the page: ids of two files do not meet."""
+    return _image(name, "svg+xml", svg(figure).encode(), kind)
 
 
 def folded(title: str, body: str, opened: bool = False) -> str:
@@ -141,25 +153,15 @@ def folded(title: str, body: str, opened: bool = False) -> str:
     return f"<details{state}><summary>{escape(title)}</summary>{body}</details>"
 
 
-def matrix(picture: Image.Image, name: str) -> str:
-    """Return the picture of a confusion matrix, which can be scrolled on small screens."""
-    small = picture.quantize(96)
-    return (
-        f"<div class='scroll'><img class='matrix' loading='lazy' alt='{escape(name, quote=True)}' "
-        f"src='{data_uri(small, 'PNG')}'></div>"
-    )
-
-
 def gallery(scenes: Sequence[Scene], pair: Sequence[str]) -> str:
     """Return scenes, each with its pictures in a row."""
     first, second = pair
     parts = []
     for scene in scenes:
         figures = "".join(
-            f"<figure><img loading='lazy' alt='{escape(f'{scene.name}: {title}', quote=True)}' "
-            f"src='{data_uri(picture, 'JPEG' if title == 'image' else 'PNG')}'>"
+            f"<figure>{picture(f'{scene.name}: {title}', image, title == 'image')}"
             f"<figcaption>{escape(title)}</figcaption></figure>"
-            for title, picture in scene.pictures.items()
+            for title, image in scene.pictures.items()
         )
         text = (
             f"{scene.name}: they disagree on {100 * scene.disagreement:.1f} % of the pixels; "
@@ -172,9 +174,9 @@ def gallery(scenes: Sequence[Scene], pair: Sequence[str]) -> str:
     return "".join(parts)
 
 
-def difference_key(pair: Sequence[str]) -> str:
-    """Explain the colours of difference maps."""
-    kinds = {f"only {pair[0]} is right": FIRST_RIGHT, f"only {pair[1]} is right": SECOND_RIGHT}
+def difference_key(colours: dict[str, Colour]) -> str:
+    """Explain the colours of difference maps, {row: colour of where it alone is right}."""
+    kinds = {f"only {name} is right": colour for name, colour in colours.items()}
     return key(kinds | {"they differ, both are wrong": BOTH_WRONG})
 
 
@@ -184,7 +186,7 @@ def class_key(space: LabelSpace) -> str:
     return key(colours | {"void": (0, 0, 0)})
 
 
-def key(colours: dict[str, tuple[int, int, int]]) -> str:
+def key(colours: dict[str, Colour]) -> str:
     """Return names with their colours."""
     items = "".join(
         f"<span><i style='background:rgb{colour}'></i>{escape(name)}</span>"
@@ -193,15 +195,16 @@ def key(colours: dict[str, tuple[int, int, int]]) -> str:
     return f"<div class='key'>{items}</div>"
 
 
-def data_uri(picture: Image.Image, form: str) -> str:
-    """Return a picture as part of the page."""
+def picture(name: str, image: Image.Image, photograph: bool) -> str:
+    """Return a picture as part of the page: JPEG of photographs, PNG of maps of few colours."""
     file = io.BytesIO()
-    options = {"quality": 85} if form == "JPEG" else {"optimize": True}
-    if form == "PNG" and picture.mode == "RGB" and len(picture.getcolors(1 << 20) or ()) <= 256:
-        picture = picture.quantize(256, dither=Image.Dither.NONE)
-    picture.save(file, form, **options)
-    content = base64.b64encode(file.getvalue()).decode()
-    return f"data:image/{form.lower()};base64,{content}"
+    if photograph:
+        image.save(file, "JPEG", quality=85)
+    else:
+        if len(image.getcolors(1 << 20) or ()) in range(1, 257):
+            image = image.quantize(256, dither=Image.Dither.NONE)
+        image.save(file, "PNG", optimize=True)
+    return _image(name, "jpeg" if photograph else "png", file.getvalue())
 
 
 def note(lines: Sequence[str]) -> str:
@@ -209,9 +212,17 @@ def note(lines: Sequence[str]) -> str:
     return f"<p>{escape('; '.join(lines))}</p>"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows)
+def _image(name: str, form: str, content: bytes, kind: str = "scene") -> str:
+    data = base64.b64encode(content).decode()
+    return (
+        f"<img class='{kind}' loading='lazy' alt='{escape(name, quote=True)}' "
+        f"src='data:image/{form};base64,{data}'>"
+    )
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "number") -> str:
+    head = "".join(f"<th class='{kind}'>{cell}</th>" for cell in header)
+    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
     return f"<div class='scroll'><table><thead><tr>{head}</tr></thead>{body}</table></div>"
 
 

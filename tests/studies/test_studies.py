@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from studies import __main__ as study_script
-from studies.options import parse_study
-from studies.study_file import Recipe, read_recipe, read_study, run_name, words
+from studies import study_results
+from studies.study_file import read_study, run_name, words
 from tests.conftest import SMALL
+from tests.utils.results_of_runs import run_result
 from utils.errors import Stopped, UserError
+from utils.recipes import Recipe, read_recipe
 
 ROOT = Path(__file__).parents[2]
 OFF = "0,0,0,0"
@@ -34,7 +36,8 @@ if own["SEED"] == os.environ.get("FAIL"):
     sys.exit("a failure")
 alpha = float(own.get("SRM.CONCENTRATION", 2**-6))
 base = 0.2 if own["METHOD"] == "baseline" else 0.3 + alpha / 10
-scores = {"gtav": 0.5, "cityscapes": base + int(own["SEED"]) / 100, "idd": base}
+domains = own.get("DATASET.VALIDATION", "gtav,cityscapes,idd").split(",")
+scores = dict.fromkeys(domains, base) | {"gtav": 0.5, "cityscapes": base + int(own["SEED"]) / 100}
 results = run_result(scores, own["METHOD"], int(own["SEED"]))
 for result in results["domains"].values():
     result["label_space"] = own.get("DATASET.LABEL_SPACE", "cityscapes19")
@@ -93,7 +96,9 @@ def test_every_run_once_with_rows_table_and_chart(study, run, tmp_path):
     assert out.split() == ["logs/studies/two/table.md", "logs/studies/sweep/table.md"]
     table = (tmp_path / "logs/studies/two/table.md").read_text()
     assert table.startswith("# Two methods\n") and "![Two methods](variants.svg)" in table
-    row = "| SRHA | 50.0 ± 0.0 | **31.7** ± 0.7 | **30.2** ± 0.0 | **30.9** ± 0.4 | +10.1 | 2 |"
+    row = (
+        "| SRHA | 50.0 ± 0.0 | **31.7** ± 0.7 | **30.2** ± 0.0 | **30.9** ± 0.4 | +10.2 ± 0.0 | 2 |"
+    )
     assert row in table
     with open(tmp_path / "logs/studies/sweep/rows.csv") as file:
         rows = list(csv.DictReader(file))
@@ -105,7 +110,6 @@ def test_every_run_once_with_rows_table_and_chart(study, run, tmp_path):
         assert (tmp_path / "logs/studies/runs" / row["run"] / "results.json").is_file()
     assert "2⁻⁸" in (tmp_path / "logs/studies/sweep/table.md").read_text()
     assert (tmp_path / "logs/studies/sweep/srm_concentration.svg").stat().st_size > 1000
-    assert not list((tmp_path / "logs/studies/runs").glob("*.lock"))
 
     run(*files, "--seeds", 1, 2, 3, "TRAIN.MAX_ITER", 7)
     assert len(calls()) == 3 * 4
@@ -172,18 +176,18 @@ def test_what_tells_runs_apart():
 
 def test_settings_of_a_method_belong_to_its_runs_alone(study, tmp_path):
     recipe = Recipe({"TRAIN.MAX_ITER": 5}, {"srha": {"SRM.SCOPE": "batch"}})
-    cells = read_study(Path(study(**TWO)), recipe, {"WORKERS": "0"}).cells
-    assert cells[0].settings == {"TRAIN.MAX_ITER": 5, "METHOD": "baseline", "WORKERS": "0"}
-    assert cells[1].settings["SRM.SCOPE"] == "batch"
+    baseline, srha = read_study(Path(study(**TWO)), recipe, {"WORKERS": "0"}).conditions
+    assert baseline.settings == {"TRAIN.MAX_ITER": 5, "METHOD": "baseline", "WORKERS": "0"}
+    assert srha.settings["SRM.SCOPE"] == "batch"
     assert words({"A": True, "B": [1, 0.5], "C": "x"}) == ["A", "on", "B", "1,0.5", "C", "x"]
 
 
 @pytest.mark.parametrize("parts, message", [
-    ({"variant": {}}, "variant is no part of a study .title, about, settings, variants, grid"),
-    ({"grid": {"SRM.SCOPE": "image"}}, "grid SRM.SCOPE has to be a list of values"),
+    ({"variant": {}}, "variant is no part of a study .title, about, settings, variants, grid, cu"),
+    ({"grid": {"SRM.SCOPE": "image"}}, "SRM.SCOPE has to be a list of values, or named settings"),
     ({"grid": {"SRM.SCOP": ["image"]}}, "SRM.SCOP image: unknown setting SRM.SCOP; did you mean"),
     ({"variants": {"a": {"TRAIN.MAX_ITER": "x"}}}, "study.json, a: setting TRAIN.MAX_ITER is 'x'"),
-    ({"settings": {"TRUNK.WEIGHTS": "$NOT_SET"}}, "needs the environment variable in .NOT_SET"),
+    ({"settings": {"TRUNK.WEIGHTS": "$NOT_SET"}}, "TRUNK.WEIGHTS is .NOT_SET, an environment var"),
 ])  # fmt: skip
 def test_mistakes_are_found_before_anything_runs(study, run, parts, message):
     with pytest.raises(UserError, match=message):
@@ -211,19 +215,91 @@ def test_numbers_of_other_classes_get_tables_of_their_own(study, run, tmp_path):
     assert "variants1.svg" in table and "variants2.svg" in table
 
 
-@pytest.mark.parametrize("recipe", ["miniature", "gtav_resnet50"])
-def test_the_papers_studies_are_sound(recipe, monkeypatch):
-    """Every cell has settings that training takes, and no study repeats one of its own."""
-    monkeypatch.setenv("OTHER_WEIGHTS", "other.pth")
-    monkeypatch.setenv("MOBILENET_V2_WEIGHTS", "imagenet")
-    shared = read_recipe(ROOT / f"studies/recipes/{recipe}.json")
-    names = set()
-    for path in sorted((ROOT / "studies").glob("*.json")):
-        study = read_study(path, shared, {})
-        own = [run_name(cell.settings, 304) for cell in study.cells]
-        assert len(own) == len(set(own)) > 1 and study.about, path
-        names |= set(own)
-    assert len(names) > 25
+def test_named_settings_have_tables_with_a_baseline_of_their_own(study, run, tmp_path):
+    grid = {"trained for": {"all": {"DATASET.VALIDATION": "gtav,cityscapes,idd"},
+                            "one": {"DATASET.VALIDATION": "gtav,cityscapes"}}}  # fmt: skip
+    run(study("named", **TWO, grid=grid), "--seeds", 1, 2)
+    table = (tmp_path / "logs/studies/named/table.md").read_text()
+    both, one = table[table.index("## all") :].split("## one")
+    for part in (both, one):
+        assert part.count("| baseline |") == part.count("| SRHA |") == 1
+        assert part.count("gain over baseline") == 1
+    assert "| IDD |" in both and "| IDD |" not in one
+    rows = list(csv.DictReader(open(tmp_path / "logs/studies/named/rows.csv")))
+    assert {row["trained for"] for row in rows} == {"all", "one"} and len(rows) == 8
+
+
+def test_classes_of_every_domain(study, run, tmp_path):
+    run(study("two", **TWO), "--seeds", 1, 2)
+    text = (tmp_path / "logs/studies/two/classes.md").read_text()
+    for domain, baseline in (("GTAV", 50.0), ("CITYSCAPES", 21.5), ("IDD", 20.0)):
+        table = text[text.index(f"| {domain}, IoU, % | road |") :]
+        assert table.splitlines()[2].startswith(f"| baseline | {baseline} |")
+    assert "(classes.md)" in (tmp_path / "logs/studies/two/table.md").read_text()
+
+
+def test_learning_curves_are_means_of_the_domains_on_each_side(study, tmp_path, monkeypatch):
+    """Two seeds of two rows, of which one is asked for; records without mIoU are no points."""
+    drawn = {}
+    monkeypatch.setattr(study_results, "dot_chart", lambda *arguments: None)
+    monkeypatch.setattr(
+        study_results,
+        "line_chart",
+        lambda title, x, y, lines, *more: drawn.setdefault(title, lines),
+    )
+    named = read_study(Path(study("two", **TWO, curves=["SRHA"])), Recipe(), {})
+    finished = []
+    for seed in (1, 2):
+        for condition in named.conditions:
+            folder = tmp_path / f"{condition.variant}{seed}"
+            folder.mkdir()
+            scores = {"gtav:val": 0.5, "idd": seed / 10, "acdc": seed / 5}
+            records = [{"step": 5, "loss/ce": 1.0}]
+            records += [{"step": step, "mIoU13/idd": 0.9}
+                        | {f"mIoU/{name}": value * step for name, value in scores.items()}
+                        for step in (1, 2)]  # fmt: skip
+            log = folder / "metrics.jsonl"
+            log.write_text("".join(json.dumps(record) + "\n" for record in records))
+            results = run_result({"gtav": 0.5, "idd": 0.1, "acdc": 0.2}, mean_unseen=0.15)
+            file = folder / "results.json"
+            finished.append(study_results.FinishedRun(condition, seed, file, results))
+    charts = study_results.charts(named, finished)
+    assert set(charts) == {"variants", "learning_unseen", "learning_source"}
+    unseen, source = charts["learning_unseen"], charts["learning_source"]
+    assert unseen == {"SRHA": {1: [pytest.approx(15), pytest.approx(30)],
+                               2: [pytest.approx(30), pytest.approx(60)]}}  # fmt: skip
+    assert source == {"SRHA": {1: [50.0, 50.0], 2: [100.0, 100.0]}}
+
+
+PAPER = ["miniature", "gtav_resnet50"]
+RECIPES = dict.fromkeys(("sources", "decoders", "gap"), ["miniature"])
+RECIPES |= dict.fromkeys(("photographs_camvid", "photographs_idd_lite"), ["photographs"])
+
+
+@pytest.fixture
+def weights(monkeypatch):
+    """The environment variables that recipes and studies name."""
+    for name in ("OTHER_WEIGHTS", "MOBILENET_V2_WEIGHTS", "DATA", "WEIGHTS"):
+        monkeypatch.setenv(name, f"{name.lower()}.pth")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "studies").glob("*.json")))
+def test_the_studies_that_are_here_are_sound(name, weights):
+    """Every condition has settings that training takes, and no study repeats one of its own."""
+    for recipe in RECIPES.get(name, PAPER):
+        shared = read_recipe(ROOT / f"studies/recipes/{recipe}.json")
+        study = read_study(ROOT / f"studies/{name}.json", shared, {})
+        own = {run_name(condition.settings, 304) for condition in study.conditions}
+        assert len(own) == len(study.conditions) > 1 and study.about
+        assert set(study.curves) <= {condition.variant for condition in study.conditions}
+
+
+def test_both_directions_of_the_photographs_ask_the_same(weights):
+    first, second = (
+        json.loads((ROOT / f"studies/photographs_{source}.json").read_text())["variants"]
+        for source in ("camvid", "idd_lite")
+    )
+    assert first == second and list(first.items()) == list(second.items())
 
 
 def test_training_and_judging_for_real(miniature, tmp_path, monkeypatch):
@@ -236,7 +312,7 @@ def test_training_and_judging_for_real(miniature, tmp_path, monkeypatch):
     line = [str(tmp_path / "one.json"), "--seeds", "1", "--jobs", "2", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["study", *line, *pairs])
     study_script.main()
-    assert parse_study([*line, *pairs]).overrides["TRAIN.MAX_ITER"] == "1"
+    assert study_script.parse_arguments([*line, *pairs])[1]["TRAIN.MAX_ITER"] == "1"
     folders = [p for p in (tmp_path / "runs").iterdir() if p.is_dir()]
     assert all({"settings.json", "last.pth", "results.json"} <= {f.name for f in p.iterdir()}
                for p in folders) and len(folders) == 2  # fmt: skip

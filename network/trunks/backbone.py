@@ -1,0 +1,110 @@
+"""From a classification network of convolutions to a trunk: its weights, its output stride."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from network.trunks.trunk import Trunk
+from utils.errors import UserError
+from utils.files import read_weights
+
+
+def load_backbone(
+    model: nn.Module,
+    name: str,
+    weights: str,
+    named: Mapping[str, Callable[[], Mapping[str, Tensor]]],
+) -> None:
+    """Fill a classification network with `weights`: "none", one of the `named`, or a path.
+
+    UserError if there are no such weights, or if they do not fit all but the classifier.
+    """
+    if weights == "none":
+        return
+    state = named[weights]() if weights in named else _weights_of_file(name, weights, named)
+    own = model.state_dict()
+    head = {key for key in own if key.startswith(("fc.", "classifier."))}
+    missing = sorted(own.keys() - head - state.keys())
+    unknown = sorted(state.keys() - own.keys() - {"fc.weight", "fc.bias"})
+    shapes = [k for k in own if k in state and k not in head and own[k].shape != state[k].shape]
+    if missing or unknown or shapes:
+        problems = {"missing": missing, "unknown": unknown, "of another shape": sorted(shapes)}
+        report = "; ".join(f"{what}: {', '.join(k[:3])}" for what, k in problems.items() if k)
+        raise UserError(f"the weights {weights} do not fit {name} ({report})")
+    trunk_state = {k: v.to(own[k].dtype) for k, v in state.items() if k in own and k not in head}
+    model.load_state_dict(trunk_state, strict=False)
+
+
+def _weights_of_file(name: str, weights: str, named: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    path = Path(weights)
+    if not path.is_file():
+        raise UserError(
+            f"no weights file {path}, and {name} has none of that name; set TRUNK.WEIGHTS to "
+            f"{', '.join(named)}, none, or the path of a state dict"
+        )
+    state = read_weights(path)
+    return state.get("state_dict", state)
+
+
+def convolutional_trunk(
+    layers: list[nn.Module],
+    channels: Sequence[int],
+    output_stride: int,
+    recompute: Sequence[bool],
+    dilate_all: bool,
+) -> Trunk:
+    """Return the trunk of five layers, with dilation in place of strides beyond `output_stride`.
+
+    With `dilate_all`, every convolution of a layer that loses its stride is dilated (ResNets as
+    published), otherwise only the one that had it.
+    """
+    strides = limit_stride(layers, output_stride, dilate_all)
+    return Trunk(layers, channels, strides, (False, *recompute))
+
+
+def limit_stride(layers: list[nn.Module], output_stride: int, dilate_all: bool) -> list[int]:
+    """Replace strides by dilation where a layer would exceed `output_stride`; return all strides.
+
+    Each removed factor of two doubles the dilation of the layer (2, then 4 at output stride 8).
+    UserError for a convolution of an even size, whose output would shrink.
+    """
+    stride, dilation, strides = 1, 1, []
+    for layer in layers:
+        factor = _stride_of(layer)
+        if stride * factor <= output_stride:
+            stride *= factor
+        else:
+            dilation *= factor
+            for conv in [m for m in layer.modules() if isinstance(m, nn.Conv2d)]:
+                strided = conv.stride != (1, 1)
+                conv.stride = (1, 1)
+                if strided or dilate_all:
+                    _dilate(conv, dilation)
+        strides.append(stride)
+    return strides
+
+
+def _dilate(conv: nn.Conv2d, dilation: int) -> None:
+    """Dilate a convolution, except along sides of 1, so that it keeps the size of its input."""
+    if any(side % 2 == 0 for side in conv.kernel_size):
+        raise UserError(
+            f"a convolution of {conv.kernel_size[0]}×{conv.kernel_size[1]} cannot be dilated; "
+            "choose a larger TRUNK.OUTPUT_STRIDE"
+        )
+    conv.dilation = tuple(dilation if side > 1 else 1 for side in conv.kernel_size)
+    conv.padding = tuple(dilation * (side // 2) for side in conv.kernel_size)
+
+
+@torch.no_grad()
+def _stride_of(layer: nn.Module) -> int:
+    """Measure a layer's stride on a 64-pixel input of zeros, without touching batch statistics."""
+    # In every backbone here the first convolution of a layer takes all the channels that enter it.
+    first = next(m for m in layer.modules() if isinstance(m, nn.Conv2d))
+    training = layer.training
+    layer.eval()
+    size = layer(torch.zeros(1, first.in_channels, 64, 64)).shape[-1]
+    layer.train(training)
+    return 64 // size

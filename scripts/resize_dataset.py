@@ -1,0 +1,150 @@
+"""Write smaller copies of datasets, for slow disks and for decoders that cannot keep up.
+
+    python scripts/resize_dataset.py gtav mapillary --out /fast --height 720 DATASET.ROOT /data
+
+writes to /fast/GTAV and /fast/Mapillary; DATASET.ROOT /fast then reads them like any release.
+Images higher than N pixels are resized to that height by bicubic interpolation with antialiasing,
+their labels to the nearest pixel; others are copied. Names, folders and list files stay the same.
+PNG stays PNG, JPEG stays JPEG (quality 95, colours at full resolution). Resized labels keep the
+numbers of the file as grey PNGs, of 16 bits where the release has 16, without palette or instances.
+
+The same command goes on where an earlier one was stopped. Images are written before labels, so that
+no reader takes an unfinished copy for a whole one. A copy is another dataset for training:
+TRANSFORM.SCALE and CROP_SIZE count in its pixels. WORKERS is the number of processes.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from easydict import EasyDict
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from datasets import DATASETS, dataset_class, find_root, load_settings
+from datasets.commands import in_processes
+from datasets.dataset import SegmentationDataset
+from datasets.files import read_image, read_label
+from datasets.soundness import find_damage
+from transforms.geometric import resize_image, resize_label
+from utils.errors import UserError, run_script
+from utils.settings import split
+
+LISTS = ("*.txt", "split_data/*.txt", "split.mat", "read_mapping/split.mat")
+
+
+def write_image(source: Path, target: Path, *, size: tuple[int, int]) -> None:
+    """Write an image at `size` (h, w) in the file type of its source."""
+    pixels = resize_image(read_image(source), size).permute(1, 2, 0).numpy()
+    if source.suffix.lower() in (".jpg", ".jpeg"):
+        Image.fromarray(pixels).save(target, "JPEG", quality=95, subsampling=0)
+    else:
+        Image.fromarray(pixels).save(target, "PNG")
+
+
+def write_label(dtype: type, source: Path, target: Path, *, size: tuple[int, int]) -> None:
+    """Write the numbers of a label at `size` (h, w) as a grey PNG of `dtype`."""
+    numbers = resize_label(read_label(source), size).numpy().astype(dtype)
+    Image.fromarray(numbers).save(target, "PNG")
+
+
+def place(write: Callable[[Path, Path], object], source: Path, target: Path) -> None:
+    """Write `target` from `source` in one step; UserError if that is not possible."""
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(source, temporary)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {target}: {error.strerror or error} (the same command goes on from here)"
+        ) from None
+
+
+def copy(write: Callable, height: int, files: tuple[Path, Path]) -> None:
+    """Write an image or label (source, target) at `height` at most, unless it is there and whole.
+
+    UserError for a file that cannot be read or written, and for a target of another size.
+    """
+    source, target = files
+    old = size_of(source)
+    new = old if old[0] <= height else (height, max(1, round(old[1] * height / old[0])))
+    if not target.exists() or find_damage(np.fromfile(target, np.uint8)) is not None:
+        place(shutil.copyfile if new == old else partial(write, size=new), source, target)
+    elif size_of(target) != new:
+        raise UserError(
+            f"{target} is {size_of(target)[0]} pixels high, not {new[0]}; choose another --out, or "
+            "delete the copy of another --height"
+        )
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Return height and width from the header of an image file."""
+    try:
+        with Image.open(path) as file:
+            return file.height, file.width
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+
+
+def resize_dataset(
+    dataset: type[SegmentationDataset], splits: Sequence[str], out: Path, height: int, cfg: EasyDict
+) -> None:
+    """Write a copy of a dataset's splits to its folder below `out`.
+
+    UserError for missing files, and where the copy would be written to, or read as other samples.
+    """
+    root, target = find_root(dataset, cfg), out / dataset.folder
+    for new in (out.resolve(), target.resolve()):
+        if new.is_relative_to(root.resolve()) or root.resolve().is_relative_to(new):
+            raise UserError(f"--out {out} lies in {root} or holds it; choose another folder")
+    opened = [dataset(root, split) for split in splits]
+    dtype = np.uint16 if dataset.label_bits == 16 else np.uint8
+    for kind, write in (("image", write_image), ("label", partial(write_label, dtype))):
+        sources = [path for part in opened for path in getattr(part, f"{kind}_paths")]
+        files = [(source, target / source.relative_to(root)) for source in sources]
+        title = f"{kind}s of {dataset.title}"
+        list(in_processes(partial(copy, write, height), files, cfg.WORKERS, title))
+    for path in [path for pattern in LISTS for path in root.glob(pattern)]:
+        place(shutil.copyfile, path, target / path.relative_to(root))
+    for part in opened:
+        if dataset(target, part.split).relative_list() != part.relative_list():
+            raise UserError(
+                f"{dataset.title} {part.split} in {target} has other images than in {root} (split "
+                f"by {part.split_rule}); copy all splits (--splits {' '.join(dataset.splits)}), or "
+                "give the release list files (datasets/lists.py)"
+            )
+    print(f"{dataset.title}: {sum(map(len, opened))} images with labels in {target}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and copy each dataset that it names."""
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s NAME … --out DIR --height N [--splits SPLIT …] [KEY VALUE …]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(DATASETS))
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="not in a release")
+    parser.add_argument("--height", type=int, required=True, metavar="N", help="pixels")
+    parser.add_argument("--splits", nargs="+", default=["train", "val"], metavar="SPLIT")
+    options, settings = split(parser, arguments)
+    if options.height < 1:
+        raise UserError(f"--height is {options.height}; expected a number of pixels, at least 1")
+    cfg = load_settings(settings)
+    for dataset in [dataset_class(name) for name in options.names]:
+        resize_dataset(dataset, options.splits, options.out, options.height, cfg)
+    print(f"read them with DATASET.ROOT {options.out}")
+
+
+if __name__ == "__main__":
+    run_script(main)

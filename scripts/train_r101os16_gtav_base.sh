@@ -1,7 +1,0 @@
-#!/bin/sh
-# Baseline from GTAV, ResNet-101 at output stride 16. Published: 3 GPUs x 3 images, 60 000 iterations.
-. "$(dirname "$0")/recipe.sh"
-run train.py --dataset gtav --val_dataset cityscapes bdd100k mapillary \
-    --method baseline --trunk resnet101 --exp r101os16_gtav_base \
-    TRUNK.OUTPUT_STRIDE 16 TRAIN.MAX_ITER 60000 TRAIN.BATCH_SIZE 9 TRAIN.BATCH_PER_PROCESS 3 \
-    TRAIN.LR_ENCODER 0.005 TRAIN.LR_DECODER 0.01 TRANSFORM.CROP_SIZE 768,768 "$@"

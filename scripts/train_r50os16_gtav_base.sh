@@ -1,7 +1,0 @@
-#!/bin/sh
-# Baseline from GTAV, ResNet-50 at output stride 16. Published: 2 GPUs x 4 images, 60 000 iterations.
-. "$(dirname "$0")/recipe.sh"
-run train.py --dataset gtav --val_dataset cityscapes bdd100k mapillary \
-    --method baseline --trunk resnet50 --exp r50os16_gtav_base \
-    TRUNK.OUTPUT_STRIDE 16 TRAIN.MAX_ITER 60000 TRAIN.BATCH_SIZE 8 TRAIN.BATCH_PER_PROCESS 4 \
-    TRAIN.LR_ENCODER 0.005 TRAIN.LR_DECODER 0.01 TRANSFORM.CROP_SIZE 768,768 "$@"

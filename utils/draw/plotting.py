@@ -1,0 +1,116 @@
+"""The one place that imports matplotlib: no screen, one palette, files equal byte by byte."""
+
+import io
+import sys
+import textwrap
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe & Ito (2008), told apart by the colour-blind; their yellow is too pale for lines on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
+YELLOW, INK, GREY, LINE = "#f0e442", "#222222", "#666666", "#dddddd"
+MARKERS = "os^DvP"
+WIDTH, LETTERS = 5.2, 76  # of a chart: inches, and letters of normal size in a line
+STYLE = {
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "savefig.bbox": "tight",  # whatever stands beside the axes is in the picture
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout everywhere
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "text.color": INK,
+    "grid.color": LINE,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "srha",
+    "pdf.fonttype": 42,
+}
+# Dates and versions of programs would make two equal pictures differ.
+METADATA = {
+    ".svg": {"Date": None, "Creator": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    ".png": {"Software": None},
+}
+
+
+def load_matplotlib() -> None:
+    """Import matplotlib and set its style; UserError with the pip line where it is missing."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise UserError("charts need matplotlib: pip install -r requirements-extra.txt") from None
+    matplotlib.rcParams.update(STYLE)
+
+
+@cache
+def can_draw(pictures: str) -> bool:
+    """Say whether there is matplotlib; if not, one line on stderr, once, names the `pictures` that
+    are left out."""
+    try:
+        load_matplotlib()
+    except UserError as error:
+        print(f"without {pictures}: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of a size in inches, of our style; UserError without matplotlib."""
+    load_matplotlib()
+    from matplotlib.figure import Figure
+
+    return Figure((width, height))
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure in the format of the path's suffix: .svg, .pdf or .png; UserError for others.
+
+    The folder is made. Two equal figures give equal files.
+    """
+    if path.suffix not in METADATA:
+        raise UserError(f"{path}: a picture ends in {', '.join(METADATA)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata=METADATA[path.suffix])
+
+
+def svg(figure: "Figure") -> str:
+    """Return a figure as an SVG element, without the XML declaration, to stand in HTML."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata=METADATA[".svg"])
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def wrapped(text: str, letters: int) -> str:
+    """Return text in lines of at most `letters` letters, never read as a formula."""
+    return textwrap.fill(text, letters, break_long_words=False).replace("$", r"\$")
+
+
+def row_style(number: int) -> tuple[str, str]:
+    """Return colour and marker of row or line `number`, the same in all charts of a report."""
+    return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+
+
+def legend_below(figure: "Figure", handles: list, names: list[str]) -> None:
+    """Name handles below all axes, where they hide no data: in a row, or in columns that fit."""
+    names = [wrapped(name, LETTERS - 6) for name in names]
+    lengths = [8 + max(map(len, name.split("\n"))) for name in names]
+    fits = sum(lengths) <= 1.1 * LETTERS
+    columns = len(names) if fits else max(1, LETTERS // max(lengths))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns)

@@ -8,6 +8,10 @@ folders of the input below it. The same command continues where it was cut off. 
 is named and skipped, and the exit code is then 3 (docs/running.md).
 """
 
+# isort: off
+import utils.early_signals  # noqa: F401  before torch, whose import takes seconds
+
+# isort: on
 import json
 import sys
 from collections import Counter

@@ -4,6 +4,7 @@ import os
 import platform
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -51,3 +52,19 @@ def this_process() -> str:
     words = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     shown = words if len(words) <= 120 else words[:116] + " …"
     return f"process {os.getpid()} on {platform.node()}, {time.strftime('%Y-%m-%d %H:%M')}: {shown}"
+
+
+def require_writable(path: Path) -> None:
+    """Find out before the work whether a file can be written; its folder is made.
+
+    UserError, naming the path, where it cannot, or where it is a folder.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; name a file")
+        with tempfile.NamedTemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"cannot write {path}: {reason}; name another place") from None

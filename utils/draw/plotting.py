@@ -107,10 +107,12 @@ def row_style(number: int) -> tuple[str, str]:
     return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
 
 
-def legend_below(figure: "Figure", handles: list, names: list[str]) -> None:
-    """Name handles below all axes, where they hide no data: in a row, or in columns that fit."""
-    names = [wrapped(name, LETTERS - 6) for name in names]
+def legend_below(figure: "Figure", handles: dict[str, object]) -> None:
+    """Name handles below all axes, where they hide no data; nothing for one without a name."""
+    if not any(handles):
+        return
+    names = [wrapped(name, LETTERS - 6) for name in handles]
     lengths = [8 + max(map(len, name.split("\n"))) for name in names]
     fits = sum(lengths) <= 1.1 * LETTERS
     columns = len(names) if fits else max(1, LETTERS // max(lengths))
-    figure.legend(handles, names, loc="outside lower center", ncols=columns)
+    figure.legend(handles.values(), names, loc="outside lower center", ncols=columns)

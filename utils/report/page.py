@@ -212,7 +212,7 @@ def note(lines: Sequence[str]) -> str:
     return f"<p>{escape('; '.join(lines))}</p>"
 
 
-def _image(name: str, form: str, content: bytes, kind: str = "scene") -> str:
+def _image(name: str, form: str, content: bytes, kind: str = "picture") -> str:
     data = base64.b64encode(content).decode()
     return (
         f"<img class='{kind}' loading='lazy' alt='{escape(name, quote=True)}' "

@@ -164,9 +164,6 @@ def sync_folder(folder: Path) -> None:
 def _size(state: Any) -> int:
     """Return the bytes of all tensors in nested containers."""
     if isinstance(state, Tensor):
-        return state.numel() * state.element_size()
-    if isinstance(state, dict):
-        return sum(map(_size, state.values()))
-    if isinstance(state, (list, tuple)):
-        return sum(map(_size, state))
-    return 0
+        return state.nbytes
+    items = state.values() if isinstance(state, dict) else state
+    return sum(map(_size, items)) if isinstance(state, (dict, list, tuple)) else 0

@@ -25,8 +25,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
     A dataset is a subclass that fills in the class attributes and `listing`. Attributes of an
     instance:
 
-    keys            names of the samples, sorted
-    image_paths     path of each image, in the order of `keys`
+    image_paths     path of each image, sorted by key
     label_paths     path of each label, in the same order
     split_rule      what decided which images are in the split, in words
     label_map       name of the label map
@@ -111,7 +110,6 @@ class SegmentationDataset(torch.utils.data.Dataset):
             ) from None
         self.image_paths = [image for image, _ in pairs]
         self.label_paths = [label for _, label in pairs]
-        self.keys = sorted(listing.images)
         self.split_rule = listing.rule
         native, self.label_space = self.label_space, label_space or self.label_space
         self.label_table = self._label_table(native)

@@ -173,4 +173,4 @@ def _add(lines: Lines, name: str, scores: dict[Any, float]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()), "The runs are kept")
+    write_atomically(path, text.encode(), "The runs are kept")

@@ -1,9 +1,8 @@
 """Scale, pad, crop and flip of image and label together.
 
-The crop's window of the source is cut out first and resized alone, so that a crop of an image
-scaled up costs no more than any other. The window has whole source pixels: it may be up to half a
-source pixel away from where resizing the whole image would put it. All random numbers come from
-torch's global generator.
+The crop's window of the source is cut out first and resized alone, so that every crop costs the
+same. The window has whole source pixels: it is up to half a source pixel away from where resizing
+the whole image would put it. Random numbers come from torch's global generator.
 """
 
 import math
@@ -29,10 +28,8 @@ def resize_image(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 def resize_label(label: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Return a label [H, W] at `size` (h, w): each pixel takes the one that holds its centre."""
     # In whole numbers: F.resize rounds some centres to the neighbour, and takes twice as long.
-    rows, columns = (
-        (2 * np.arange(new) + 1) * old // (2 * new)
-        for old, new in zip(label.shape, size, strict=True)
-    )
+    shape = zip(label.shape, size, strict=True)
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in shape)
     return torch.from_numpy(label.numpy().take(rows, 0).take(columns, 1))
 
 

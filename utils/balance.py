@@ -50,13 +50,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m utils.balance", description=__doc__.split("\n")[0]
     )
-    parser.add_argument(
-        "--snapshot", type=Path, required=True, help="a checkpoint, or a folder for its last.pth"
-    )
-    parser.add_argument("--batches", type=int, default=8, help="default: 8")
-    parser.add_argument(
-        "--over", metavar="TERM", help="the reference; default: ce, or the first term"
-    )
+    add = parser.add_argument
+    add("--snapshot", type=Path, required=True, help="a checkpoint, or a folder for its last.pth")
+    add("--batches", type=int, default=8, help="default: 8")
+    add("--over", metavar="TERM", help="the reference; default: ce, or the first term")
     options, settings = split(parser)
     if options.batches < 1:
         raise UserError("--batches has to be at least 1")
@@ -107,11 +104,15 @@ def measure(
     number = 0
     for batch in drawn:
         number += 1
-        for name, (value, gradients) in differentiated(method, batch, parts, here).items():
-            values[name] += value
-            for part, gradient in gradients.items():
+        with here.autocast():
+            losses = method(batch)
+        for name, loss in losses.items():
+            values[name] += loss.item()
+            for part, gradient in differentiate(loss, parts).items():
                 lengths[name][part] += gradient.norm().item()
                 sums[name][part] = sums[name].get(part, 0) + gradient
+        # The graph of the next batch needs the memory.
+        del losses, loss
         if over and over not in values:
             raise unknown_name("term", over, values)
     return {
@@ -122,16 +123,6 @@ def measure(
         )
         for name, value in values.items()
     }
-
-
-def differentiated(
-    method: Method, batch: dict[str, Any], parts: dict[str, list[nn.Parameter]], here: Runtime
-) -> dict[str, tuple[float, Gradients]]:
-    """Return value and gradients of each term of one batch. Its graph ends with the call: that of
-    the next batch needs the memory."""
-    with here.autocast():
-        losses = method(batch)
-    return {name: (loss.item(), differentiate(loss, parts)) for name, loss in losses.items()}
 
 
 def differentiate(loss: Tensor, parts: dict[str, list[nn.Parameter]]) -> Gradients:

@@ -12,7 +12,7 @@ def end_children() -> None:
     """End all of them at once.
 
     Python would ask them with SIGTERM, which data loading processes do not hear (see
-    `utils.interruption.start_workers`), and wait.
+    `utils.engine.interruption.start_workers`), and wait.
     """
     children = multiprocessing.active_children()
     if children:

@@ -189,7 +189,7 @@ def test_a_link_replaces_at_one_stroke(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)
     link(tmp_path / "a", tmp_path / "b")
-    write_atomically(tmp_path / "a", lambda file: file.write(b"new"))
+    write_atomically(tmp_path / "a", b"new", "")
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "new", "b": "a"}
 
 

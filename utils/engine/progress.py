@@ -41,14 +41,11 @@ class Progress:
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches, and count the time that each of them is waited for."""
-        while True:
-            begin = time.perf_counter()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
+        begin = time.perf_counter()
+        for batch in batches:
             self.waited += time.perf_counter() - begin
             yield batch
+            begin = time.perf_counter()
 
     @contextmanager
     def pause(self) -> Iterator[None]:

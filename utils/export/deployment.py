@@ -100,8 +100,8 @@ def program_runner(content: bytes) -> Logits:
 
 
 class Agreement(NamedTuple):
-    """How an exported network agrees with its origin at one size (height, width): the largest
-    difference of logits, the largest logit, and the share of equal labels."""
+    """An exported network and its origin at one size (height, width): the largest difference of
+    logits, the largest logit, and the share of equal labels."""
 
     size: tuple[int, int]
     difference: float

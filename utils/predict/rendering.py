@@ -99,5 +99,4 @@ def legend(space: LabelSpace, classes: Sequence[int], width: int) -> Tensor:
 def write_picture(path: Path, picture: Tensor) -> None:
     """Write a picture of `render` as PNG at one stroke."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = png_bytes(picture)
-    write_atomically(path, lambda file: file.write(content), CONTINUES)
+    write_atomically(path, png_bytes(picture), CONTINUES)

@@ -66,7 +66,7 @@ def main() -> None:
     lead = f"{sum(map(len, groups.values()))} runs, step {', '.join(map(str, steps))}."
     content = html.page(title, lead, sections).encode()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.out, lambda file: file.write(content), "Nothing else was changed")
+    write_atomically(options.out, content, "Nothing else was changed")
     print(f"wrote {options.out} ({len(content) / 1e6:.1f} MB)")
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from datasets.files import png_bytes
 from utils.errors import UserError
+from utils.extras import import_extra
 
 SECONDS = Fraction(1, 90000)  # time base of what is written, where the source has none
 RATE = Fraction(25)
@@ -23,13 +24,7 @@ RATE = Fraction(25)
 
 def library() -> Any:
     """Return PyAV; UserError where it is not installed."""
-    try:
-        import av
-        import av.logging
-    except ImportError:
-        raise UserError(
-            "videos need PyAV: pip install av (it is among requirements-extra.txt)"
-        ) from None
+    av = import_extra("videos", "av", "av.logging")
     # Decoders conceal damage, and say so in their log alone.
     av.logging.set_level(av.logging.ERROR)
     return av

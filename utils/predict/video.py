@@ -45,7 +45,7 @@ class Frame(NamedTuple):
 
 
 class VideoReader:
-    """The frames of a video file in order; use it in `with`.
+    """The frames of a video file in order; close it in the end.
 
     `rate` is in frames per second, `length` the number of frames that the file claims (0: unknown).
     Unreadable for a file that holds no video.
@@ -65,10 +65,8 @@ class VideoReader:
         self.time_base = self.stream.time_base or SECONDS
         self.length = self.stream.frames
 
-    def __enter__(self) -> "VideoReader":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self.container.close()
 
     def __iter__(self) -> Iterator[Frame]:

@@ -68,11 +68,6 @@ class SegmentationDataset(torch.utils.data.Dataset):
         """Return the constructor's arguments that settings decide, beside the root."""
         return {}
 
-    @classmethod
-    def known_label_maps(cls) -> dict[str, dict[str, dict[int, int]]]:
-        """Return {name: tables} of all label maps that can be asked for."""
-        return {cls.default_label_map: cls.label_maps, **cls.other_label_maps}
-
     def __init__(
         self,
         root: Path | str,
@@ -96,7 +91,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
             raise unknown_name(f"split of {self.title}", split, self.splits)
         self.root, self.split = Path(root), split
         self.label_map = label_map or self.default_label_map
-        known_maps = self.known_label_maps()
+        known_maps = {self.default_label_map: self.label_maps, **self.other_label_maps}
         if self.label_map not in known_maps:
             raise unknown_name(f"label map of {self.title}", self.label_map, known_maps)
         self.label_maps = known_maps[self.label_map]

@@ -12,7 +12,6 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from datasets.dataset import SegmentationDataset
-from datasets.sampling.samplers import SequentialShard
 from loss.mask_classification import number_of_targets
 from network.build import build_method
 from tests.conftest import PAIRS
@@ -175,4 +174,3 @@ def test_every_image_is_judged_once_whatever_the_processes(
     alone = judge(cfg, 0, 1)
     assert sum(map(sum, alone)) == sum(SevenImages()[i]["label"].numel() for i in range(7))
     assert in_processes(world_size, tmp_path, judge, cfg) == alone
-    assert list(SequentialShard(7, 0, 3)) == [0, 3, 6]

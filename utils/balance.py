@@ -2,13 +2,12 @@
 
     python -m utils.balance --snapshot logs/my_run [--batches 8] [--over ce] [KEY VALUE …]
 
-Takes the network of a checkpoint, draws batches as training does and differentiates each term of
-`training_losses` on its own. The table has a row for each term: its value, weighted as it is at the
-checkpoint's step, and for each part of the network (trunk, decoder, other) the length of its
-gradient (mean over batches), that length over the reference term's, and the cosine between the two
-gradients, each the mean of all batches: 1 pulls where the reference does, −1 against it. A dash
-stands where a term has no gradient, or the reference none. Settings change the terms: with
-CONSISTENCY.WEIGHT 1 that term is a tenth of the published one, at the same weights of the network.
+Draws batches as training does and differentiates each term of `training_losses` of a checkpoint's
+network on its own. A row of the table is a term: its value, weighted as at the checkpoint's step,
+and for each part of the network (trunk, decoder, other) the length of its gradient (mean over
+batches), that length over the reference term's, and the cosine between the two mean gradients: 1
+pulls where the reference does, −1 against it. A dash: the term or the reference has no gradient.
+Settings change the terms: CONSISTENCY.WEIGHT 1 makes that term a tenth of the published one.
 """
 
 import argparse
@@ -37,8 +36,8 @@ Gradients = dict[str, Tensor]
 
 
 class Term(NamedTuple):
-    """A term of the loss over several batches: its mean value, and by part of the network the mean
-    length of its gradient and the mean gradient itself, flat; no parts that it does not reach."""
+    """A term of the loss, mean over batches: its value, and by part of the network that it reaches
+    the length of its gradient and the flat gradient itself."""
 
     value: float
     lengths: dict[str, float]

@@ -7,19 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.extras import import_extra
 
 SAFETENSORS = ".safetensors"
 
 
 def _library() -> Any:
-    try:
-        import safetensors
-        import safetensors.torch
-    except ImportError:
-        raise UserError(
-            f"{SAFETENSORS} files need a package: pip install -r requirements-extra.txt"
-        ) from None
-    return safetensors
+    return import_extra(f"{SAFETENSORS} files", "safetensors", "safetensors.torch")
 
 
 def network_bytes(weights: dict[str, Tensor], settings: dict[str, Any], step: int) -> bytes:

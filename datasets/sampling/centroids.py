@@ -67,15 +67,12 @@ def load_or_compute(
     key = _cache_key(dataset, tile)
     cache = Path(cache_dir) / f"centroids_{dataset.name}_{dataset.split}_{key}.npz"
     lock = cache.with_suffix(".lock")
-
-    def waiting() -> None:
-        print(f"waiting for the class centroids of {dataset.title} ({lock})", file=sys.stderr)
-
+    wait = f"waiting for the class centroids of {dataset.title} ({lock})"
     rows = _read(cache)
     if rows is None:
         try:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            with held(lock, waiting):
+            with held(lock, partial(print, wait, file=sys.stderr)):
                 rows = _read(cache)
                 if rows is None:
                     rows = _compute(dataset, tile, workers)

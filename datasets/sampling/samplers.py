@@ -1,4 +1,4 @@
-"""Which image comes when: endless class-uniform training order, exact shards for evaluation."""
+"""Which image comes when: the endless class-uniform order of training."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, count
@@ -132,16 +132,3 @@ class ProportionalParts(_EndlessOrder):
 def _offsets(samplers: Sequence[ClassUniformSampler]) -> list[int]:
     """Return at which joint index the images of each source begin."""
     return [0, *accumulate(sampler.length for sampler in samplers)][:-1]
-
-
-class SequentialShard(Sampler[int]):
-    """Indices rank, rank + world_size, … below `length`: over all processes each exactly once."""
-
-    def __init__(self, length: int, rank: int = 0, world_size: int = 1):
-        self.indices = range(rank, length, world_size)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)

@@ -1,7 +1,6 @@
 """The source domains of training: datasets with a transform, and the sampling order."""
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -63,7 +62,7 @@ def open_source(cfg: EasyDict, device: str, start: int = 0) -> tuple[Sources, Sa
     common label space.
     """
     names = cfg.DATASET.SOURCE
-    repeated = [name for name, count in Counter(names).items() if count > 1]
+    repeated = [name for name in names if names.count(name) > 1]
     if repeated or not names:
         what = f"{repeated[0]} twice" if repeated else "no dataset to train on"
         raise UserError(f"DATASET.SOURCE names {what}; change --dataset")
@@ -98,8 +97,8 @@ def open_source(cfg: EasyDict, device: str, start: int = 0) -> tuple[Sources, Sa
 def common_label_space(cfg: EasyDict) -> LabelSpace:
     """Return the label space that all sources are trained in.
 
-    DATASET.LABEL_SPACE or, without it, the one that all of them are annotated in; UserError, naming
-    one that would do, where they differ.
+    DATASET.LABEL_SPACE, else the one that all are annotated in. UserError, naming one that would
+    do, where they differ.
     """
     if cfg.DATASET.LABEL_SPACE:
         return label_space(cfg.DATASET.LABEL_SPACE)

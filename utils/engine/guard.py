@@ -47,8 +47,7 @@ class StepGuard:
         self.void = torch.zeros((), device=here.device)
         optimizer.found_inf = self.void
         self.cuda = here.device.type == "cuda"
-        # Two rows, because the one of the step before is still to be read; numpy's view of a row
-        # is read without asking torch.
+        # Two rows: that of the step before is still to be read, by numpy, which asks torch nothing.
         self.rows = [torch.zeros(FLAGS, pin_memory=self.cuda) for _ in range(2)]
         self.views = [row.numpy() for row in self.rows]
         # Steps whose flags the host has not read, and when those are there.

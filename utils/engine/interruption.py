@@ -75,11 +75,11 @@ def start_workers(loader: DataLoader) -> Iterator[Any]:
     """Return `iter(loader)` with data loading processes that never see the signals.
 
     A scheduler sends them to all processes, and training still needs data to end its step. The
-    processes inherit what is blocked while they are started, so that there is no moment in which
-    one could be hit. They end as the DataLoader wants them to, or are killed in the end.
+    processes inherit what is blocked while they are started. They end as the DataLoader wants them
+    to, or are killed in the end.
     """
-    # The DataLoader's own look-out for a parent that was killed takes five seconds, in which peers
-    # believe it alive, and misses one that was killed while it started them.
+    # The DataLoader notices a killed parent after five seconds, in which peers believe it alive,
+    # and not at all one that was killed while it started them.
     loader.worker_init_fn = partial(_follow, os.getpid())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -100,7 +100,6 @@ def data_from(loader: DataLoader) -> Iterator[Iterator[Any]]:
     try:
         yield batches
     finally:
-        # There is no public way. They end by themselves when the last reference is gone, but after
-        # an error its traceback holds one.
+        # There is no public way. After an error its traceback holds the last reference.
         if loader.num_workers:
             batches._shutdown_workers()

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,18 +36,15 @@ def stop_with_report(
     `paths` are the files of the images by index, `rates` the learning rates by group.
     """
     losses = {name: float(value) for name, value in bad.losses.items()}
-    finite = bad.gradient_sizes.isfinite().tolist()
-    processes = here.gather(
-        {
-            "process": here.rank,
-            "losses": losses,
-            "loss_is_finite": all(map(math.isfinite, losses.values())),
-            "images": [str(paths[i]) for i in torch.cat(bad.indices).tolist()],
-            "gradients_not_finite": [
-                name for name, ok in zip(bad.parameters, finite, strict=True) if not ok
-            ],
-        }
-    )
+    at_fault = (~bad.gradient_sizes.isfinite()).tolist()
+    own = {
+        "process": here.rank,
+        "losses": losses,
+        "loss_is_finite": all(map(math.isfinite, losses.values())),
+        "images": [str(paths[i]) for i in torch.cat(bad.indices).tolist()],
+        "gradients_not_finite": list(compress(bad.parameters, at_fault)),
+    }
+    processes = here.gather(own)
     if not here.is_main:
         raise UserError("stopped with the main process, which says why")
     # A gradient is the mean over processes: it is not finite in all of them or in none.

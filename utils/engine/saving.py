@@ -19,7 +19,7 @@ from utils.engine.failures import LAST_CHECKPOINT, cannot_write
 from utils.errors import UserError
 from utils.files import read_weights
 
-# What a checkpoint needs to continue from: see `train.py`.
+# What training continues from, see `train.py`.
 COMPLETE = {
     *("settings", "step", "samples", "method", "optimizer"),
     *("best", "running_means", "log_position"),
@@ -138,10 +138,7 @@ def write_part(
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name in its folder, replacing what had it, without a moment in between.
-
-    Where the file system knows no links it is copied.
-    """
+    """Give a file a second name in its folder at one stroke; a copy where links are unknown."""
     temporary = target.with_name(target.name + ".part")
     temporary.unlink(missing_ok=True)
     try:

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from datasets import build_dataset, dataset_class, parse_domain
 from datasets.dataset import SegmentationDataset
 from datasets.label_spaces import LabelSpace, coarsening
-from datasets.sampling.samplers import SequentialShard
 from network.inference import predict, scaled_size
 from network.methods import Method
 from transforms import EvalTransform
@@ -144,7 +143,7 @@ def evaluate(
     loader = DataLoader(
         images,
         batch_size=cfg.VALID.BATCH_SIZE,
-        sampler=SequentialShard(len(images), runtime.rank, runtime.world_size),
+        sampler=range(runtime.rank, len(images), runtime.world_size),
         num_workers=min(cfg.WORKERS, len(images)),
         collate_fn=list,
         pin_memory=runtime.device.type == "cuda",

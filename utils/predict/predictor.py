@@ -4,7 +4,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -126,7 +126,7 @@ class Predictor:
             self.tally.present += 1
             return
         try:
-            with VideoReader(source.path) as reader, ExitStack() as stack:
+            with closing(VideoReader(source.path)) as reader, ExitStack() as stack:
                 writers = {}
                 for kind, path in missing.items():
                     open_ = write_frames if kind in LABEL_KINDS else write_video

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from datasets.files import png_bytes
 from utils.errors import UserError
+from utils.extras import import_extra
 
 SECONDS = Fraction(1, 90000)  # time base of what is written, where the source has none
 RATE = Fraction(25)
@@ -23,13 +24,7 @@ RATE = Fraction(25)
 
 def library() -> Any:
     """Return PyAV; UserError where it is not installed."""
-    try:
-        import av
-        import av.logging
-    except ImportError:
-        raise UserError(
-            "videos need PyAV: pip install av (it is among requirements-extra.txt)"
-        ) from None
+    av = import_extra("videos", "av", "av.logging")
     # Decoders conceal damage, and say so in their log alone.
     av.logging.set_level(av.logging.ERROR)
     return av
@@ -50,7 +45,7 @@ class Frame(NamedTuple):
 
 
 class VideoReader:
-    """The frames of a video file in order; use it in `with`.
+    """The frames of a video file in order; close it in the end.
 
     `rate` is in frames per second, `length` the number of frames that the file claims (0: unknown).
     Unreadable for a file that holds no video.
@@ -70,10 +65,8 @@ class VideoReader:
         self.time_base = self.stream.time_base or SECONDS
         self.length = self.stream.frames
 
-    def __enter__(self) -> "VideoReader":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self.container.close()
 
     def __iter__(self) -> Iterator[Frame]:

@@ -36,6 +36,7 @@ from utils.predict.inputs import find_inputs
 from utils.predict.predictor import Predictor, Tally
 from utils.predict.rendering import CONTINUES, KINDS, choose_kinds
 from utils.predict.video import library
+from utils.processes import barrier
 
 SKIPPED = 3  # exit code: all but what cannot be read is written
 
@@ -58,7 +59,7 @@ def main() -> None:
     with runtime(cfg) as here:
         if here.is_main:
             claim(out, provenance(checkpoint, cfg, space))
-        here.barrier()
+        barrier()
         predictor = Predictor(method, space, cfg, kinds, out, here)
         own = inputs[here.rank :: here.world_size]
         predictor.images([source for source in own if not source.is_video])

@@ -35,6 +35,7 @@ from utils.errors import UserError, run_script
 from utils.evaluate.evaluation import evaluate, open_domain
 from utils.evaluate.pictures import domain_picture
 from utils.evaluate.results import domain_scalars, gather, results_text, write
+from utils.processes import barrier
 from utils.settings import flatten
 
 
@@ -179,7 +180,7 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
                 )
             if stop and not last:
                 # Whoever ended before the checkpoint is written would have the others ended.
-                here.barrier()
+                barrier()
                 raise interruption.outcome(stop)
 
     # Also for a run that was resumed after its last step, because its validation was cut off.

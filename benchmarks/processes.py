@@ -21,6 +21,7 @@ from network.build import build_method
 from utils.engine.optimization import build_optimizer
 from utils.engine.runtime import runtime
 from utils.errors import run_script
+from utils.processes import barrier
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def measure(number: int, options: argparse.Namespace) -> dict[str, float]:
         batch = here.to_device(batch_of(method.num_classes, options.batch, options.crop))
 
         def step(sync: bool) -> float:
-            here.barrier()
+            barrier()
             begin = time.perf_counter()
             with nullcontext() if sync or number == 1 else wrapped.no_sync():
                 with here.autocast():

@@ -17,7 +17,6 @@ from torch import nn
 from utils.engine.allocator import keep_freed_memory
 from utils.engine.failures import explain
 from utils.errors import Stopped, UserError
-from utils.processes import sum_over_processes
 from utils.seeding import stable_seed
 
 # How long processes wait for one another: class centroids of a large dataset take the main process
@@ -44,15 +43,6 @@ class Runtime:
         """Autocast of the forward pass: bfloat16 if PRECISION says so."""
         enabled = self.precision == "bfloat16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
-
-    def barrier(self) -> None:
-        """Wait for all processes."""
-        if self.world_size > 1:
-            dist.barrier()
-
-    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Sum a tensor over all processes, in place."""
-        return sum_over_processes(tensor)
 
     def largest(self, number: int) -> int:
         """Return the largest of the processes' numbers, in all of them."""
@@ -105,11 +95,6 @@ class Runtime:
         if self.world_size == 1 or last_pass:
             return nullcontext()
         return wrapped.no_sync()
-
-    def leave(self) -> None:
-        """Leave the process group, once all processes are done."""
-        if self.world_size > 1:
-            dist.destroy_process_group()
 
     def describe(self) -> str:
         """Say where the run computes, for the log."""
@@ -188,12 +173,13 @@ def runtime(cfg: EasyDict):
     try:
         yield here
     except Stopped as stop:
-        if stop.agreed:
-            here.leave()
+        if stop.agreed and world_size > 1:
+            dist.destroy_process_group()
         raise
     except (RuntimeError, OSError, EOFError) as error:
         reason = explain(error)
         if reason is None:
             raise
         raise UserError(reason) from error
-    here.leave()
+    if world_size > 1:
+        dist.destroy_process_group()

@@ -25,6 +25,7 @@ from utils.engine.interruption import start_workers
 from utils.engine.runtime import Runtime
 from utils.errors import UserError
 from utils.evaluate.metrics import ConfusionMatrix, mean_iou, measures
+from utils.processes import sum_over_processes
 
 PAUSE_EVERY = 8  # batches; processes wait for one another there
 
@@ -169,7 +170,7 @@ def evaluate(
             prediction, label = _predict(method, group, cfg, runtime)
             confusion.update(prediction, label)
             sizes.add("{}x{}".format(*reversed(label.shape[1:])))
-    counts = runtime.sum(confusion.counts).cpu().numpy()
+    counts = sum_over_processes(confusion.counts).cpu().numpy()
     all_sizes = sorted(set().union(*runtime.gather(sizes)))
     return summarise(counts, dataset) | {"images": len(images), "sizes": all_sizes}
 

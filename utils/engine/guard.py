@@ -19,6 +19,7 @@ from network.methods import Method
 from utils.engine.interruption import INTERRUPTED, REQUEUE, Interruption
 from utils.engine.nonfinite import StepRecord, stop_with_report
 from utils.engine.runtime import Runtime
+from utils.processes import sum_over_processes
 
 # The first elements of the tensor; losses follow.
 NOT_FINITE, REQUEUE_ASKED, INTERRUPT_ASKED = range(3)

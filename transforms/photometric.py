@@ -77,12 +77,16 @@ def rotate_hue(image: torch.Tensor, turns: float) -> torch.Tensor:
     chroma = value - low
     # Grey has no hue; 0 / tiny gives it one that does not show.
     divisor = chroma.clamp_min(torch.finfo(image.dtype).tiny)
-    of_red = (green - blue).div_(divisor)
-    of_green = (blue - red).div_(divisor).add_(2)
-    of_blue = (red - green).div_(divisor).add_(4)
-    # In sixths of the circle.
-    hue = torch.where(value == red, of_red, torch.where(value == green, of_green, of_blue))
-    hue.add_(6 * turns)
+    # In sixths of the circle. In one expression: tensors with names live on and cost a fifth more.
+    hue = torch.where(
+        value == red,
+        (green - blue).div_(divisor),
+        torch.where(
+            value == green,
+            (blue - red).div_(divisor).add_(2),
+            (red - green).div_(divisor).add_(4),
+        ),
+    ).add_(6 * turns)
     hue.sub_(hue.div(6).floor_().mul_(6))
     shares = (
         (hue - 3).abs_().sub_(1),

@@ -7,6 +7,7 @@ of one thread and one image, normalisation included; the forms take turns.
 """
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,7 @@ def main() -> None:
         for path in options.checkpoints
     }
     methods = methods or {f"{name}, random weights": untrained(name) for name in options.trunk}
-    size = tuple(options.size)
-    figures = {name: measure(method, size, options.rounds) for name, method in methods.items()}
+    figures = {n: measure(method, options.size, options.rounds) for n, method in methods.items()}
     rows = []
     for name, own in figures.items():
         seconds, agreement = own["seconds"], own["agreement"]
@@ -68,14 +68,14 @@ def untrained(trunk: str) -> Method:
     return method.eval()
 
 
-def street(size: tuple[int, int], number: int = 0) -> torch.Tensor:
+def street(size: Sequence[int], number: int = 0) -> torch.Tensor:
     """Return a drawn street, uint8 `[1, 3, H, W]`."""
     image = torch.from_numpy(draw("Cityscapes", "val", number)[0]).permute(2, 0, 1)
     return resize(image, list(size), antialias=True)[None].contiguous()
 
 
 @torch.no_grad()
-def measure(method: Method, size: tuple[int, int], rounds: int) -> dict[str, Any]:
+def measure(method: Method, size: Sequence[int], rounds: int) -> dict[str, Any]:
     """Return size of the ONNX file, agreement at three sizes, and seconds for an image."""
     network = Deployed(method)
     content = onnx_bytes(export_program(network), {})

@@ -61,10 +61,9 @@ def write_streets(root: Path, count: int, val: int = 1) -> None:
         image_path, label_path, save_label = place(name, root / name, where)
         if label_path.exists():
             continue
-        domain = DOMAINS[name]
-        street = replace(domain.street, sizes=(SIZES[name],))
+        street = replace(DOMAINS[name].street, sizes=(SIZES[name],))
         scene = draw_scene(street, generator(name, split, index, 0, 0), index)
-        look = domain.condition(index)[1]
+        look = DOMAINS[name].condition(index)[1]
         picture = Image.fromarray(render(scene, look, generator(name, split, index, 0, 1)))
         image_path.parent.mkdir(parents=True, exist_ok=True)
         label_path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,6 @@ HELP = {
     "options": "measure precision, layout, recomputation and compilation instead of parts",
     "no_memory": "do not measure memory",
     "files": "where the drawn files are kept (default: not)",
-    "images": "drawn images of each kind",
     "trace": "write a trace for Perfetto or chrome://tracing",
     "name": "name of the JSON file",
     "out": "folder of the JSON file",
@@ -56,8 +55,8 @@ def flags(about: str, **defaults: Any) -> argparse.ArgumentParser:
 def save(folder: Path, name: str, figures: dict[str, Any]) -> None:
     """Write `figures` to `folder`/`name`.json, with the command, the machine and the versions."""
     folder.mkdir(parents=True, exist_ok=True)
-    versions = {m.__name__: m.__version__ for m in (torch, torchvision, np)}
-    versions["python"] = platform.python_version()
+    versions = {"python": sys.version.split()[0], "torch": torch.__version__}
+    versions |= {"torchvision": torchvision.__version__, "numpy": np.__version__}
     about = {"command": command(), "machine": describe_machine(), "versions": versions}
     (folder / f"{name}.json").write_text(json.dumps(about | figures, indent=1) + "\n")
 

@@ -58,7 +58,14 @@ def scenes(
         ranked.append((shares, index))
     ranked.sort(reverse=True)
     found = [
-        _scene(dataset.keys[index], shares, networks, colours, dataset[index], dataset.label_space)
+        _scene(
+            dataset.image_paths[index].stem,
+            shares,
+            networks,
+            colours,
+            dataset[index],
+            dataset.label_space,
+        )
         for shares, index in ranked[:show]
     ]
     return found, dataset.label_space

@@ -27,7 +27,7 @@ from utils.engine.command_line import (
     part_network,
     read_settings,
 )
-from utils.engine.runtime import runtime
+from utils.engine.runtime import open_runtime
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script
 from utils.evaluate.evaluation import describe_protocol
@@ -56,21 +56,21 @@ def main() -> None:
     if any(source.is_video for source in inputs):
         library()
     out = options.out
-    with runtime(cfg) as here:
-        if here.is_main:
+    with open_runtime(cfg) as runtime:
+        if runtime.is_main:
             claim(out, provenance(checkpoint, cfg, space))
         barrier()
-        predictor = Predictor(method, space, cfg, kinds, out, here)
-        own = inputs[here.rank :: here.world_size]
+        predictor = Predictor(method, space, cfg, kinds, out, runtime)
+        own = inputs[runtime.rank :: runtime.world_size]
         predictor.images([source for source in own if not source.is_video])
         for source in own:
             if source.is_video:
                 predictor.video(source)
-        tallies = here.gather(predictor.tally)
-    if here.is_main:
+        tallies = runtime.gather(predictor.tally)
+    if runtime.is_main:
         skipped = [line for tally in tallies for line in tally.skipped]
         list_skipped(out, skipped)
-        print(summary(tallies, others, out))
+        print(tally_text(tallies, others, out))
         if skipped:
             sys.exit(SKIPPED)
 
@@ -133,7 +133,7 @@ def list_skipped(out: Path, skipped: list[str]) -> None:
         path.unlink(missing_ok=True)
 
 
-def summary(tallies: list[Tally], others: Counter, out: Path) -> str:
+def tally_text(tallies: list[Tally], others: Counter, out: Path) -> str:
     """Say in a line what became of the inputs, and in others what was passed over."""
     predicted, present, frames = (
         sum(getattr(tally, name) for tally in tallies)

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.inputs import settings_of, write_streets
 from benchmarks.reporting import TRUNK, flags, in_own_process, peak_bytes, report
 from network.build import build_method
-from utils.engine.runtime import runtime
+from utils.engine.runtime import open_runtime
 from utils.errors import run_script
 from utils.evaluate.evaluation import evaluate, open_domain
 
@@ -45,13 +45,13 @@ def main() -> None:
 def measure(way: str, trunk: str, files: str) -> dict[str, float]:
     """Return images, the seconds that evaluating them takes after a first one, and peak bytes."""
     cfg = settings_of(trunk, {"DATASET.ROOT": files, "WORKERS": 1} | WAYS[way])
-    with runtime(cfg) as here:
+    with open_runtime(cfg) as runtime:
         method, space = build_method(cfg)
-        method.to(here.device, memory_format=here.memory_format)
+        method.to(runtime.device, memory_format=runtime.memory_format)
         domain = open_domain("cityscapes", cfg, space)
-        evaluate(method, domain, space, cfg, here, max_images=1)
+        evaluate(method, domain, space, cfg, runtime, max_images=1)
         begin = time.perf_counter()
-        result = evaluate(method, domain, space, cfg, here)
+        result = evaluate(method, domain, space, cfg, runtime)
         seconds = time.perf_counter() - begin
     return {"images": result["images"], "seconds": seconds, "bytes": peak_bytes()}
 

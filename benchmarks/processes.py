@@ -19,7 +19,7 @@ from benchmarks.inputs import batch_of, settings_of
 from benchmarks.reporting import CROP, ON_GPU, TRUNK, flags, report
 from network.build import build_method
 from utils.engine.optimization import build_optimizer
-from utils.engine.runtime import runtime
+from utils.engine.runtime import open_runtime
 from utils.errors import run_script
 from utils.processes import barrier
 
@@ -47,17 +47,17 @@ def measure(number: int, options: argparse.Namespace) -> dict[str, float]:
     """Train in one of `number` processes; return its median seconds of a step, whole and alone."""
     torch.set_num_threads(1)
     cfg = settings_of(options.trunk, {"PRECISION": "bfloat16" if ON_GPU else "float32"})
-    with runtime(cfg) as here:
+    with open_runtime(cfg) as runtime:
         method, _ = build_method(cfg)
-        wrapped = here.wrap(method, sync_batch_norm=True).train()
+        wrapped = runtime.wrap(method, sync_batch_norm=True).train()
         optimizer = build_optimizer(method, cfg)
-        batch = here.to_device(batch_of(method.num_classes, options.batch, options.crop))
+        batch = runtime.to_device(batch_of(method.num_classes, options.batch, options.crop))
 
         def step(sync: bool) -> float:
             barrier()
             begin = time.perf_counter()
             with nullcontext() if sync or number == 1 else wrapped.no_sync():
-                with here.autocast():
+                with runtime.autocast():
                     losses = wrapped(batch | {"step": 0})
                 sum(losses.values()).backward()
             optimizer.step()

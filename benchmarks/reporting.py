@@ -70,7 +70,7 @@ def report(
 ) -> None:
     """Print a table below the machine and what it is about; save the figures as options say."""
     threads = torch.get_num_threads()
-    print(f"{describe_machine()}, {threads} threads, {about}\n\n{markdown(header, rows)}")
+    print(f"{describe_machine()}, {threads} threads, {about}\n\n{markdown_table(header, rows)}")
     save(options.out, options.name, {"threads": threads, **figures})
 
 
@@ -142,7 +142,7 @@ def peak_bytes() -> int:
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -91,7 +91,7 @@ class RandomGeometry:
         `image` is uint8 [3, H, W], `label` [H, W]. `centroid` is (x, y) in label pixels, 0 being
         the centre of the first.
         """
-        return show(image, label, self.draw(label.shape, centroid))
+        return show_placement(image, label, self.draw(label.shape, centroid))
 
     def draw(self, size: Sequence[int], centroid: Centroid) -> Placement:
         """Draw what is shown of a sample of `size` (height, width)."""
@@ -112,7 +112,7 @@ def _draw_span(old: int, factor: float, size: int, point: float | None) -> Span:
     return Span(old, new, size, int(torch.randint(first, last + 1, (1,))) - before)
 
 
-def show(
+def show_placement(
     image: torch.Tensor, label: torch.Tensor, place: Placement
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return image uint8 [3, h, w] and label [h, w] of a placement, on black and void."""

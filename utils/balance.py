@@ -27,7 +27,7 @@ from network.build import build_method, open_run
 from network.methods import Method
 from utils.engine.interruption import data_from
 from utils.engine.optimization import plan_batch
-from utils.engine.runtime import Runtime, runtime
+from utils.engine.runtime import Runtime, open_runtime
 from utils.errors import UserError, run_script, unknown_name
 from utils.evaluate.results import text_columns
 from utils.settings import split
@@ -64,31 +64,31 @@ def main() -> None:
         )
     # A recomputed layer can be walked through backwards once only.
     cfg.TRUNK.RECOMPUTE = [False] * len(cfg.TRUNK.RECOMPUTE)
-    with runtime(cfg) as here:
-        if here.world_size > 1:
+    with open_runtime(cfg) as runtime:
+        if runtime.world_size > 1:
             raise UserError("utils.balance runs in one process; start it without torchrun")
         method, _ = build_method(cfg, state)
-        here.wrap(method, sync_batch_norm=False)
-        drawn = batches(cfg, here, options.batches, state["step"])
-        terms = measure(method, drawn, here, options.over)
+        runtime.wrap(method, sync_batch_norm=False)
+        drawn = batches(cfg, runtime, options.batches, state["step"])
+        terms = measure_terms(method, drawn, runtime, options.over)
     print(terms_table(terms, options.over or ("ce" if "ce" in terms else next(iter(terms)))))
 
 
-def batches(cfg: EasyDict, here: Runtime, number: int, step: int) -> Iterator[dict[str, Any]]:
+def batches(cfg: EasyDict, runtime: Runtime, number: int, step: int) -> Iterator[dict[str, Any]]:
     """Yield the first batches of training, each of TRAIN.BATCH_SIZE images or as many as one pass
     holds, on the device. They bear the number `step`, which says what warm-ups have reached."""
     parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
     plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, 1, parts)
-    source, sampler = open_source(cfg, here.device.type)
+    source, sampler = open_source(cfg, runtime.device.type)
     loader = DataLoader(source, plan.images, sampler=sampler, num_workers=cfg.WORKERS)
     with data_from(loader) as samples:
         for drawn, batch in enumerate(islice(samples, number)):
-            here.seed_step(cfg.SEED, drawn)
-            yield source.transform.finish(here.to_device(batch)) | {"step": step}
+            runtime.seed_step(cfg.SEED, drawn)
+            yield source.transform.finish(runtime.to_device(batch)) | {"step": step}
 
 
-def measure(
-    method: Method, drawn: Iterable[dict[str, Any]], here: Runtime, over: str | None = None
+def measure_terms(
+    method: Method, drawn: Iterable[dict[str, Any]], runtime: Runtime, over: str | None = None
 ) -> dict[str, Term]:
     """Return the terms of a method's training loss over the batches, by name.
 
@@ -103,7 +103,7 @@ def measure(
     number = 0
     for batch in drawn:
         number += 1
-        with here.autocast():
+        with runtime.autocast():
             losses = method(batch)
         for name, loss in losses.items():
             values[name] += loss.item()

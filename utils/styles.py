@@ -29,7 +29,7 @@ from network.regions.statistics import downsample_labels, find_regions, region_s
 from utils.draw.plane import LAYOUTS, Layout
 from utils.draw.plotting import COLOURS, METADATA, YELLOW, load_matplotlib, save_figure
 from utils.draw.scatter import PanelRow, PointGroup, scatter_picture
-from utils.engine.runtime import Runtime, runtime
+from utils.engine.runtime import Runtime, open_runtime
 from utils.errors import run_script
 from utils.evaluate.evaluation import open_domain
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 STYLE_LAYERS = (0, 1)
 
 
-class Look(NamedTuple):
+class DomainLook(NamedTuple):
     """What was found in a domain (see `look`), whether it is a source of the network, and whether
     it is `labelled` in the network's classes."""
 
@@ -71,20 +71,20 @@ def main() -> None:
     for domain in domains.values():
         if domain.label_space != space:
             print(
-                f"{domain.title} is judged in {domain.label_space.name}, and the network knows "
+                f"{domain.title} is evaluated in {domain.label_space.name}, and the network knows "
                 f"{space.name}: it is in the picture of styles only"
             )
-    with runtime(cfg) as here:
-        method.to(here.device, memory_format=here.memory_format).eval()
+    with open_runtime(cfg) as runtime:
+        method.to(runtime.device, memory_format=runtime.memory_format).eval()
         looks = []
         for name, domain in domains.items():
             labelled = domain.label_space == space
-            found = look(method, domain, here, options.images, options.pixels, labelled)
+            found = look(method, domain, runtime, options.images, options.pixels, labelled)
             source = parse_domain(name)[0] in cfg.DATASET.SOURCE
-            looks.append(Look(domain.title, source, labelled, found))
+            looks.append(DomainLook(domain.title, source, labelled, found))
     trained = " + ".join(dataset_class(name).title for name in cfg.DATASET.SOURCE)
     title = f"{cfg.METHOD} trained on {trained}"
-    figures = draw(method, looks, space, options.layout, title)
+    figures = style_figures(method, looks, space, options.layout, title)
     folder = options.snapshot if options.snapshot.is_dir() else options.snapshot.parent
     out = options.out or folder / "styles"
     for name, figure in figures.items():
@@ -97,7 +97,7 @@ def main() -> None:
 def look(
     method: Method,
     domain: SegmentationDataset,
-    here: Runtime,
+    runtime: Runtime,
     images: int,
     pixels: int,
     labelled: bool = True,
@@ -114,8 +114,8 @@ def look(
     torch.manual_seed(0)
     for index in (i * len(domain) // number for i in range(number)):
         sample = domain[index]
-        image = sample["image"][None].to(here.device, memory_format=here.memory_format)
-        label = sample["label"][None].long().to(here.device)
+        image = sample["image"][None].to(runtime.device, memory_format=runtime.memory_format)
+        label = sample["label"][None].long().to(runtime.device)
         features = method.features(image)
         for i in STYLE_LAYERS:
             views = [features[i]]
@@ -165,8 +165,8 @@ def some_pixels(embedding: Tensor, label: Tensor, number: int) -> tuple[Tensor, 
     return embedding[0].float().flatten(1).T[places], small[places]
 
 
-def draw(
-    method: Method, looks: Sequence[Look], space: LabelSpace, layout: str, title: str
+def style_figures(
+    method: Method, looks: Sequence[DomainLook], space: LabelSpace, layout: str, title: str
 ) -> "dict[str, Figure]":
     """Return the pictures by name; their titles say what is shown, and `title`."""
     bases = {key: value.detach().float().cpu().numpy() for key, value in method.bases().items()}
@@ -189,7 +189,9 @@ def draw(
     return figures
 
 
-def style_row(layer: int, looks: Sequence[Look], bases: np.ndarray | None, layout: str) -> PanelRow:
+def style_row(
+    layer: int, looks: Sequence[DomainLook], bases: np.ndarray | None, layout: str
+) -> PanelRow:
     """Return the panels of one layer: before the method acts on the style, and after."""
     styles = [own.found[f"layer {layer}"] for own in looks]
     views, width = styles[0].shape[1:]
@@ -224,7 +226,7 @@ def region_row(
 
 
 def embedding_row(
-    looks: Sequence[Look], space: LabelSpace, bases: np.ndarray | None, layout: str
+    looks: Sequence[DomainLook], space: LabelSpace, bases: np.ndarray | None, layout: str
 ) -> PanelRow:
     """Return the panels of pixel embeddings: of sources, and of unseen domains."""
     found: dict[str, list] = {}

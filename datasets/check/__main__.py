@@ -21,7 +21,7 @@ import numpy as np
 
 from datasets import DATASETS, dataset_class, find_root, load_settings
 from datasets.check.inspection import Fault, PairReport, find_swapped, inspect_pair
-from datasets.check.pictures import class_chart, contact_sheet
+from datasets.check.pictures import class_chart, sample_sheet
 from datasets.commands import in_processes, parse_words
 from datasets.dataset import SegmentationDataset
 from datasets.files import Listing
@@ -118,10 +118,10 @@ def _draw(
         save_figure(class_chart(title, dataset.label_space, shares), Path(f"{stem}_classes.png"))
     if pairs:
         chosen = random.Random(0).sample(pairs, min(SAMPLES, len(pairs)))
-        contact_sheet(dataset, chosen).save(f"{stem}_samples.png")
+        sample_sheet(dataset, chosen).save(f"{stem}_samples.png")
 
 
-def summary(result: dict[str, Any]) -> str:
+def split_summary(result: dict[str, Any]) -> str:
     """Return what was found in a split, for the screen."""
     lines = [
         f"{DATASETS[result['dataset']].title} {result['split']}: {result['images']} images in "
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = []
         for dataset, root, split in wanted:
             results.append(check_split(dataset, root, split, cfg.WORKERS, out))
-            print(summary(results[-1]), flush=True)
+            print(split_summary(results[-1]), flush=True)
         report = json.dumps(results, indent=1, ensure_ascii=False)
         (out / "report.json").write_text(report + "\n", encoding="utf-8")
     except OSError as error:

@@ -47,9 +47,9 @@ class Interruption:
         """From now on, wait for `check` or for the training loop to stop."""
         self.deferred = True
 
-    def check(self, here: Runtime) -> None:
+    def check(self, runtime: Runtime) -> None:
         """Raise Stopped in all processes if one of them was asked to stop; all have to call it."""
-        code = here.largest(self.code)
+        code = runtime.largest(self.code)
         if code:
             raise self.outcome(code)
 

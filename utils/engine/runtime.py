@@ -62,7 +62,7 @@ class Runtime:
 
     def share_statistics(self, method: nn.Module) -> None:
         """Give all processes the running statistics of the main one's batch norms, which are those
-        of the checkpoint, so that together they judge one network."""
+        of the checkpoint, so that together they evaluate one network."""
         if self.world_size == 1:
             return
         for module in method.modules():
@@ -139,7 +139,7 @@ def choose_algorithms(deterministic: bool) -> None:
 
 
 @contextmanager
-def runtime(cfg: EasyDict):
+def open_runtime(cfg: EasyDict):
     """Set up this process from settings and the environment of torchrun; yields a Runtime.
 
     What fails around the computation (a full disk, a process that died) is raised as UserError.
@@ -167,11 +167,11 @@ def runtime(cfg: EasyDict):
     torch.manual_seed(cfg.SEED)
     choose_algorithms(cfg.DETERMINISTIC)
     rank = dist.get_rank() if world_size > 1 else 0
-    here = Runtime(device, rank, world_size, cfg.PRECISION, cfg.CHANNELS_LAST)
+    runtime = Runtime(device, rank, world_size, cfg.PRECISION, cfg.CHANNELS_LAST)
     # The process group is not left on errors: with NCCL a process that fails alone would wait here
     # for the others, and its message would never be seen.
     try:
-        yield here
+        yield runtime
     except Stopped as stop:
         if stop.agreed and world_size > 1:
             dist.destroy_process_group()

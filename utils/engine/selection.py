@@ -12,21 +12,21 @@ from utils.errors import UserError
 class Best:
     """Keeps the record of the highest mIoU.
 
-    It is that on the domain VALID.BEST_ON or, without it, the mean over the sources of the first
-    validation split of each that is judged. To choose by an unseen domain is to look at the test:
-    such a record is an `oracle`.
+    It is taken on the domain VALID.BEST_ON. Without it, it is the mean over the sources, of each on
+    its first evaluated validation split. To choose by an unseen domain is to look at the test: such
+    a record is an `oracle`.
     """
 
     def __init__(self, cfg: EasyDict, record: dict[str, Any] | None = None):
         """`record` is that of a checkpoint; it counts if it is of the same domains."""
-        judged, sources = cfg.DATASET.VALIDATION, cfg.DATASET.SOURCE
+        evaluated, sources = cfg.DATASET.VALIDATION, cfg.DATASET.SOURCE
         chosen = cfg.VALID.BEST_ON
-        if chosen and chosen not in judged:
+        if chosen and chosen not in evaluated:
             raise UserError(
-                f"VALID.BEST_ON is {chosen}, which is not among the judged domains "
-                f"({', '.join(judged) or 'none'}); add it to --val_dataset"
+                f"VALID.BEST_ON is {chosen}, which is not among the evaluated domains "
+                f"({', '.join(evaluated) or 'none'}); add it to --val_dataset"
             )
-        self.domains = [chosen] if chosen else first_splits(judged, sources)
+        self.domains = [chosen] if chosen else first_splits(evaluated, sources)
         self.domain = " + ".join(self.domains)
         self.oracle = bool(chosen) and parse_domain(chosen)[0] not in sources
         self.record = record if record and record["domain"] == self.domain else None
@@ -35,7 +35,7 @@ class Best:
         """Say what is chosen by, for the log."""
         if not self.domain:
             return (
-                "no best.pth: no validation split of the source is judged (add it to "
+                "no best.pth: no validation split of the source is evaluated (add it to "
                 "--val_dataset, or name a domain with VALID.BEST_ON)"
             )
         mark = ", a domain that must stay unseen: the choice is an oracle" if self.oracle else ""
@@ -45,7 +45,7 @@ class Best:
     def improves(self, results: dict[str, dict[str, Any]], step: int) -> bool:
         """Take the record if `results` of a step (`evaluate`'s by domain) are better.
 
-        Judgements of another number of images are not compared.
+        Evaluations of another number of images are not compared.
         """
         if not self.domain:
             return False
@@ -65,8 +65,8 @@ class Best:
         return True
 
 
-def first_splits(judged: list[str], sources: list[str]) -> list[str]:
-    """Return the first validation split of each source that is among the judged domains."""
-    own = [d for d in judged if not d.endswith(":train")]
+def first_splits(evaluated: list[str], sources: list[str]) -> list[str]:
+    """Return the first validation split of each source that is among the evaluated domains."""
+    own = [d for d in evaluated if not d.endswith(":train")]
     firsts = [next((d for d in own if parse_domain(d)[0] == name), None) for name in sources]
     return [domain for domain in firsts if domain is not None]

@@ -1,4 +1,4 @@
-"""Judging a method on a domain: confusion matrix, measures, and what they were measured on."""
+"""Evaluating a method on a domain: confusion matrix, measures, and what they were measured on."""
 
 import hashlib
 import math
@@ -31,20 +31,20 @@ PAUSE_EVERY = 8  # batches; processes wait for one another there
 
 
 def open_domain(domain: str, cfg: EasyDict, space: LabelSpace) -> SegmentationDataset:
-    """Open `NAME[:SPLIT]` for judging predictions in the label space `space`.
+    """Open `NAME[:SPLIT]` for evaluating predictions in the label space `space`.
 
-    A domain annotated in a coarser space is judged there, predictions being mapped after the
+    A domain annotated in a coarser space is evaluated there, predictions being mapped after the
     argmax; otherwise its labels are mapped to `space`. UserError where no table leads either way,
     and for images above VALID.MAX_PIXELS.
     """
     name, split = parse_domain(domain)
     native = dataset_class(name).label_space
-    judged = space if coarsening(space, native) is None else native
+    evaluated = space if coarsening(space, native) is None else native
     options: dict[str, Any] = {"transform": EvalTransform(cfg.VALID.PROTOCOL, name)}
     label_maps = PROTOCOLS[cfg.VALID.PROTOCOL].label_maps
     if name in label_maps:
         options["label_map"] = label_maps[name]
-    dataset = build_dataset(name, split, cfg, label_space=judged, **options)
+    dataset = build_dataset(name, split, cfg, label_space=evaluated, **options)
     refuse_large_images(dataset, cfg)
     return dataset
 
@@ -61,7 +61,7 @@ def sliding_windows(cfg: EasyDict) -> tuple[int, int]:
 
 
 def describe_protocol(cfg: EasyDict) -> str:
-    """Say in words how predictions are made and judged, for every result."""
+    """Say in words how predictions are made and evaluated, for every result."""
     parts = [cfg.VALID.PROTOCOL]
     crop, stride = sliding_windows(cfg)
     if crop:
@@ -77,7 +77,7 @@ def refuse_large_images(dataset: SegmentationDataset, cfg: EasyDict) -> None:
     """Raise UserError if the largest image of a dataset is above VALID.MAX_PIXELS.
 
     Sizes are read from the headers of the files, so that it is known before hours of training or
-    judging.
+    evaluating.
     """
     crop, _ = sliding_windows(cfg)
     if not cfg.VALID.MAX_PIXELS or 0 < crop**2 <= cfg.VALID.MAX_PIXELS:
@@ -115,8 +115,8 @@ def check_size(size: Sequence[int], cfg: EasyDict, name: str) -> None:
     if limit and pixels > limit:
         raise UserError(
             f"{name} has {size[1]}×{size[0]} pixels: the network would see {pixels} at once, and "
-            f"VALID.MAX_PIXELS is {limit}; judge in windows (--sliding 1024 683), or raise it (0: "
-            "any size) if the memory suffices"
+            f"VALID.MAX_PIXELS is {limit}; evaluate in windows (--sliding 1024 683), or raise it "
+            "(0: any size) if the memory suffices"
         )
 
 
@@ -130,12 +130,12 @@ def evaluate(
     max_images: int = 0,
     pause: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Judge a method (the bare module) on a dataset of `open_domain`; return plain values.
+    """Evaluate a method (the bare module) on a dataset of `open_domain`; return plain values.
 
-    Scales, flip and windows are those of cfg.VALID. Every image is judged once, whatever the number
-    of processes. `space` is the label space of the predictions; `max_images` > 0 takes that many
-    images, evenly spread over the dataset. `pause` is called now and then, in all processes alike,
-    and may raise. UserError for an image above VALID.MAX_PIXELS.
+    Scales, flip and windows are those of cfg.VALID. Every image is evaluated once, whatever the
+    number of processes. `space` is the label space of the predictions; `max_images` > 0 takes that
+    many images, evenly spread over the dataset. `pause` is called now and then, in all processes
+    alike, and may raise. UserError for an image above VALID.MAX_PIXELS.
     """
     method.eval()
     images: Any = dataset

@@ -24,7 +24,7 @@ from utils.engine.runtime import Runtime
 from utils.errors import UserError
 from utils.evaluate.evaluation import check_size, predict_batch
 from utils.predict.inputs import ImageFiles, Input
-from utils.predict.rendering import LABEL_KINDS, SegmentedImage, render, write_picture
+from utils.predict.rendering import LABEL_KINDS, SegmentedImage, render_kind, write_picture
 from utils.predict.video import Frame, Unreadable, VideoReader, write_frames, write_video
 
 
@@ -53,10 +53,10 @@ class Predictor:
         cfg: EasyDict,
         kinds: list[str],
         out: Path,
-        here: Runtime,
+        runtime: Runtime,
     ):
-        self.method = method.to(here.device, memory_format=here.memory_format).eval()
-        self.space, self.cfg, self.kinds, self.out, self.here = space, cfg, kinds, out, here
+        self.method = method.to(runtime.device, memory_format=runtime.memory_format).eval()
+        self.space, self.cfg, self.kinds, self.out, self.runtime = space, cfg, kinds, out, runtime
         self.tally = Tally()
 
     @torch.no_grad()
@@ -64,7 +64,7 @@ class Predictor:
         """Segment images uint8 `[3, H, W]` of one size."""
         batch, size = torch.stack([normalise(image) for image in images]), images[0].shape[1:]
         labels, confidence = predict_batch(
-            self.method, batch, size, self.cfg, self.here, how=predict_with_confidence
+            self.method, batch, size, self.cfg, self.runtime, how=predict_with_confidence
         )
         return list(map(SegmentedImage, images, labels.cpu(), confidence.cpu()))
 
@@ -87,7 +87,7 @@ class Predictor:
             num_workers=min(self.cfg.WORKERS, len(todo)),
             collate_fn=list,
         )
-        bar = tqdm(total=len(todo), desc="images", disable=None if self.here.is_main else True)
+        bar = tqdm(total=len(todo), desc="images", disable=None if self.runtime.is_main else True)
         samples = start_workers(loader)
         # Compressing pictures takes as long as a GPU takes to make them.
         with bar, ThreadPoolExecutor(max(1, self.cfg.WORKERS)) as pool:
@@ -117,7 +117,7 @@ class Predictor:
 
     def _write(self, source: Input, segmented: SegmentedImage) -> None:
         for kind, path in self.missing(source).items():
-            write_picture(path, render(kind, segmented, self.space))
+            write_picture(path, render_kind(kind, segmented, self.space))
 
     def video(self, source: Input) -> None:
         """Predict a video: pictures as a video, label maps as a folder of a PNG for each frame."""
@@ -146,7 +146,7 @@ class Predictor:
                 predictions = self.segment([frame.image for frame in batch])
                 for frame, prediction in zip(batch, predictions, strict=True):
                     for kind, write in writers.items():
-                        write(render(kind, prediction, self.space, whole_legend=True), frame)
+                        write(render_kind(kind, prediction, self.space, whole_legend=True), frame)
                 done += len(batch)
                 bar.update(len(batch))
         if not done:

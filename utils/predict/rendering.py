@@ -53,7 +53,7 @@ def choose_kinds(names: Sequence[str], space: LabelSpace) -> list[str]:
     return list(dict.fromkeys(names)) or [k for k in KINDS if k != "city_ids" or not without_ids]
 
 
-def render(
+def render_kind(
     kind: str, segmented: SegmentedImage, space: LabelSpace, whole_legend: bool = False
 ) -> Tensor:
     """Return a picture of one kind, uint8 `[H, W]` or `[3, H', W]`.

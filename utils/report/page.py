@@ -12,7 +12,7 @@ from PIL import Image
 from datasets.label_spaces import LabelSpace
 from utils.compare.paper_table import ResultTable, grid
 from utils.draw.plotting import svg
-from utils.report.gallery import BOTH_WRONG, Colour, Scene
+from utils.report.gallery import BOTH_WRONG, Colour, Disagreement
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +78,7 @@ def settings_table(names: Sequence[str], differing: dict[str, list[str]]) -> str
     return _table(map(escape, ["setting", *names]), rows, kind="text")
 
 
-def charts(figures: "dict[str, Figure]") -> str:
+def charts_html(figures: "dict[str, Figure]") -> str:
     """Return named charts side by side where there is room."""
     shown = "".join(f"<div>{chart(name, figure)}</div>" for name, figure in figures.items())
     return f"<div class='charts'>{shown}</div>"
@@ -100,7 +100,7 @@ def folded(title: str, body: str, opened: bool = False) -> str:
     return f"<details{state}><summary>{escape(title)}</summary>{body}</details>"
 
 
-def gallery(scenes: Sequence[Scene], pair: Sequence[str]) -> str:
+def gallery(scenes: Sequence[Disagreement], pair: Sequence[str]) -> str:
     """Return scenes, each with its pictures in a row."""
     first, second = pair
     parts = []

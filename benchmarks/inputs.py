@@ -28,8 +28,8 @@ def settings_of(trunk: str, overrides: dict[str, Any]) -> EasyDict:
 def batch_of(classes: int, images: int, crop: int) -> dict[str, torch.Tensor]:
     """Return a training batch of noise, with labels as in `labels_of`."""
     image = torch.randn(images, 3, crop, crop, generator=torch.Generator().manual_seed(0))
-    domain = torch.zeros(images, dtype=torch.long)
-    return {"image": image, "label": labels_of(classes, images, crop), "domain": domain}
+    label, domain = labels_of(classes, images, crop), torch.zeros(images, dtype=torch.long)
+    return {"image": image, "label": label, "domain": domain}
 
 
 def labels_of(classes: int, images: int, crop: int) -> torch.Tensor:

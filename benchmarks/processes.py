@@ -35,9 +35,10 @@ def main() -> None:
         launch = elastic_launch(LaunchConfig(1, 1, number, max_restarts=0, **local), measure)
         figures.append(launch(number, options)[0] | {"processes": number})
         step, alone = figures[-1]["step"], figures[-1]["alone"]
-        share = [f"{100 * part:.0f} %" for part in (1 - alone / step, figures[0]["step"] / step)]
-        speed = f"{number * options.batch / step:.2f}"
-        rows.append([str(number), f"{1000 * step:.0f}", share[0], speed, share[1]])
+        row = [str(number), f"{1000 * step:.0f}"]
+        row += [f"{100 * (1 - alone / step):.0f} %" if number > 1 else "-"]
+        row += [f"{number * options.batch / step:.2f}", f"{100 * figures[0]['step'] / step:.0f} %"]
+        rows.append(row)
     header = ["processes", "ms a step", "of it exchange", "images/s", "of linear"]
     about = f"{options.trunk}, crop {options.crop}, {options.batch} images each"
     report(options, about, header, rows, {"size": about, "measured": figures})

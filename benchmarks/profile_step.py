@@ -35,7 +35,7 @@ PARTS_OF_MASK2FORMER = {
     "choice of points": (f"{LOSS}:MaskClassificationLoss", "_uncertain_points"),
     "posterior": ("network.decoders.mask2former:MaskOutput", "_scores_of"),
 }
-KINDS = ("convolution", "norm", "upsample", "softmax", "relu", "hardtanh", "threshold", "pool")
+KINDS = ("conv", "norm", "upsample", "softmax", "relu", "hardtanh", "threshold", "pool")
 
 
 def main() -> None:

@@ -14,11 +14,13 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
+from network.build import build_method
+from network.checkpoint import load_checkpoint
 from utils.compare.paper_table import domain_table, text
 from utils.engine.runtime import Runtime, open_runtime
 from utils.errors import run_script
 from utils.evaluate.evaluation import evaluate
-from utils.evaluate.jobs import Job, load_job, open_jobs, parse_valid
+from utils.evaluate.jobs import Job, open_jobs, parse_valid
 from utils.evaluate.results import gather, percent, results_text, write
 
 
@@ -41,7 +43,8 @@ def run_evaluation(job: Job, runtime: Runtime) -> dict:
     """Evaluate one checkpoint on its domains; return what `results.write` takes."""
     cfg = job.cfg
     runtime = replace(runtime, precision=cfg.PRECISION, channels_last=cfg.CHANNELS_LAST)
-    method, space, state = load_job(job)
+    state = load_checkpoint(job.path)
+    method, space = build_method(cfg, state)
     method.to(runtime.device, memory_format=runtime.memory_format)
     results = {}
     for name, domain in job.domains.items():

@@ -98,11 +98,10 @@ def time_in_turns(
 ) -> dict[str, float]:
     """Return the average seconds of `form(round)` for each form.
 
-    On a GPU, wall-clock time. On a CPU, the time that this process computes, which others on
-    the machine disturb least (run it with one thread: OMP_NUM_THREADS=1). Forms take turns; the
-    first round, which compiles and allocates, is not counted. With `warm` a form runs once untimed
-    before each of its turns: it then finds its own memory, as a training step finds that of the
-    step before, and not what another form has left.
+    On a GPU, the time between two events. On a CPU, the time that this process computes: others on
+    the machine disturb it least (run with OMP_NUM_THREADS=1). Forms take turns. The first round is
+    not counted: it compiles and allocates. With `warm` a form runs once untimed before each of its
+    turns: it then finds its own memory, as a training step does.
     """
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     for number in range(rounds + 1):
@@ -116,13 +115,16 @@ def time_in_turns(
 
 
 def _time(form: Callable[[int], Any], number: int, on_gpu: bool) -> float:
-    clock = time.perf_counter if on_gpu else time.process_time
-    wait = torch.cuda.synchronize if on_gpu else bool
-    wait()
-    begin = clock()
+    if not on_gpu:
+        begin = time.process_time()
+        form(number)
+        return time.process_time() - begin
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
     form(number)
-    wait()
-    return clock() - begin
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -4,7 +4,6 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -82,21 +81,18 @@ def refuse_large_images(dataset: SegmentationDataset, cfg: EasyDict) -> None:
     crop, _ = sliding_windows(cfg)
     if not cfg.VALID.MAX_PIXELS or 0 < crop**2 <= cfg.VALID.MAX_PIXELS:
         return
-    sizes = [_image_size(path) for path in dataset.image_paths]
+    sizes = []
+    for path in dataset.image_paths:
+        try:
+            with Image.open(path) as file:
+                sizes.append((file.height, file.width))
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error}") from None
     largest = max(range(len(sizes)), key=lambda index: math.prod(sizes[index]))
     if pixels_at_once(sizes[largest], cfg) > cfg.VALID.MAX_PIXELS:
         # The size after the protocol's own resizing is what counts.
         size = dataset[largest]["image"].shape[1:]
         check_size(size, cfg, str(dataset.image_paths[largest]))
-
-
-def _image_size(path: Path) -> tuple[int, int]:
-    """Return height and width from the header of an image file."""
-    try:
-        with Image.open(path) as file:
-            return file.height, file.width
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error}") from None
 
 
 def pixels_at_once(size: Sequence[int], cfg: EasyDict) -> int:
@@ -167,23 +163,16 @@ def evaluate(
             pause()
         for group in _by_size(samples):
             check_size(group[0]["image"].shape[1:], cfg, f"an image of {dataset.title}")
-            prediction, label = _predict(method, group, cfg, runtime)
+            image, label = (
+                torch.stack([sample[key] for sample in group]).to(runtime.device, non_blocking=True)
+                for key in ("image", "label")
+            )
+            prediction = predict_batch(method, image, label.shape[1:], cfg, runtime)
             confusion.update(prediction, label)
             sizes.add("{}x{}".format(*reversed(label.shape[1:])))
     counts = sum_over_processes(confusion.counts).cpu().numpy()
     all_sizes = sorted(set().union(*runtime.gather(sizes)))
     return summarise(counts, dataset) | {"images": len(images), "sizes": all_sizes}
-
-
-def _predict(
-    method: Method, samples: list[dict[str, Any]], cfg: EasyDict, runtime: Runtime
-) -> tuple[Tensor, Tensor]:
-    """Return predictions and labels `[B, h, w]` of samples of one size, on the device."""
-    image, label = (
-        torch.stack([sample[key] for sample in samples]).to(runtime.device, non_blocking=True)
-        for key in ("image", "label")
-    )
-    return predict_batch(method, image, label.shape[1:], cfg, runtime), label
 
 
 def predict_batch(

@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 from easydict import EasyDict
 
 from datasets.dataset import SegmentationDataset
-from datasets.label_spaces import LabelSpace
 from network.build import build_method, resolve_stored
 from network.checkpoint import BEST, checkpoint_path, file_hash, load_checkpoint
-from network.methods import Method
+from transforms.protocols import PROTOCOLS
 from utils.engine.command_line import (
     add_prediction_flags,
-    add_protocol_flag,
     add_published_flags,
     add_validation_flag,
     command_parser,
@@ -52,7 +50,7 @@ def parse_valid(arguments: Sequence[str] | None = None) -> ValidOptions:
         "valid, beside the checkpoint)",
     )
     add_validation_flag(parser)
-    add_protocol_flag(parser)
+    parser.add_argument("--protocol", metavar="NAME", help=", ".join(PROTOCOLS))
     add_prediction_flags(parser)
     published = add_published_flags(parser)
     published.add_argument("--dataset", nargs="+", metavar="NAME", help="what it was trained on")
@@ -85,13 +83,6 @@ def open_jobs(options: ValidOptions) -> list[Job]:
         _refuse_incomparable(jobs[0], job)
     folders = _folders(jobs, options.out)
     return [job._replace(folder=folder) for job, folder in zip(jobs, folders, strict=True)]
-
-
-def load_job(job: Job) -> tuple[Method, LabelSpace, dict[str, Any]]:
-    """Return method, label space of its predictions, and content of a job's checkpoint."""
-    state = load_checkpoint(job.path)
-    method, space = build_method(job.cfg, state)
-    return method, space, state
 
 
 def open_checkpoint(path: Path, network: dict[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ SETTINGS = {
         ),
         "VALIDATION": Setting(
             ["cityscapes", "bdd100k", "mapillary"],
-            "datasets judged during training, NAME or NAME:SPLIT (flag --val_dataset)",
+            "datasets evaluated during training, NAME or NAME:SPLIT (flag --val_dataset)",
         ),
         "LABEL_SPACE": Setting(
             "", "classes that are trained; empty: those of the sources, which have to agree then"
@@ -122,7 +122,7 @@ SETTINGS = {
     "VALID": {
         "PROTOCOL": Setting(
             "robustnet",
-            "sizes at which datasets are judged, see transforms/protocols.py (flag --protocol)",
+            "sizes at which datasets are evaluated, see transforms/protocols.py (flag --protocol)",
             choices=("robustnet", "native", "openseg"),
         ),
         "SCALES": Setting(
@@ -139,15 +139,17 @@ SETTINGS = {
             "memory grows with them; 0: any size",
         ),
         "EVERY": Setting(
-            5000, "steps between validations, 0: none; the last step is always judged"
+            5000, "steps between validations, 0: none; the last step is always evaluated"
         ),
         "BEST_ON": Setting(
             "",
-            "judged domain whose mIoU chooses best.pth; empty: the mean over the validation splits "
-            "of the sources. An unseen domain makes the choice an oracle",
+            "domain of VALIDATION whose mIoU chooses best.pth; empty: the mean over the validation "
+            "splits of the sources. An unseen domain makes the choice an oracle",
         ),
         "BATCH_SIZE": Setting(1, "images of equal size in one evaluation pass", minimum=1),
-        "MAX_IMAGES": Setting(0, "judge only so many images of each domain while training; 0: all"),
+        "MAX_IMAGES": Setting(
+            0, "evaluate only so many images of each domain while training; 0: all"
+        ),
     },
     "LOG": {
         "DIR": Setting("logs", "folder of the experiment folders"),

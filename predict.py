@@ -12,6 +12,7 @@ is named and skipped, and the exit code is then 3 (docs/running.md).
 import utils.early_signals  # noqa: F401  before torch, whose import takes seconds
 
 # isort: on
+import argparse
 import json
 import sys
 from collections import Counter
@@ -23,53 +24,76 @@ from easydict import EasyDict
 from datasets.label_spaces import LabelSpace
 from network.build import build_method, resolve_stored
 from network.checkpoint import checkpoint_path, file_hash
-from utils.engine.runtime import runtime
+from utils.engine.command_line import (
+    add_prediction_flags,
+    add_published_flags,
+    command_parser,
+    part_network,
+    read_settings,
+)
+from utils.engine.runtime import open_runtime
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script
 from utils.evaluate.evaluation import describe_protocol
 from utils.evaluate.jobs import open_checkpoint
 from utils.predict.inputs import find_inputs
-from utils.predict.options import parse_predict
 from utils.predict.predictor import Predictor, Tally
-from utils.predict.rendering import CONTINUES, choose_kinds
+from utils.predict.rendering import CONTINUES, KINDS, choose_kinds
 from utils.predict.video import library
+from utils.processes import barrier
 
 SKIPPED = 3  # exit code: all but what cannot be read is written
 
 
 def main() -> None:
     """Find network and inputs, predict what is missing, say what became of all of them."""
-    options = parse_predict()
-    if options.settings.get("VALID.PROTOCOL", "native") != "native":
+    options, settings = read_settings(command_line())
+    network, settings = part_network(settings)
+    if settings.get("VALID.PROTOCOL", "native") != "native":
         raise UserError("VALID.PROTOCOL: predictions are made at each image's own size (native)")
     checkpoint = checkpoint_path(options.snapshot)
-    state = open_checkpoint(checkpoint, options.network)
-    cfg = resolve_stored(
-        state["settings"], options.settings | {"VALID.PROTOCOL": "native"}, checkpoint
-    )
+    state = open_checkpoint(checkpoint, network)
+    own = settings | {"VALID.PROTOCOL": "native"}
+    cfg = resolve_stored(state["settings"], own, checkpoint)
     method, space = build_method(cfg, state)
-    kinds = choose_kinds(options.kinds, space)
-    inputs, others = find_inputs(options.inputs)
+    kinds = choose_kinds(options.write, space)
+    inputs, others = find_inputs(options.input)
     if any(source.is_video for source in inputs):
         library()
-    out = Path(options.out)
-    with runtime(cfg) as here:
-        if here.is_main:
+    out = options.out
+    with open_runtime(cfg) as runtime:
+        if runtime.is_main:
             claim(out, provenance(checkpoint, cfg, space))
-        here.barrier()
-        predictor = Predictor(method, space, cfg, kinds, out, here)
-        own = inputs[here.rank :: here.world_size]
+        barrier()
+        predictor = Predictor(method, space, cfg, kinds, out, runtime)
+        own = inputs[runtime.rank :: runtime.world_size]
         predictor.images([source for source in own if not source.is_video])
         for source in own:
             if source.is_video:
                 predictor.video(source)
-        tallies = here.gather(predictor.tally)
-    if here.is_main:
+        tallies = runtime.gather(predictor.tally)
+    if runtime.is_main:
         skipped = [line for tally in tallies for line in tally.skipped]
         list_skipped(out, skipped)
-        print(summary(tallies, others, out))
+        print(tally_text(tallies, others, out))
         if skipped:
             sys.exit(SKIPPED)
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = command_parser("Segment images, folders of images and videos.")
+    add = parser.add_argument
+    snapshot = "checkpoint, experiment folder or export"
+    add("--snapshot", required=True, metavar="PATH", help=snapshot)
+    paths = "images, videos, folders (searched to the bottom) or quoted patterns ('in/**/*.jpg')"
+    add("--input", nargs="+", required=True, metavar="PATH", help=paths)
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the predictions")
+    kinds = f"{', '.join(KINDS)} (default: all of them)"
+    add("--write", nargs="+", default=[], metavar="KIND", help=kinds)
+    add_prediction_flags(parser)
+    add_published_flags(parser)
+    return parser
 
 
 def provenance(checkpoint: Path, cfg: EasyDict, space: LabelSpace) -> dict[str, Any]:
@@ -102,21 +126,19 @@ def claim(out: Path, own: dict[str, Any]) -> None:
                     f"({there.get(key)}, now {own[key]}); give another --out, or remove it"
                 )
     out.mkdir(parents=True, exist_ok=True)
-    content = (json.dumps(own, indent=1) + "\n").encode()
-    write_atomically(path, lambda file: file.write(content), CONTINUES)
+    write_atomically(path, (json.dumps(own, indent=1) + "\n").encode(), CONTINUES)
 
 
 def list_skipped(out: Path, skipped: list[str]) -> None:
     """Write skipped.txt, a line for each input or frame; no file where there is none."""
     path = out / "skipped.txt"
     if skipped:
-        content = "".join(f"{line}\n" for line in skipped).encode()
-        write_atomically(path, lambda file: file.write(content), CONTINUES)
+        write_atomically(path, "".join(f"{line}\n" for line in skipped).encode(), CONTINUES)
     else:
         path.unlink(missing_ok=True)
 
 
-def summary(tallies: list[Tally], others: Counter, out: Path) -> str:
+def tally_text(tallies: list[Tally], others: Counter, out: Path) -> str:
     """Say in a line what became of the inputs, and in others what was passed over."""
     predicted, present, frames = (
         sum(getattr(tally, name) for tally in tallies)

@@ -1,4 +1,4 @@
-"""Train a method on source domains and judge it on domains it never saw.
+"""Train a method on source domains and evaluate it on domains it never saw.
 
     python train.py --dataset gtav --method srha --trunk resnet50 --exp my_run
     torchrun --standalone --nproc_per_node=gpu train.py …
@@ -32,38 +32,40 @@ from utils.engine.optimization import (
     set_rates,
 )
 from utils.engine.progress import Progress
-from utils.engine.runtime import Runtime, runtime
+from utils.engine.runtime import Runtime, open_runtime
 from utils.engine.saving import Checkpoints
 from utils.engine.selection import Best
 from utils.errors import UserError, run_script
 from utils.evaluate.evaluation import evaluate, open_domain
 from utils.evaluate.pictures import domain_picture
 from utils.evaluate.results import domain_scalars, gather, results_text, write
+from utils.processes import barrier
 from utils.settings import flatten
 
 
 def main() -> None:
     """Resolve the settings, from a checkpoint when resuming, and train."""
     with Interruption() as interruption:
-        with open_experiment(*parse_train()) as experiment, runtime(experiment.cfg) as here:
-            train(experiment, here, interruption)
+        with open_experiment(*parse_train()) as experiment:
+            with open_runtime(experiment.cfg) as runtime:
+                train(experiment, runtime, interruption)
 
 
-def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> None:
+def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) -> None:
     """Train in this process from step 0, or from the state of a checkpoint, to MAX_ITER."""
     cfg, folder, state = experiment.cfg, experiment.folder, experiment.state
     first_step, samples = (state["step"], state["samples"]) if state else (0, 0)
-    if len(set(steps := here.gather(first_step))) > 1:
+    if len(set(steps := runtime.gather(first_step))) > 1:
         raise UserError(
             f"the processes found different checkpoints in {folder} (steps {steps}); LOG.DIR must "
             "be a folder that all machines share"
         )
-    refuse_other_settings(here.gather(flatten(cfg)))
+    refuse_other_settings(runtime.gather(flatten(cfg)))
 
-    # Data: the sources, and the domains to judge.
+    # Data: the sources, and the domains to evaluate.
     parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
-    plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, here.world_size, parts)
-    source, sampler = open_source(cfg, here.device.type, start=samples)
+    plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, runtime.world_size, parts)
+    source, sampler = open_source(cfg, runtime.device.type, start=samples)
     cfg.DATASET.LABEL_SPACE = source.label_space.name
     domains = {d: open_domain(d, cfg, source.label_space) for d in cfg.DATASET.VALIDATION}
     loader = DataLoader(
@@ -71,7 +73,7 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
         batch_size=plan.images,
         sampler=sampler,
         num_workers=cfg.WORKERS,
-        pin_memory=here.device.type == "cuda",
+        pin_memory=runtime.device.type == "cuda",
     )
 
     # Method and optimizer.
@@ -80,7 +82,7 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
         initialise(method, cfg)
     if cfg.COMPILE:
         method.compile_network()
-    wrapped = here.wrap(method, cfg.TRAIN.SYNC_BATCH_NORM)
+    wrapped = runtime.wrap(method, cfg.TRAIN.SYNC_BATCH_NORM)
     method = getattr(wrapped, "module", wrapped)
     optimizer = build_optimizer(method, cfg)
     if state:
@@ -88,14 +90,14 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
 
     # What is recorded and kept.
     best = Best(cfg, state and state["best"])
-    running = RunningMeans(here.device, state and state["running_means"])
+    running = RunningMeans(runtime.device, state and state["running_means"])
     checkpoints = Checkpoints(folder, experiment.checkpoint)
     log = ExperimentLog(
-        folder, cfg, here.is_main, first_step, state["log_position"] if state else 0
+        folder, cfg, runtime.is_main, first_step, state["log_position"] if state else 0
     )
-    guard = StepGuard(method, optimizer, source, here, interruption, folder)
+    guard = StepGuard(method, optimizer, source, runtime, interruption, folder)
     log.say(f"{cfg.METHOD} with {cfg.TRUNK.NAME} on {source.describe()}")
-    log.say(f"{here.describe()}; {plan.describe(here.world_size)}")
+    log.say(f"{runtime.describe()}; {plan.describe(runtime.world_size)}")
     log.say(best.describe())
     if state:
         log.say(experiment.warning or f"continuing {experiment.checkpoint} from step {first_step}")
@@ -106,38 +108,40 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
             )
 
     def validate(step: int, max_images: int) -> dict[str, dict[str, Any]]:
-        """Judge all domains; a better result makes the newest checkpoint, of this step, the
+        """Evaluate all domains; a better result makes the newest checkpoint, of this step, the
         best."""
-        here.share_statistics(method)
+        runtime.share_statistics(method)
         results = {}
         for name, domain in domains.items():
             results[name] = evaluate(
-                method, domain, space, cfg, here, max_images, lambda: interruption.check(here)
+                method, domain, space, cfg, runtime, max_images, lambda: interruption.check(runtime)
             )
-            if cfg.LOG.PICTURES_EVERY and here.is_main:
-                log.picture(step, f"{name}/prediction", domain_picture(method, domain, cfg, here))
+            if cfg.LOG.PICTURES_EVERY and runtime.is_main:
+                log.picture(
+                    step, f"{name}/prediction", domain_picture(method, domain, cfg, runtime)
+                )
         log.scalars(step, domain_scalars(results))
-        if best.improves(results, step) and here.is_main:
+        if best.improves(results, step) and runtime.is_main:
             checkpoints.keep_best()
         return results
 
     # Loop.
     interruption.defer()
-    progress = Progress(folder.name, cfg.TRAIN.MAX_ITER, first_step, cfg.TRAIN.BATCH_SIZE, here)
+    progress = Progress(folder.name, cfg.TRAIN.MAX_ITER, first_step, cfg.TRAIN.BATCH_SIZE, runtime)
     with data_from(loader) as samples_in_order, progress:
         batches = progress.timed(samples_in_order)
         for step in range(first_step, cfg.TRAIN.MAX_ITER):
-            # At the start of a step, so that a run that was cut off here judges on resuming.
+            # At the start of a step, so that a run that was cut off here evaluates on resuming.
             if step and cfg.VALID.EVERY and step % cfg.VALID.EVERY == 0:
                 with progress.pause():
                     validate(step, cfg.VALID.MAX_IMAGES)
             method.train()
             set_rates(optimizer, step, cfg)
-            here.seed_step(cfg.SEED, step)
+            runtime.seed_step(cfg.SEED, step)
             for number, batch in enumerate(islice(batches, plan.passes), start=1):
-                batch = source.transform.finish(here.to_device(batch)) | {"step": step}
-                with here.gradient_sync(wrapped, last_pass=number == plan.passes):
-                    with here.autocast():
+                batch = source.transform.finish(runtime.to_device(batch)) | {"step": step}
+                with runtime.gradient_sync(wrapped, last_pass=number == plan.passes):
+                    with runtime.autocast():
                         losses = wrapped(batch)
                     losses = {name: value / plan.passes for name, value in losses.items()}
                     sum(losses.values()).backward()
@@ -168,12 +172,12 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
             if picturing:
                 method.eval()
                 image, label = batch["image"][:1], batch["label"][0]
-                with torch.no_grad(), here.autocast():
+                with torch.no_grad(), runtime.autocast():
                     logits = method(image)[0]
                 log.picture(
                     done, "training crop", prediction_picture(image[0], label, logits, space)
                 )
-            if here.is_main and (saving or stop):
+            if runtime.is_main and (saving or stop):
                 checkpoints.save(
                     {
                         "settings": flatten(cfg),
@@ -189,12 +193,12 @@ def train(experiment: Experiment, here: Runtime, interruption: Interruption) -> 
                 )
             if stop and not last:
                 # Whoever ended before the checkpoint is written would have the others ended.
-                here.barrier()
+                barrier()
                 raise interruption.outcome(stop)
 
     # Also for a run that was resumed after its last step, because its validation was cut off.
     results = validate(cfg.TRAIN.MAX_ITER, max_images=0)
-    if here.is_main and results:
+    if runtime.is_main and results:
         summary = gather(results, cfg, cfg.TRAIN.MAX_ITER) | {"best": best.record}
         write(summary, folder)
         print(f"{results_text(summary)}\n\nwritten to {folder}")

@@ -1,4 +1,4 @@
-"""Judge checkpoints on any number of domains; a checkpoint knows its network.
+"""Evaluate checkpoints on any number of domains; a checkpoint knows its network.
 
     python valid.py --snapshot logs/my_run/last.pth --val_dataset cityscapes bdd100k mapillary
     python valid.py --snapshot logs/first logs/second/best.pth --val_dataset cityscapes
@@ -18,43 +18,46 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
+from network.build import build_method
+from network.checkpoint import load_checkpoint
 from utils.compare.paper_table import domain_table, text
-from utils.engine.runtime import Runtime, runtime
+from utils.engine.runtime import Runtime, open_runtime
 from utils.errors import run_script
 from utils.evaluate.evaluation import evaluate
-from utils.evaluate.jobs import Job, load_job, open_jobs, parse_valid
+from utils.evaluate.jobs import Job, open_jobs, parse_valid
 from utils.evaluate.results import gather, percent, results_text, write
 
 
 def main() -> None:
-    """Check all checkpoints, then judge one after the other on its domains."""
+    """Check all checkpoints, then evaluate one after the other on its domains."""
     jobs = open_jobs(parse_valid())
     # The device is that of the first checkpoint's settings.
-    with runtime(jobs[0].cfg) as here:
+    with open_runtime(jobs[0].cfg) as runtime:
         summaries = []
         for number, job in enumerate(jobs, start=1):
-            say(f"checkpoint {number} of {len(jobs)}: {job.path}", here)
-            summaries.append(judge(job, here))
-            if here.is_main:
+            say(f"checkpoint {number} of {len(jobs)}: {job.path}", runtime)
+            summaries.append(run_evaluation(job, runtime))
+            if runtime.is_main:
                 write(summaries[-1], job.folder)
-        if here.is_main:
-            print(report(jobs, summaries))
+        if runtime.is_main:
+            print(printed_tables(jobs, summaries))
 
 
-def judge(job: Job, here: Runtime) -> dict:
-    """Judge one checkpoint on its domains; return what `results.write` takes."""
+def run_evaluation(job: Job, runtime: Runtime) -> dict:
+    """Evaluate one checkpoint on its domains; return what `results.write` takes."""
     cfg = job.cfg
-    here = replace(here, precision=cfg.PRECISION, channels_last=cfg.CHANNELS_LAST)
-    method, space, state = load_job(job)
-    method.to(here.device, memory_format=here.memory_format)
+    runtime = replace(runtime, precision=cfg.PRECISION, channels_last=cfg.CHANNELS_LAST)
+    state = load_checkpoint(job.path)
+    method, space = build_method(cfg, state)
+    method.to(runtime.device, memory_format=runtime.memory_format)
     results = {}
     for name, domain in job.domains.items():
-        results[name] = evaluate(method, domain, space, cfg, here)
-        say(f"  {name}: mIoU {percent(results[name]['means']['mIoU'])} %", here)
+        results[name] = evaluate(method, domain, space, cfg, runtime)
+        say(f"  {name}: mIoU {percent(results[name]['means']['mIoU'])} %", runtime)
     return gather(results, cfg, state["step"]) | job.stamp
 
 
-def report(jobs: list[Job], summaries: list[dict]) -> str:
+def printed_tables(jobs: list[Job], summaries: list[dict]) -> str:
     """Return the table of a single checkpoint, or one row for each of several, and where they are
     written."""
     if len(jobs) == 1:
@@ -66,9 +69,9 @@ def report(jobs: list[Job], summaries: list[dict]) -> str:
     return f"{text(domain_table(rows))}\n\n{folders}"
 
 
-def say(line: str, here: Runtime) -> None:
+def say(line: str, runtime: Runtime) -> None:
     """Print progress without breaking the progress bar."""
-    if here.is_main:
+    if runtime.is_main:
         tqdm.write(line, file=sys.stderr)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from datasets.dataset import SegmentationDataset, root
-from datasets.files import Listing, by_key, first_folder
+from datasets.files import Listing, by_key
 
 
 class CamVid(SegmentationDataset):
@@ -27,6 +27,5 @@ class CamVid(SegmentationDataset):
 
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:
-        images = by_key(first_folder(root / split), "*", ".jpg", ".png")
-        labels = by_key(first_folder(root / f"{split}annot"), "*", ".png")
-        return Listing(images, labels)
+        images = by_key(root / split, "*", ".jpg", ".png")
+        return Listing(images, by_key(root / f"{split}annot", "*", ".png"))

@@ -21,11 +21,9 @@ class Cityscapes(SegmentationDataset):
 
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:
-        images = first_folder(
-            root / "leftImg8bit_trainvaltest" / "leftImg8bit" / split, root / "leftImg8bit" / split
-        )
-        labels = first_folder(
-            root / "gtFine_trainvaltest" / "gtFine" / split, root / "gtFine" / split
+        images, labels = (
+            first_folder(root / f"{part}_trainvaltest" / part / split, root / part / split)
+            for part in ("leftImg8bit", "gtFine")
         )
         return Listing(
             by_key(images, "*/*", "_leftImg8bit.png"), by_key(labels, "*/*", "_gtFine_labelIds.png")

@@ -25,8 +25,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
     A dataset is a subclass that fills in the class attributes and `listing`. Attributes of an
     instance:
 
-    keys            names of the samples, sorted
-    image_paths     path of each image, in the order of `keys`
+    image_paths     path of each image, sorted by key
     label_paths     path of each label, in the same order
     split_rule      what decided which images are in the split, in words
     label_map       name of the label map
@@ -69,11 +68,6 @@ class SegmentationDataset(torch.utils.data.Dataset):
         """Return the constructor's arguments that settings decide, beside the root."""
         return {}
 
-    @classmethod
-    def known_label_maps(cls) -> dict[str, dict[str, dict[int, int]]]:
-        """Return {name: tables} of all label maps that can be asked for."""
-        return {cls.default_label_map: cls.label_maps, **cls.other_label_maps}
-
     def __init__(
         self,
         root: Path | str,
@@ -97,7 +91,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
             raise unknown_name(f"split of {self.title}", split, self.splits)
         self.root, self.split = Path(root), split
         self.label_map = label_map or self.default_label_map
-        known_maps = self.known_label_maps()
+        known_maps = {self.default_label_map: self.label_maps, **self.other_label_maps}
         if self.label_map not in known_maps:
             raise unknown_name(f"label map of {self.title}", self.label_map, known_maps)
         self.label_maps = known_maps[self.label_map]
@@ -111,7 +105,6 @@ class SegmentationDataset(torch.utils.data.Dataset):
             ) from None
         self.image_paths = [image for image, _ in pairs]
         self.label_paths = [label for _, label in pairs]
-        self.keys = sorted(listing.images)
         self.split_rule = listing.rule
         native, self.label_space = self.label_space, label_space or self.label_space
         self.label_table = self._label_table(native)

@@ -13,8 +13,6 @@ from utils.errors import UserError
 
 GREY, PALETTE = 0, 3  # colour types in the header of a PNG
 
-FOLDERS = "the folders of the release"
-
 
 class Listing(NamedTuple):
     """The files of a split by key; an image and its label have the same key.
@@ -25,7 +23,7 @@ class Listing(NamedTuple):
 
     images: dict[str, Path]
     labels: dict[str, Path]
-    rule: str = FOLDERS
+    rule: str = "the folders of the release"
     absent: tuple[str, ...] = ()
 
     def pairs(self) -> list[tuple[Path, Path]]:
@@ -57,11 +55,12 @@ def by_key(folder: Path, pattern: str, *endings: str) -> dict[str, Path]:
     """Return {path below `folder` without its ending: path} of the files with one of `endings`.
 
     The first ending that fits is cut off. Images and labels that belong together have one key.
+    UserError where there is no folder or no file.
     """
     found = {}
-    for path in folder.glob(pattern):
+    for path in first_folder(folder).glob(pattern):
         relative = path.relative_to(folder).as_posix()
-        ending = next((ending for ending in endings if relative.endswith(ending)), None)
+        ending = next(filter(relative.endswith, endings), None)
         if ending is not None:
             found[relative.removesuffix(ending)] = path
     if not found:
@@ -101,10 +100,9 @@ def read_label(path: Path) -> torch.Tensor:
         raise UserError(f"label {path} holds colours; expected one class number per pixel")
     label = label[0]
     if label.dtype == torch.uint16:
-        if int(label.int().max()) > 255:
-            raise UserError(
-                f"label {path} holds the number {int(label.int().max())}; classes are below 256"
-            )
+        largest = int(label.int().max())
+        if largest > 255:
+            raise UserError(f"label {path} holds the number {largest}; classes are below 256")
     elif bits < 8:
         # Decoders stretch grey levels of few bits over 0 to 255.
         label = label // (255 // (2**bits - 1))

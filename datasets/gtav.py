@@ -5,9 +5,9 @@ from pathlib import Path
 from scipy.io import loadmat
 
 from datasets.dataset import SegmentationDataset, root
-from datasets.files import Listing, by_key, first_folder
+from datasets.files import Listing, by_key
 from datasets.label_spaces import CITYSCAPES_IDS
-from datasets.lists import choose, find_list, read_list
+from datasets.lists import choose, listed
 from utils.errors import UserError
 
 # Training images whose label is a single colour; RobustNet's lists, and 15188 from SRHA's.
@@ -38,25 +38,21 @@ class GTAV(SegmentationDataset):
 
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:
-        list_file = find_list(root, cls.name, split)
-        if list_file is not None:
-            rule = f"the list file {list_file.name}"
-            return choose(read_list(list_file), root / "images", root / "labels", rule)
+        images, labels = root / "images", root / "labels"
+        found = listed(root, cls.name, split, images, labels)
+        if found:
+            return found
         candidates = (root / "split.mat", root / "read_mapping" / "split.mat")
         split_file = next((path for path in candidates if path.is_file()), None)
-        part = {"val": "valid"}.get(split, split)
+        part = "valid" if split == "val" else split
         if split_file is not None:
-            names = _numbers(split_file, split)
-            found = choose(names, root / "images", root / "labels", "split.mat")
-        elif (root / "images" / part).is_dir():
-            found = Listing(
-                by_key(root / "images" / part, "*", ".png"),
-                by_key(first_folder(root / "labels" / part), "*", ".png"),
-            )
+            found = choose(_numbers(split_file, split), images, labels, "split.mat")
+        elif (images / part).is_dir():
+            found = Listing(by_key(images / part, "*", ".png"), by_key(labels / part, "*", ".png"))
         else:
             raise UserError(
                 f"there is neither {candidates[0]} (in read_mapping.zip of the official "
-                f"download) nor a folder {root / 'images' / part}"
+                f"download) nor a folder {images / part}"
             )
         if split == "train":
             for files in (found.images, found.labels):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from datasets.dataset import SegmentationDataset, root
-from datasets.files import Listing, by_key, first_folder
+from datasets.files import Listing, by_key
 from datasets.label_spaces import IDD_LITE7, identity
 
 
@@ -22,6 +22,5 @@ class IDDLite(SegmentationDataset):
 
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:
-        images = by_key(first_folder(root / "leftImg8bit" / split), "*/*", "_image.jpg")
-        labels = by_key(first_folder(root / "gtFine" / split), "*/*", "_label.png")
-        return Listing(images, labels)
+        images = by_key(root / "leftImg8bit" / split, "*/*", "_image.jpg")
+        return Listing(images, by_key(root / "gtFine" / split, "*/*", "_label.png"))

@@ -83,28 +83,16 @@ def cityscapes_ids(space: LabelSpace) -> np.ndarray | None:
     return table
 
 
-# (fine, coarse) → {class of the fine space: class of the coarse space}
+# (fine, coarse) → {class of the coarse space: classes of the fine space}
 _COARSENINGS = {
     ("cityscapes19", "idd_lite7"): {
-        "road": "drivable",
-        "sidewalk": "non-drivable",
-        "terrain": "non-drivable",
-        "person": "living thing",
-        "rider": "living thing",
-        "car": "vehicle",
-        "truck": "vehicle",
-        "bus": "vehicle",
-        "train": "vehicle",
-        "motorcycle": "vehicle",
-        "bicycle": "vehicle",
-        "wall": "roadside object",
-        "fence": "roadside object",
-        "pole": "roadside object",
-        "traffic light": "roadside object",
-        "traffic sign": "roadside object",
-        "building": "far object",
-        "vegetation": "far object",
-        "sky": "sky",
+        "drivable": ["road"],
+        "non-drivable": ["sidewalk", "terrain"],
+        "living thing": ["person", "rider"],
+        "vehicle": ["car", "truck", "bus", "train", "motorcycle", "bicycle"],
+        "roadside object": ["wall", "fence", "pole", "traffic light", "traffic sign"],
+        "far object": ["building", "vegetation"],
+        "sky": ["sky"],
     },
 }
 
@@ -135,9 +123,8 @@ def coarsening(fine: LabelSpace, coarse: LabelSpace) -> np.ndarray | None:
     """
     if fine == coarse:
         return lookup_table(identity(fine))
-    names = _COARSENINGS.get((fine.name, coarse.name))
-    if names is None:
+    groups = _COARSENINGS.get((fine.name, coarse.name))
+    if groups is None:
         return None
-    return lookup_table(
-        {fine.classes.index(old): coarse.classes.index(new) for old, new in names.items()}
-    )
+    index = fine.classes.index
+    return lookup_table({index(n): coarse.classes.index(g) for g in groups for n in groups[g]})

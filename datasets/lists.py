@@ -15,11 +15,14 @@ from datasets.files import Listing, first_folder
 from utils.errors import UserError
 
 
-def find_list(root: Path, dataset: str, split: str) -> Path | None:
-    """Return the list file of a split, or None where there is none."""
-    names = (f"{split}.txt", f"{dataset}_split_{split}.txt")
-    candidates = [folder / name for folder in (root, root / "split_data") for name in names]
-    return next((path for path in candidates if path.is_file()), None)
+def listed(root: Path, dataset: str, split: str, images: Path, labels: Path) -> Listing | None:
+    """Return what the list file of a split chooses below the folders `images` and `labels`, or None
+    where there is no list file."""
+    for folder in (root, root / "split_data"):
+        for name in (f"{split}.txt", f"{dataset}_split_{split}.txt"):
+            if (folder / name).is_file():
+                return choose(read_list(folder / name), images, labels, f"the list file {name}")
+    return None
 
 
 def read_list(path: Path) -> list[str]:
@@ -40,8 +43,8 @@ def read_list(path: Path) -> list[str]:
 
 def all_png(folder: Path) -> dict[str, Path]:
     """Return {name without ending: path} of the PNG files in `folder` and in its folders."""
-    first_folder(folder)
-    found = {path.stem: path for path in (*folder.glob("*.png"), *folder.glob("*/*.png"))}
+    files = (*first_folder(folder).glob("*.png"), *folder.glob("*/*.png"))
+    found = {path.stem: path for path in files}
     if not found:
         raise UserError(f"no files *.png in {folder}")
     return found

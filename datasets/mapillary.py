@@ -56,7 +56,7 @@ class Mapillary(SegmentationDataset):
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:
         part = root / {"train": "training", "val": "validation"}[split]
-        images = by_key(first_folder(part / "images"), "*", ".jpg")
+        images = by_key(part / "images", "*", ".jpg")
         labels = first_folder(part / "labels", part / "v1.2" / "labels")
         return Listing(images, by_key(labels, "*", ".png"))
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from datasets.dataset import SegmentationDataset, root
-from datasets.files import Listing, by_key, first_folder
-from datasets.lists import all_png, choose, find_list, read_list, seeded_part
+from datasets.files import Listing, by_key
+from datasets.lists import all_png, choose, listed, seeded_part
 
 # Terrain, truck and train do not occur; the 13-class mean leaves out wall, fence and pole as well.
 SIXTEEN = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 15, 17, 18)
@@ -38,13 +38,10 @@ class Synthia(SegmentationDataset):
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:
         images, labels = root / "RGB", root / "GT" / "LABELS"
-        list_file = find_list(root, cls.name, split)
-        if list_file is not None:
-            return choose(read_list(list_file), images, labels, f"the list file {list_file.name}")
+        found = listed(root, cls.name, split, images, labels)
+        if found:
+            return found
         if (images / split).is_dir() or not any(images.glob("*.png")):
-            return Listing(
-                by_key(first_folder(images / split), "*", ".png"),
-                by_key(first_folder(labels / split), "*", ".png"),
-            )
+            return Listing(by_key(images / split, "*", ".png"), by_key(labels / split, "*", ".png"))
         names = seeded_part(all_png(images), **cls.published_counts, split=split, seed=0)
         return choose(names, images, labels, "the seeded rule for flat trees, seed 0")

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from network.published import convert, is_published
+from network.published import is_published, rename_weights
 from utils.errors import UserError
 from utils.files import read_weights
 from utils.network_file import SAFETENSORS, read_network
@@ -28,7 +28,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return read_network(path) | {"network_only": True}
     state = dict(read_weights(path))
     if is_published(state):
-        network = {"settings": {}, "step": 0, "method": convert(state)}
+        network = {"settings": {}, "step": 0, "method": rename_weights(state)}
         return network | {"published": True, "network_only": True}
     if not {"settings", "method"} <= state.keys():
         raise UserError(

@@ -33,10 +33,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     options = parser.parse_args()
     torch.manual_seed(0)
-    images, classes = draw(options.images, seed=0)
-    held_out = draw(2000, seed=1)
+    images, classes = draw_objects(options.images, seed=0)
+    held_out = draw_objects(2000, seed=1)
     model = ResNetMini(len(OBJECT_CLASSES)).to(memory_format=torch.channels_last)
-    train(model, images, classes, options.epochs)
+    fit(model, images, classes, options.epochs)
     print(f"accuracy on 2000 held-out images: {accuracy(model, *held_out):.1%}")
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     state = {key: value for key, value in state.items() if not key.startswith("fc.")}
@@ -45,7 +45,7 @@ def main() -> None:
     print(f"written to {options.out} ({options.out.stat().st_size / 1e6:.2f} MB)")
 
 
-def draw(number: int, seed: int) -> tuple[Tensor, Tensor]:
+def draw_objects(number: int, seed: int) -> tuple[Tensor, Tensor]:
     """Draw `number` images `[N, 3, 64, 64]` uint8 and their classes `[N]`, all classes equally."""
     with ProcessPoolExecutor() as pool:
         work = pool.map(partial(_draw_one, seed), range(number), chunksize=64)
@@ -59,7 +59,7 @@ def _draw_one(seed: int, index: int) -> np.ndarray:
     return draw_object(generator, index % len(OBJECT_CLASSES))
 
 
-def train(model: ResNetMini, images: Tensor, classes: Tensor, epochs: int) -> None:
+def fit(model: ResNetMini, images: Tensor, classes: Tensor, epochs: int) -> None:
     """Train by AdamW on a one-cycle rate with flips; images and classes as from `draw`."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.02)
     steps = epochs * (len(images) // BATCH)

@@ -18,7 +18,7 @@ def is_published(state: Mapping[str, Any]) -> bool:
     return {"layer0", "aspp", "final2"} <= {key.split(".")[0] for key in keys}
 
 
-def convert(state: Mapping[str, Any]) -> dict[str, Tensor]:
+def rename_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Rename the weights of a published file to ours; keys without a counterpart stay."""
     converted = {}
     for key, value in _weights(state).items():

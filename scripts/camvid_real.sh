@@ -1,5 +1,5 @@
 #!/bin/sh
-# Baseline and SRHA on real photographs: trained on CamVid, judged on CamVid test and on IDD-Lite.
+# Baseline and SRHA on real photographs: trained on CamVid, evaluated on CamVid test and on IDD-Lite.
 #   sh scripts/camvid_real.sh DATA WEIGHTS [KEY VALUE …]
 # DATA holds camvid/ and idd_lite/, WEIGHTS is an ImageNet state dict of torchvision's mobilenet_v2.
 # SRHA's alignment and consistency have a tenth of their published weights, which are for 60000 steps;

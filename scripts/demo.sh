@@ -1,6 +1,6 @@
 #!/bin/sh
 # The miniature benchmark end to end: draw it, train baseline and SRHA on GTAV with two seeds each,
-# judge them on domains they never saw, write one table and one picture. Nothing is downloaded but
+# evaluate them on domains they never saw, write one table and one picture. Nothing is downloaded but
 # Python packages. Extra KEY VALUE arguments go to every training run; finished runs are kept.
 set -eu
 cd "$(dirname "$0")/.."

@@ -37,7 +37,7 @@ run() {
     exec "$PYTHON" "$@"
 }
 
-# A checkpoint to judge is the first argument of the valid_* scripts, as seen from where they are
+# A checkpoint to evaluate is the first argument of the valid_* scripts, as seen from where they are
 # called.
 need_checkpoint() {
     if [ $# -lt 1 ]; then

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Judge a checkpoint of ResNet-50 with Mask2Former trained on GTAV.
+# Evaluate a checkpoint of ResNet-50 with Mask2Former trained on GTAV.
 requirements=requirements-extra.txt
 . "$(dirname "$0")/recipe.sh"
 need_checkpoint "$@"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Judge a checkpoint of ResNet-50 trained on Cityscapes, ours or the published code's.
+# Evaluate a checkpoint of ResNet-50 trained on Cityscapes, ours or the published code's.
 # Of the latter SRHA is assumed; a baseline needs --method baseline.
 . "$(dirname "$0")/recipe.sh"
 need_checkpoint "$@"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Judge a checkpoint of SPC, ResNet-50 trained on GTAV and SYNTHIA, on the published table's domains.
+# Evaluate a checkpoint of SPC, ResNet-50 trained on GTAV and SYNTHIA, on the published table's domains.
 . "$(dirname "$0")/recipe.sh"
 need_checkpoint "$@"
 shift

@@ -10,7 +10,7 @@ import argparse
 
 import torch
 
-from benchmarks.reporting import markdown
+from benchmarks.reporting import markdown_table
 from datasets import build_dataset, load_settings
 from utils.errors import run_script
 from utils.evaluate.metrics import ConfusionMatrix, mean_iou, measures
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="root of the miniature benchmark")
     data = parser.parse_args().data
     rows = [[domain, f"{100 * colour_classifier(domain, data):.1f}"] for domain in DOMAINS]
-    print(markdown(["domain", "mIoU of colour alone, %"], rows))
+    print(markdown_table(["domain", "mIoU of colour alone, %"], rows))
 
 
 def colour_classifier(domain: str, data: str) -> float:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from easydict import EasyDict
 
-from benchmarks.reporting import markdown, save
+from benchmarks.reporting import markdown_table, save
 from datasets.miniature import draw
 from network.build import build_method, resolve
 from network.inference import predict
@@ -58,7 +58,7 @@ def main() -> None:
         [str(step), *(f"{100 * found['mIoU'][step]:.1f}" for found in figures.values())]
         for step in figures[options.methods[0]]["mIoU"]
     ]
-    print(markdown(["step", *figures], rows))
+    print(markdown_table(["step", *figures], rows))
     shape = {"images": options.images, "size": list(images.shape[2:])}
     shape["classes"] = len(labels.unique()) - 1
     save(options.out, "mask2former_overfit", shape | figures)
@@ -108,14 +108,14 @@ def overfit(cfg: EasyDict, images: torch.Tensor, labels: torch.Tensor) -> dict[s
         optimizer.zero_grad()
         method.after_step(step)
         if (step + 1) % 50 == 0 or step + 1 == cfg.TRAIN.MAX_ITER:
-            found["mIoU"][step + 1] = judge(method, images, labels)
+            found["mIoU"][step + 1] = mean_iou_on(method, images, labels)
             found["losses"] = {name: round(value.item(), 3) for name, value in losses.items()}
             print(f"{cfg.METHOD} {step + 1}: {found['mIoU'][step + 1]:.1%} {found['losses']}")
     return found | {"seconds of a core": time.process_time() - begin}
 
 
 @torch.no_grad()
-def judge(method: Method, images: torch.Tensor, labels: torch.Tensor) -> float:
+def mean_iou_on(method: Method, images: torch.Tensor, labels: torch.Tensor) -> float:
     """Return the mIoU on the images, in evaluation mode."""
     confusion = ConfusionMatrix(method.num_classes, images.device)
     confusion.update(predict(method.eval(), images, tuple(labels.shape[1:])), labels)

@@ -26,7 +26,7 @@ class FinishedRun(NamedTuple):
     results: dict[str, Any]
 
     def classes(self) -> str:
-        """Name the classes that it was judged in."""
+        """Name the classes that it was evaluated in."""
         return ", ".join(sorted({r["label_space"] for r in self.results["domains"].values()}))
 
     def scores(self, unseen: bool) -> dict[str, float]:
@@ -67,7 +67,7 @@ def write_results(study: Study, seeds: list[int], runs: Path, out: Path) -> None
         baseline = BASELINE if BASELINE in groups else None
         page += [f"## {heading}"] if heading else []
         page.append(markdown(domain_table(groups, baseline=baseline)))
-        for name, figure in charts(study, members).items() if can_draw("charts") else ():
+        for name, figure in study_charts(study, members).items() if can_draw("charts") else ():
             file = f"{name}{number if len(tables) > 1 else ''}.svg"
             save_figure(figure, out / file)
             page.append(f"![{study.title}]({file})")
@@ -89,8 +89,8 @@ def csv_rows(study: Study, finished: list[FinishedRun]) -> str:
     about = ["variant", *study.axes, "seed", "run", "step", "classes"]
     writer.writerow([*about, *domains, UNSEEN])
     for run in finished:
-        judged, point = run.results["domains"], run.condition.point
-        scores = [judged[d]["means"]["mIoU"] if d in judged else None for d in domains]
+        evaluated, point = run.results["domains"], run.condition.point
+        scores = [evaluated[d]["means"]["mIoU"] if d in evaluated else None for d in domains]
         about = [run.condition.variant, *map(shown, point.values()), run.seed]
         about += [run.file.parent.name, run.results["step"], run.classes()]
         writer.writerow([*about, *scores, run.results["mean_unseen"]])
@@ -112,9 +112,9 @@ def varying(finished: list[FinishedRun]) -> list[str]:
     return [axis for axis in points[0] if any(p[axis] != points[0][axis] for p in points)]
 
 
-def charts(study: Study, finished: list[FinishedRun]) -> dict[str, Any]:
+def study_charts(study: Study, finished: list[FinishedRun]) -> dict[str, Any]:
     """Return {name: figure}: curves over each swept number, or dots if what differs is no number;
-    and the learning curves of runs that were judged while training."""
+    and the learning curves of runs that were evaluated while training."""
     drawn, axes = {}, varying(finished)
     for axis in axes:
         if all(type(run.condition.point[axis]) in (int, float) for run in finished):
@@ -160,8 +160,8 @@ def _learnt(study: Study, finished: list[FinishedRun], unseen: bool) -> Lines:
         if not log.is_file() or (study.curves and name not in study.curves):
             continue
         for record in map(json.loads, log.read_text().splitlines()):
-            judged = {plain_name(k[5:]): v for k, v in record.items() if k.startswith("mIoU/")}
-            own = [v for d, v in judged.items() if (d in run.results["unseen"]) == unseen]
+            evaluated = {plain_name(k[5:]): v for k, v in record.items() if k.startswith("mIoU/")}
+            own = [v for d, v in evaluated.items() if (d in run.results["unseen"]) == unseen]
             if own and None not in own:
                 _add(lines, name, {record["step"]: 100 * sum(own) / len(own)})
     return lines
@@ -173,4 +173,4 @@ def _add(lines: Lines, name: str, scores: dict[Any, float]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()), "The runs are kept")
+    write_atomically(path, text.encode(), "The runs are kept")

@@ -311,4 +311,4 @@ def test_videos_without_pyav(checkpoint, run, monkeypatch):
     write_video("drive.mp4", 2)
     monkeypatch.setitem(sys.modules, "av", None)
     code, _, line = run("--input", "drive.mp4")
-    assert code == 2 and "pip install av" in line
+    assert code == 2 and "videos need av: pip install -r requirements-extra.txt" in line

@@ -17,7 +17,7 @@ UNSEEN = ["cityscapes", "bdd100k", "mapillary"]
 
 
 class Published(NamedTuple):
-    """What a train_* script is to say, and the script that judges its checkpoint."""
+    """What a train_* script is to say, and the script that evaluates its checkpoint."""
 
     valid: str
     trunk: str
@@ -114,7 +114,7 @@ def test_published_settings(name, other, handed_over):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_checkpoint_is_judged_as_its_recipe_does(name, handed_over):
+def test_a_checkpoint_is_evaluated_as_its_recipe_does(name, handed_over):
     recipe = RECIPES[name]
     script, *words = handed_over(f"valid_{recipe.valid}.sh", "/some.pth")
     assert script == "valid.py" and words[:2] == ["--snapshot", "/some.pth"]
@@ -137,11 +137,11 @@ def test_dry_run(name, miniature, tmp_path):
     assert settings["DATASET.SOURCE"] == recipe.sources
     trained = json.loads((folder / "results.json").read_text())
     assert list(trained["domains"]) == recipe.domains
-    judge = f"valid_{recipe.valid}.sh"
-    done = run(judge, miniature, folder / "last.pth", "--out", tmp_path / "judged")
+    run_evaluation = f"valid_{recipe.valid}.sh"
+    done = run(run_evaluation, miniature, folder / "last.pth", "--out", tmp_path / "evaluated")
     assert done.returncode == 0, done.stderr
-    judged = json.loads((tmp_path / "judged" / "results.json").read_text())
-    assert judged["domains"] == trained["domains"]
+    evaluated = json.loads((tmp_path / "evaluated" / "results.json").read_text())
+    assert evaluated["domains"] == trained["domains"]
 
 
 def test_a_valid_script_without_a_checkpoint_says_what_it_needs(miniature):

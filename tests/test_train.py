@@ -88,7 +88,7 @@ class Cut(Exception):
     pass
 
 
-def test_a_run_cut_off_in_its_last_validation_is_judged_on_resuming(run, tmp_path, monkeypatch):
+def test_a_run_cut_off_in_its_last_validation_is_evaluated_on_resuming(run, tmp_path, monkeypatch):
     options = ["--val_dataset", "gtav", "TRAIN.MAX_ITER", 2, "--exp", "cut"]
 
     def stop(*arguments):

@@ -43,8 +43,8 @@ def checkpoint(settings, miniature, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def judge(monkeypatch, capsys):
-    """Return `judge(*arguments)` → what valid.py prints on stdout and on stderr."""
+def run_valid(monkeypatch, capsys):
+    """Return `evaluate(*arguments)` → what valid.py prints on stdout and on stderr."""
 
     def start(*arguments, main=valid.main):
         monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
@@ -59,9 +59,9 @@ def results(folder):
     return json.loads((folder / "results.json").read_text())
 
 
-def test_one_checkpoint_is_judged_beside_itself(checkpoint, judge):
+def test_one_checkpoint_is_evaluated_beside_itself(checkpoint, run_valid):
     path = checkpoint("logs/run/last.pth")
-    out, progress = judge("--snapshot", path)
+    out, progress = run_valid("--snapshot", path)
     folder = path.parent / "valid"
     assert out.startswith("domain ") and out.endswith(f"written to {folder}\n")
     assert (folder / "results.txt").read_text().rstrip() in out
@@ -74,11 +74,11 @@ def test_one_checkpoint_is_judged_beside_itself(checkpoint, judge):
         assert (folder / f"confusion_{name}.png").stat().st_size > 10000
 
 
-def test_several_checkpoints_get_a_folder_each_and_one_table(checkpoint, judge, tmp_path):
+def test_several_checkpoints_get_a_folder_each_and_one_table(checkpoint, run_valid, tmp_path):
     runs = tmp_path / "logs"
     paths = [checkpoint(f"logs/{name}/last.pth", seed) for seed, name in enumerate("ab")]
     paths += [checkpoint("logs/b/best.pth", 3)]
-    out, progress = judge("--snapshot", runs / "a", *paths[1:])
+    out, progress = run_valid("--snapshot", runs / "a", *paths[1:])
     folders = [runs / "a" / "valid", runs / "b" / "valid_last", runs / "b" / "valid_best"]
     rows = out.splitlines()[2:5]
     for path, folder, row in zip(paths, folders, rows, strict=True):
@@ -88,32 +88,32 @@ def test_several_checkpoints_get_a_folder_each_and_one_table(checkpoint, judge, 
         assert row.split() == [str(path), *(f"{100 * s:.1f}" for s in [*scores, scores[1]])]
     assert written["chosen_by"] == {"domain": "gtav", "oracle": False}
     assert "checkpoint 3 of 3" in progress
-    alone, _ = judge("--snapshot", paths[1], "--out", "alone")
+    alone, _ = run_valid("--snapshot", paths[1], "--out", "alone")
     assert results(tmp_path / "alone")["domains"] == results(folders[1])["domains"]
 
-    table, _ = judge(*folders[:2], main=compare.main)
+    table, _ = run_valid(*folders[:2], main=compare.main)
     assert "| baseline |" in table and table.splitlines()[2].endswith("| 2 |")
 
 
-def test_out_holds_a_folder_for_each_of_several(checkpoint, judge, tmp_path):
+def test_out_holds_a_folder_for_each_of_several(checkpoint, run_valid, tmp_path):
     paths = [checkpoint(f"logs/{where}/run/last.pth", seed) for seed, where in enumerate("abc")]
     paths.append(checkpoint("logs/a/run/early.pth", 3))
-    judge("--snapshot", *paths, "--out", "judged", "--val_dataset", "cityscapes",
+    run_valid("--snapshot", *paths, "--out", "evaluated", "--val_dataset", "cityscapes",
           "VALID.SCALES", 0.25)  # fmt: skip
     names = ["run_last", "run_last_2", "run_last_3", "run_early"]
-    assert sorted(p.name for p in (tmp_path / "judged").iterdir()) == sorted(names)
+    assert sorted(p.name for p in (tmp_path / "evaluated").iterdir()) == sorted(names)
     for name, path in zip(names, paths, strict=True):
-        assert results(tmp_path / "judged" / name)["checkpoint_sha256"] == file_hash(path)
+        assert results(tmp_path / "evaluated" / name)["checkpoint_sha256"] == file_hash(path)
 
 
-def test_settings_that_belong_to_each_checkpoint_are_its_own(checkpoint, judge, tmp_path):
-    """Another trunk width, and bfloat16: as if each were judged alone."""
+def test_settings_that_belong_to_each_checkpoint_are_its_own(checkpoint, run_valid, tmp_path):
+    """Another trunk width, and bfloat16: as if each were evaluated alone."""
     checkpoint("logs/wide/last.pth", **{"DECODER.CHANNELS": 24})
     checkpoint("logs/half/last.pth", **{"PRECISION": "bfloat16"})
-    judge("--snapshot", "logs/wide", "logs/half", "--val_dataset", "cityscapes")
+    run_valid("--snapshot", "logs/wide", "logs/half", "--val_dataset", "cityscapes")
     for name in ("wide", "half"):
         together = results(tmp_path / "logs" / name / "valid")
-        judge("--snapshot", f"logs/{name}", "--val_dataset", "cityscapes", "--out", "alone")
+        run_valid("--snapshot", f"logs/{name}", "--val_dataset", "cityscapes", "--out", "alone")
         assert results(tmp_path / "alone")["domains"] == together["domains"]
 
 
@@ -134,53 +134,57 @@ def misfit(path, checkpoint):
     (damaged, "logs/bad/last.pth is damaged"),
     (misfit, "logs/bad/last.pth: the checkpoint does not fit the network"),
     (lambda path, c: c(path, **{"VALID.PROTOCOL": "robustnet"}),
-     "logs/good/last.pth would be judged with the protocol 'native' and logs/bad/last.pth with"),
-    (lambda path, c: c(path, **{"DATASET.VALIDATION": []}), "no domain to judge on"),
+     "logs/good/last.pth would be evaluated with the protocol 'native' and logs/bad/last.pth with"),
+    (lambda path, c: c(path, **{"DATASET.VALIDATION": []}), "no domain to evaluate on"),
     (lambda path, c: c(path, **{"DATASET.VALIDATION": ["gtav:val", "acdc"]}), "ACDC"),
     (lambda path, c: c(path, **{"DATASET.MAPILLARY_LABEL_MAP": "openseg",
                                 "DATASET.VALIDATION": ["mapillary"]}),
-     "would be judged on mapillary with other labels or files"),
+     "would be evaluated on mapillary with other labels or files"),
 ])  # fmt: skip
-def test_all_checkpoints_are_checked_before_any_is_judged(
-    checkpoint, judge, monkeypatch, spoil, message
+def test_all_checkpoints_are_checked_before_any_is_evaluated(
+    checkpoint, run_valid, monkeypatch, spoil, message
 ):
     checkpoint("logs/good/last.pth", **{"DATASET.VALIDATION": ["cityscapes", "mapillary"]})
     spoil("logs/bad/last.pth", checkpoint)
-    monkeypatch.setattr(valid, "evaluate", lambda *_: pytest.fail("judged before all were checked"))
+    monkeypatch.setattr(
+        valid, "evaluate", lambda *_: pytest.fail("evaluated before all were checked")
+    )
     with pytest.raises(UserError, match=message):
-        judge("--snapshot", "logs/good/last.pth", "logs/bad/last.pth")
+        run_valid("--snapshot", "logs/good/last.pth", "logs/bad/last.pth")
 
 
-def test_a_checkpoint_given_twice_is_refused(checkpoint, judge):
+def test_a_checkpoint_given_twice_is_refused(checkpoint, run_valid):
     checkpoint("logs/run/last.pth")
     with pytest.raises(UserError, match="names .*logs/run/last.pth twice"):
-        judge("--snapshot", "logs/run", "logs/run/last.pth")
+        run_valid("--snapshot", "logs/run", "logs/run/last.pth")
 
 
-def test_an_oracle_is_marked(checkpoint, judge, tmp_path):
+def test_an_oracle_is_marked(checkpoint, run_valid, tmp_path):
     checkpoint("logs/run/best.pth", **{"VALID.BEST_ON": "cityscapes"})
-    judge("--snapshot", "logs/run/best.pth", "--val_dataset", "bdd100k", "--out", "judged")
+    run_valid("--snapshot", "logs/run/best.pth", "--val_dataset", "bdd100k", "--out", "evaluated")
     choice = {"domain": "cityscapes", "oracle": True}
-    assert results(tmp_path / "judged")["chosen_by"] == choice
+    assert results(tmp_path / "evaluated")["chosen_by"] == choice
 
 
-def test_the_picture_finds_the_checkpoint_of_results(checkpoint, judge, tmp_path):
+def test_the_picture_finds_the_checkpoint_of_results(checkpoint, run_valid, tmp_path):
     checkpoint("logs/run/first.pth")
-    judge("--snapshot", "logs/run/first.pth", "--sliding", 128, 96, "--val_dataset", "cityscapes")
-    judge("logs/run/valid", "--picture", "page.png", main=compare.main)
+    run_valid(
+        "--snapshot", "logs/run/first.pth", "--sliding", 128, 96, "--val_dataset", "cityscapes"
+    )
+    run_valid("logs/run/valid", "--picture", "page.png", main=compare.main)
     assert (tmp_path / "page.png").stat().st_size > 10000
     (tmp_path / "logs/run/first.pth").unlink()
     with pytest.raises(UserError, match="needs the checkpoint of logs/run/valid/results.json"):
-        judge("logs/run/valid", "--picture", "page.png", main=compare.main)
+        run_valid("logs/run/valid", "--picture", "page.png", main=compare.main)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_windows_scales_and_batches_with_every_decoder(checkpoint, judge, tmp_path, decoder):
+def test_windows_scales_and_batches_with_every_decoder(checkpoint, run_valid, tmp_path, decoder):
     """One image at a time or two, the same confusion but for pixels that rounding decides."""
     checkpoint("logs/one/last.pth", **{"DECODER.NAME": decoder})
     options = ["--snapshot", "logs/one", "--sliding", 64, 48, "--scales", 0.25, 0.5, "--flip"]
     for number in (1, 2):
-        judge(*options, "--out", f"out{number}", "VALID.BATCH_SIZE", number)
+        run_valid(*options, "--out", f"out{number}", "VALID.BATCH_SIZE", number)
     one, two = (results(tmp_path / f"out{n}")["domains"] for n in (1, 2))
     assert one.keys() == two.keys() == {"gtav", "cityscapes"}
     for domain in one:

@@ -1,9 +1,8 @@
 """Scale, pad, crop and flip of image and label together.
 
-The crop's window of the source is cut out first and resized alone, so that a crop of an image
-scaled up costs no more than any other. The window has whole source pixels: it may be up to half a
-source pixel away from where resizing the whole image would put it. All random numbers come from
-torch's global generator.
+The crop's window of the source is cut out first and resized alone, so that every crop costs the
+same. The window has whole source pixels: it is up to half a source pixel away from where resizing
+the whole image would put it. Random numbers come from torch's global generator.
 """
 
 import math
@@ -29,10 +28,8 @@ def resize_image(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 def resize_label(label: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Return a label [H, W] at `size` (h, w): each pixel takes the one that holds its centre."""
     # In whole numbers: F.resize rounds some centres to the neighbour, and takes twice as long.
-    rows, columns = (
-        (2 * np.arange(new) + 1) * old // (2 * new)
-        for old, new in zip(label.shape, size, strict=True)
-    )
+    shape = zip(label.shape, size, strict=True)
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in shape)
     return torch.from_numpy(label.numpy().take(rows, 0).take(columns, 1))
 
 
@@ -94,7 +91,7 @@ class RandomGeometry:
         `image` is uint8 [3, H, W], `label` [H, W]. `centroid` is (x, y) in label pixels, 0 being
         the centre of the first.
         """
-        return show(image, label, self.draw(label.shape, centroid))
+        return show_placement(image, label, self.draw(label.shape, centroid))
 
     def draw(self, size: Sequence[int], centroid: Centroid) -> Placement:
         """Draw what is shown of a sample of `size` (height, width)."""
@@ -115,7 +112,7 @@ def _draw_span(old: int, factor: float, size: int, point: float | None) -> Span:
     return Span(old, new, size, int(torch.randint(first, last + 1, (1,))) - before)
 
 
-def show(
+def show_placement(
     image: torch.Tensor, label: torch.Tensor, place: Placement
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return image uint8 [3, h, w] and label [h, w] of a placement, on black and void."""

@@ -1,4 +1,4 @@
-"""The evaluation protocols of published tables: at which sizes predictions are judged, and how.
+"""The evaluation protocols of published tables: at which sizes predictions are evaluated, and how.
 
 `native`: whole images at their own size. `robustnet`: GTAV at 1914×1052; Mapillary resized to a
 height of 1536 and cut to 1536² around its centre, or padded with black and void where it is
@@ -27,7 +27,7 @@ def keep(image: torch.Tensor, label: torch.Tensor) -> Pair:
     return image, label
 
 
-def resize(image: torch.Tensor, label: torch.Tensor, size: tuple[int, int]) -> Pair:
+def resize_pair(image: torch.Tensor, label: torch.Tensor, size: tuple[int, int]) -> Pair:
     """Return both at `size` (h, w)."""
     return resize_image(image, size), resize_label(label, size)
 
@@ -36,7 +36,7 @@ def square(image: torch.Tensor, label: torch.Tensor, side: int) -> Pair:
     """Return both at a height of `side`, cut or padded to a width of `side` around the centre."""
     height, width = label.shape
     scaled = round(width * side / height)
-    image, label = resize(image, label, (side, scaled))
+    image, label = resize_pair(image, label, (side, scaled))
     margin = abs(scaled - side) // 2
     if scaled > side:
         return image[..., margin : margin + side], label[:, margin : margin + side]
@@ -54,7 +54,7 @@ def resize_image_alone(
 
 
 class Protocol(NamedTuple):
-    """How datasets are judged.
+    """How datasets are evaluated.
 
     `resizings` are by dataset, `resizing` is for all others: they take and return an image uint8
     [3, h, w] and its label [h, w]. `windows` are crop and stride of sliding windows in pixels, 0
@@ -70,7 +70,7 @@ class Protocol(NamedTuple):
 _OPENSEG = partial(resize_image_alone, size=(512, 1024))
 PROTOCOLS = {
     "robustnet": Protocol(
-        {"gtav": partial(resize, size=(1052, 1914)), "mapillary": partial(square, side=1536)}
+        {"gtav": partial(resize_pair, size=(1052, 1914)), "mapillary": partial(square, side=1536)}
     ),
     "native": Protocol(),
     "openseg": Protocol(
@@ -80,7 +80,7 @@ PROTOCOLS = {
 
 
 class EvalTransform:
-    """Bring a sample of `dataset` to the size that `protocol` judges it at, and normalise it.
+    """Bring a sample of `dataset` to the size that `protocol` evaluates it at, and normalise it.
 
     Takes what TrainTransform takes. The label may keep another size than the image: predictions are
     resized to the label.

@@ -15,20 +15,16 @@ PHOTOMETRIC = "photometric"
 class TrainTransform:
     """Scale, pad, crop, flip, colour jitter, blur, normalise: RobustNet's recipe, which SRHA keeps.
 
-    The caller computes the geometry. It computes the colours too, unless `on_device` is set: then
-    the sample keeps 8 bits and holds the drawn numbers, and `finish` applies them on the device
-    that trains. Both give the same image.
+    The caller computes geometry and colours. With `on_device` it draws the colours' numbers only,
+    and `finish` applies them on the device that trains. Both give the same image.
     """
 
     def __init__(self, cfg: Any, on_device: bool = False):
-        settings = cfg.TRANSFORM
+        own = cfg.TRANSFORM
         self.on_device = on_device
-        self.geometric = RandomGeometry(settings.SCALE, settings.CROP_SIZE, settings.FLIP)
+        self.geometric = RandomGeometry(own.SCALE, own.CROP_SIZE, own.FLIP)
         self.photometric = Photometric(
-            settings.JITTER,
-            settings.JITTER_PROBABILITY,
-            settings.BLUR_SIGMA,
-            settings.BLUR_PROBABILITY,
+            own.JITTER, own.JITTER_PROBABILITY, own.BLUR_SIGMA, own.BLUR_PROBABILITY
         )
 
     def __call__(

@@ -2,13 +2,12 @@
 
     python -m utils.balance --snapshot logs/my_run [--batches 8] [--over ce] [KEY VALUE …]
 
-Takes the network of a checkpoint, draws batches as training does and differentiates each term of
-`training_losses` on its own. The table has a row for each term: its value, weighted as it is at the
-checkpoint's step, and for each part of the network (trunk, decoder, other) the length of its
-gradient (mean over batches), that length over the reference term's, and the cosine between the two
-gradients, each the mean of all batches: 1 pulls where the reference does, −1 against it. A dash
-stands where a term has no gradient, or the reference none. Settings change the terms: with
-CONSISTENCY.WEIGHT 1 that term is a tenth of the published one, at the same weights of the network.
+Draws batches as training does and differentiates each term of `training_losses` of a checkpoint's
+network on its own. A row of the table is a term: its value, weighted as at the checkpoint's step,
+and for each part of the network (trunk, decoder, other) the length of its gradient (mean over
+batches), that length over the reference term's, and the cosine between the two mean gradients: 1
+pulls where the reference does, −1 against it. A dash: the term or the reference has no gradient.
+Settings change the terms: CONSISTENCY.WEIGHT 1 makes that term a tenth of the published one.
 """
 
 import argparse
@@ -28,7 +27,7 @@ from network.build import build_method, open_run
 from network.methods import Method
 from utils.engine.interruption import data_from
 from utils.engine.optimization import plan_batch
-from utils.engine.runtime import Runtime, runtime
+from utils.engine.runtime import Runtime, open_runtime
 from utils.errors import UserError, run_script, unknown_name
 from utils.evaluate.results import text_columns
 from utils.settings import split
@@ -37,8 +36,8 @@ Gradients = dict[str, Tensor]
 
 
 class Term(NamedTuple):
-    """A term of the loss over several batches: its mean value, and by part of the network the mean
-    length of its gradient and the mean gradient itself, flat; no parts that it does not reach."""
+    """A term of the loss, mean over batches: its value, and by part of the network that it reaches
+    the length of its gradient and the flat gradient itself."""
 
     value: float
     lengths: dict[str, float]
@@ -50,13 +49,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m utils.balance", description=__doc__.split("\n")[0]
     )
-    parser.add_argument(
-        "--snapshot", type=Path, required=True, help="a checkpoint, or a folder for its last.pth"
-    )
-    parser.add_argument("--batches", type=int, default=8, help="default: 8")
-    parser.add_argument(
-        "--over", metavar="TERM", help="the reference; default: ce, or the first term"
-    )
+    add = parser.add_argument
+    add("--snapshot", type=Path, required=True, help="a checkpoint, or a folder for its last.pth")
+    add("--batches", type=int, default=8, help="default: 8")
+    add("--over", metavar="TERM", help="the reference; default: ce, or the first term")
     options, settings = split(parser)
     if options.batches < 1:
         raise UserError("--batches has to be at least 1")
@@ -68,31 +64,31 @@ def main() -> None:
         )
     # A recomputed layer can be walked through backwards once only.
     cfg.TRUNK.RECOMPUTE = [False] * len(cfg.TRUNK.RECOMPUTE)
-    with runtime(cfg) as here:
-        if here.world_size > 1:
+    with open_runtime(cfg) as runtime:
+        if runtime.world_size > 1:
             raise UserError("utils.balance runs in one process; start it without torchrun")
         method, _ = build_method(cfg, state)
-        here.wrap(method, sync_batch_norm=False)
-        drawn = batches(cfg, here, options.batches, state["step"])
-        terms = measure(method, drawn, here, options.over)
+        runtime.wrap(method, sync_batch_norm=False)
+        drawn = batches(cfg, runtime, options.batches, state["step"])
+        terms = measure_terms(method, drawn, runtime, options.over)
     print(terms_table(terms, options.over or ("ce" if "ce" in terms else next(iter(terms)))))
 
 
-def batches(cfg: EasyDict, here: Runtime, number: int, step: int) -> Iterator[dict[str, Any]]:
+def batches(cfg: EasyDict, runtime: Runtime, number: int, step: int) -> Iterator[dict[str, Any]]:
     """Yield the first batches of training, each of TRAIN.BATCH_SIZE images or as many as one pass
     holds, on the device. They bear the number `step`, which says what warm-ups have reached."""
     parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
     plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, 1, parts)
-    source, sampler = open_source(cfg, here.device.type)
+    source, sampler = open_source(cfg, runtime.device.type)
     loader = DataLoader(source, plan.images, sampler=sampler, num_workers=cfg.WORKERS)
     with data_from(loader) as samples:
         for drawn, batch in enumerate(islice(samples, number)):
-            here.seed_step(cfg.SEED, drawn)
-            yield source.transform.finish(here.to_device(batch)) | {"step": step}
+            runtime.seed_step(cfg.SEED, drawn)
+            yield source.transform.finish(runtime.to_device(batch)) | {"step": step}
 
 
-def measure(
-    method: Method, drawn: Iterable[dict[str, Any]], here: Runtime, over: str | None = None
+def measure_terms(
+    method: Method, drawn: Iterable[dict[str, Any]], runtime: Runtime, over: str | None = None
 ) -> dict[str, Term]:
     """Return the terms of a method's training loss over the batches, by name.
 
@@ -107,11 +103,15 @@ def measure(
     number = 0
     for batch in drawn:
         number += 1
-        for name, (value, gradients) in differentiated(method, batch, parts, here).items():
-            values[name] += value
-            for part, gradient in gradients.items():
+        with runtime.autocast():
+            losses = method(batch)
+        for name, loss in losses.items():
+            values[name] += loss.item()
+            for part, gradient in differentiate(loss, parts).items():
                 lengths[name][part] += gradient.norm().item()
                 sums[name][part] = sums[name].get(part, 0) + gradient
+        # The graph of the next batch needs the memory.
+        del losses, loss
         if over and over not in values:
             raise unknown_name("term", over, values)
     return {
@@ -122,16 +122,6 @@ def measure(
         )
         for name, value in values.items()
     }
-
-
-def differentiated(
-    method: Method, batch: dict[str, Any], parts: dict[str, list[nn.Parameter]], here: Runtime
-) -> dict[str, tuple[float, Gradients]]:
-    """Return value and gradients of each term of one batch. Its graph ends with the call: that of
-    the next batch needs the memory."""
-    with here.autocast():
-        losses = method(batch)
-    return {name: (loss.item(), differentiate(loss, parts)) for name, loss in losses.items()}
 
 
 def differentiate(loss: Tensor, parts: dict[str, list[nn.Parameter]]) -> Gradients:

@@ -9,11 +9,8 @@ import time
 
 
 def end_children() -> None:
-    """End all of them at once.
-
-    Python would ask them with SIGTERM, which data loading processes do not hear (see
-    `utils.interruption.start_workers`), and wait.
-    """
+    """Kill all of them: Python would wait after a SIGTERM, which data loading processes do not hear
+    (see `utils.engine.interruption.start_workers`)."""
     children = multiprocessing.active_children()
     if children:
         # The DataLoader's handler would report each of them as an accident.
@@ -31,10 +28,8 @@ def end_children_at_exit() -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process within a second after its parent, of that id, is gone.
-
-    The processes of a pool would wait for work for ever when theirs is killed.
-    """
+    """End this process within a second after its parent, of that id, is gone: a pool's processes
+    would wait for work for ever."""
 
     def watch() -> None:
         while os.getppid() == parent:

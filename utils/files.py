@@ -21,12 +21,8 @@ def read_weights(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise UserError(f"no file {path}")
     scalar = np.float64(0).__reduce__()[0]
-    numbers = [
-        np.dtype,
-        type(np.dtype(np.float64)),
-        scalar,
-        (scalar, "numpy.core.multiarray.scalar"),
-    ]
+    old_name = (scalar, "numpy.core.multiarray.scalar")
+    numbers = [np.dtype, type(np.dtype(np.float64)), scalar, old_name]
     try:
         with torch.serialization.safe_globals(numbers):
             content = torch.load(path, map_location="cpu", weights_only=True)

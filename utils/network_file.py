@@ -4,23 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.extras import import_extra
 
 SAFETENSORS = ".safetensors"
 
 
 def _library() -> Any:
-    try:
-        import safetensors
-        import safetensors.torch
-    except ImportError:
-        raise UserError(
-            f"{SAFETENSORS} files need a package: pip install -r requirements-extra.txt"
-        ) from None
-    return safetensors
+    return import_extra(f"{SAFETENSORS} files", "safetensors", "safetensors.torch")
 
 
 def network_bytes(weights: dict[str, Tensor], settings: dict[str, Any], step: int) -> bytes:
@@ -39,7 +32,7 @@ def read_network(path: Path) -> dict[str, Any]:
     try:
         with library.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights: dict[str, torch.Tensor] = {key: file.get_tensor(key) for key in file.keys()}
+            weights = {key: file.get_tensor(key) for key in file.keys()}
     except (library.SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or no safetensors file ({error})") from error
     if not {"settings", "step"} <= metadata.keys():
@@ -47,8 +40,4 @@ def read_network(path: Path) -> dict[str, Any]:
             f"{path} holds no settings: it was not made by `python -m utils.export`, and what "
             "network its weights belong to is unknown"
         )
-    return {
-        "settings": json.loads(metadata["settings"]),
-        "step": json.loads(metadata["step"]),
-        "method": weights,
-    }
+    return {key: json.loads(metadata[key]) for key in ("settings", "step")} | {"method": weights}

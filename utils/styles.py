@@ -13,7 +13,7 @@ are principal components or t-SNE. Needs matplotlib and scikit-learn (requiremen
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from network.regions.statistics import downsample_labels, find_regions, region_s
 from utils.draw.plane import LAYOUTS, Layout
 from utils.draw.plotting import COLOURS, METADATA, YELLOW, load_matplotlib, save_figure
 from utils.draw.scatter import PanelRow, PointGroup, scatter_picture
-from utils.engine.runtime import Runtime, runtime
+from utils.engine.runtime import Runtime, open_runtime
 from utils.errors import run_script
 from utils.evaluate.evaluation import open_domain
 
@@ -37,6 +37,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLE_LAYERS = (0, 1)
+
+
+class DomainLook(NamedTuple):
+    """What was found in a domain (see `look`), whether it is a source of the network, and whether
+    it is `labelled` in the network's classes."""
+
+    title: str
+    source: bool
+    labelled: bool
+    found: dict[str, Any]
 
 
 def main() -> None:
@@ -61,21 +71,20 @@ def main() -> None:
     for domain in domains.values():
         if domain.label_space != space:
             print(
-                f"{domain.title} is judged in {domain.label_space.name}, and the network knows "
+                f"{domain.title} is evaluated in {domain.label_space.name}, and the network knows "
                 f"{space.name}: it is in the picture of styles only"
             )
-    with runtime(cfg) as here:
-        method.to(here.device, memory_format=here.memory_format).eval()
-        looks = {
-            name: look(
-                method, domain, here, options.images, options.pixels, domain.label_space == space
-            )
-            for name, domain in domains.items()
-        }
-    sources = [name for name in names if parse_domain(name)[0] in cfg.DATASET.SOURCE]
+    with open_runtime(cfg) as runtime:
+        method.to(runtime.device, memory_format=runtime.memory_format).eval()
+        looks = []
+        for name, domain in domains.items():
+            labelled = domain.label_space == space
+            found = look(method, domain, runtime, options.images, options.pixels, labelled)
+            source = parse_domain(name)[0] in cfg.DATASET.SOURCE
+            looks.append(DomainLook(domain.title, source, labelled, found))
     trained = " + ".join(dataset_class(name).title for name in cfg.DATASET.SOURCE)
     title = f"{cfg.METHOD} trained on {trained}"
-    figures = draw(method, looks, domains, sources, space, options.layout, title)
+    figures = style_figures(method, looks, space, options.layout, title)
     folder = options.snapshot if options.snapshot.is_dir() else options.snapshot.parent
     out = options.out or folder / "styles"
     for name, figure in figures.items():
@@ -88,7 +97,7 @@ def main() -> None:
 def look(
     method: Method,
     domain: SegmentationDataset,
-    here: Runtime,
+    runtime: Runtime,
     images: int,
     pixels: int,
     labelled: bool = True,
@@ -105,8 +114,8 @@ def look(
     torch.manual_seed(0)
     for index in (i * len(domain) // number for i in range(number)):
         sample = domain[index]
-        image = sample["image"][None].to(here.device, memory_format=here.memory_format)
-        label = sample["label"][None].long().to(here.device)
+        image = sample["image"][None].to(runtime.device, memory_format=runtime.memory_format)
+        label = sample["label"][None].long().to(runtime.device)
         features = method.features(image)
         for i in STYLE_LAYERS:
             views = [features[i]]
@@ -156,33 +165,24 @@ def some_pixels(embedding: Tensor, label: Tensor, number: int) -> tuple[Tensor, 
     return embedding[0].float().flatten(1).T[places], small[places]
 
 
-def draw(
-    method: Method,
-    looks: dict[str, dict[str, Any]],
-    domains: dict[str, SegmentationDataset],
-    sources: Sequence[str],
-    space: LabelSpace,
-    layout: str,
-    title: str,
+def style_figures(
+    method: Method, looks: Sequence[DomainLook], space: LabelSpace, layout: str, title: str
 ) -> "dict[str, Figure]":
-    """Return the pictures by name, of what `look` returned for each domain; their titles say what
-    is shown, and `title`."""
+    """Return the pictures by name; their titles say what is shown, and `title`."""
     bases = {key: value.detach().float().cpu().numpy() for key, value in method.bases().items()}
-    labelled = {name: look for name, look in looks.items() if domains[name].label_space == space}
-    first = next(iter(labelled.values()), {})
-    rows = [
-        style_row(i, looks, domains, sources, bases.get(f"layer {i}"), layout) for i in STYLE_LAYERS
-    ]
+    labelled = [own for own in looks if own.labelled]
+    kinds = labelled[0].found if labelled else {}
+    rows = [style_row(i, looks, bases.get(f"layer {i}"), layout) for i in STYLE_LAYERS]
     note = "a point is the mean and deviation of every channel of one image"
     figures = {"styles": scatter_picture(rows, f"Styles of images, {title}", note)}
-    if "regions" in first:
-        chosen = [name for name in labelled if name in sources] or list(labelled)
-        row = region_row([looks[d]["regions"] for d in chosen], space, layout)
-        shown = " and ".join(domains[d].title for d in chosen)
+    if "regions" in kinds:
+        chosen = [own for own in labelled if own.source] or labelled
+        row = region_row([own.found["regions"] for own in chosen], space, layout)
+        shown = " and ".join(own.title for own in chosen)
         note = "a point is the mean and deviation of every channel of layer 0 in one region"
         figures["regions"] = scatter_picture([row], f"Styles of regions of {shown}, {title}", note)
-    if "embedding" in first:
-        row = embedding_row(labelled, sources, space, bases.get("embedding"), layout)
+    if "embedding" in kinds:
+        row = embedding_row(labelled, space, bases.get("embedding"), layout)
         note = "a point is the embedding of one pixel"
         note += ", a star a semantic basis" if "embedding" in bases else ""
         figures["embeddings"] = scatter_picture([row], f"Embeddings of pixels, {title}", note)
@@ -190,31 +190,24 @@ def draw(
 
 
 def style_row(
-    layer: int,
-    looks: dict[str, dict[str, Any]],
-    domains: dict[str, SegmentationDataset],
-    sources: Sequence[str],
-    bases: np.ndarray | None,
-    layout: str,
+    layer: int, looks: Sequence[DomainLook], bases: np.ndarray | None, layout: str
 ) -> PanelRow:
     """Return the panels of one layer: before the method acts on the style, and after."""
-    styles = {name: found[f"layer {layer}"] for name, found in looks.items()}
-    views = next(iter(styles.values())).shape[1]
-    plane = Layout(layout, np.concatenate([s.reshape(-1, s.shape[-1]) for s in styles.values()]),
-                   bases)  # fmt: skip
-    panels: dict[str, list[PointGroup]] = {
-        f"as layer {layer} returns them": [],
-        f"as layer {layer + 1} sees them": [],
-    }
-    points = plane.split([len(s) * views for s in styles.values()])
-    for view, groups in enumerate(list(panels.values())[:views]):
-        for number, (name, own) in enumerate(zip(styles, points, strict=True)):
-            kind, marker = ("source", "o") if name in sources else ("unseen", "^")
-            title, colour = f"{domains[name].title} ({kind})", COLOURS[number % len(COLOURS)]
-            groups.append(PointGroup(title, own.reshape(-1, views, 2)[:, view], colour, marker))
+    styles = [own.found[f"layer {layer}"] for own in looks]
+    views, width = styles[0].shape[1:]
+    plane = Layout(layout, np.concatenate([s.reshape(-1, width) for s in styles]), bases)
+    points = plane.split([len(s) * views for s in styles])
+    panels = {}
+    titles = (f"as layer {layer} returns them", f"as layer {layer + 1} sees them")
+    for view, title in enumerate(titles[:views]):
+        groups = panels[title] = []
+        for number, (own, placed) in enumerate(zip(looks, points, strict=True)):
+            kind, marker = ("source", "o") if own.source else ("unseen", "^")
+            colour = COLOURS[number % len(COLOURS)]
+            placed = placed.reshape(-1, views, 2)[:, view]
+            groups.append(PointGroup(f"{own.title} ({kind})", placed, colour, marker))
         if bases is not None:
             groups.append(PointGroup("style basis", plane.bases, YELLOW, "*"))
-    panels = {title: groups for title, groups in panels.items() if groups}
     return PanelRow(panels, plane.axes, plane.numbers)
 
 
@@ -233,16 +226,12 @@ def region_row(
 
 
 def embedding_row(
-    looks: dict[str, dict[str, Any]],
-    sources: Sequence[str],
-    space: LabelSpace,
-    bases: np.ndarray | None,
-    layout: str,
+    looks: Sequence[DomainLook], space: LabelSpace, bases: np.ndarray | None, layout: str
 ) -> PanelRow:
     """Return the panels of pixel embeddings: of sources, and of unseen domains."""
     found: dict[str, list] = {}
-    for title, seen in (("source domains", True), ("unseen domains", False)):
-        own = [looks[d]["embedding"] for d in looks if (d in sources) == seen]
+    for title, source in (("source domains", True), ("unseen domains", False)):
+        own = [look.found["embedding"] for look in looks if look.source == source]
         if own:
             found[title] = [np.concatenate(parts) for parts in zip(*own, strict=True)]
     flat = None if bases is None else bases.reshape(-1, bases.shape[-1])

@@ -21,7 +21,7 @@ import numpy as np
 
 from datasets import DATASETS, dataset_class, find_root, load_settings
 from datasets.check.inspection import Fault, PairReport, find_swapped, inspect_pair
-from datasets.check.pictures import class_chart, contact_sheet
+from datasets.check.pictures import class_chart, sample_sheet
 from datasets.commands import in_processes, parse_words
 from datasets.dataset import SegmentationDataset
 from datasets.files import Listing
@@ -50,24 +50,20 @@ def check_split(
         else:
             notes.append(str(error))
     faults += [Fault("missing", path, f"is named by {listing.rule}") for path in listing.absent]
-    for files, others, other in (
-        (listing.images, listing.labels, "label"),
-        (listing.labels, listing.images, "image"),
-    ):
+    images, labels = listing.images, listing.labels
+    for files, others, other in ((images, labels, "label"), (labels, images, "image")):
         for key in sorted(files.keys() - others.keys()):
             faults.append(Fault("missing pair", str(files[key]), f"has no {other}"))
-    keys = sorted(listing.images.keys() & listing.labels.keys())
-    pairs = [(listing.images[key], listing.labels[key]) for key in keys]
+    pairs = [(images[key], labels[key]) for key in sorted(images.keys() & labels.keys())]
     title = f"check of {dataset.title} {split}"
     reports = list(in_processes(partial(inspect_pair, dataset), pairs, workers, title))
-    faults += [fault for report in reports for fault in report.faults]
     swapped, in_doubt = find_swapped(pairs, reports)
-    faults += swapped
+    faults += [fault for report in reports for fault in report.faults] + swapped
     notes += [f"{path} hardly follows the edges of its image; have a look" for path in in_doubt]
     published = dataset.published_counts.get(split)
-    if published is not None and len(listing.images) != published:
-        notes.insert(0, f"{len(listing.images)} images; the published split has {published}")
-    single = [str(pairs[i][1]) for i, report in enumerate(reports) if report.single]
+    if published is not None and len(images) != published:
+        notes.insert(0, f"{len(images)} images; the published split has {published}")
+    single = [str(label) for (_, label), r in zip(pairs, reports, strict=True) if r.single]
     notes += [f"{path} is of one single class" for path in single]
     sizes = Counter(f"{r.size[0]}×{r.size[1]}" for r in reports if r.size)
     result = {
@@ -75,7 +71,7 @@ def check_split(
         "split": split,
         "root": str(root),
         "split_rule": listing.rule,
-        "images": len(listing.images),
+        "images": len(images),
         "published": published,
         "sizes": dict(sizes.most_common()),
         "faults": [fault._asdict() for fault in faults],
@@ -83,7 +79,8 @@ def check_split(
         "single_class": single,
         **_class_shares(dataset, reports),
     }
-    _draw(dataset, result, pairs, reports, out)
+    sound = [pair for pair, report in zip(pairs, reports, strict=True) if not report.faults]
+    _draw(dataset, result, sound, out / f"{dataset.name}_{split}")
     return result
 
 
@@ -112,31 +109,26 @@ def _draw(
     dataset: type[SegmentationDataset],
     result: dict[str, Any],
     pairs: list[tuple[Path, Path]],
-    reports: list[PairReport],
-    out: Path,
+    stem: Path,
 ) -> None:
     """Write the chart of the classes, where matplotlib is, and the contact sheet of a split."""
-    stem = f"{dataset.name}_{result['split']}"
     if can_draw("a chart of the classes"):
         shares = np.array(list(result["class_share"].values()))
         title = f"{dataset.title} {result['split']}, {result['images']} images"
-        save_figure(class_chart(title, dataset.label_space, shares), out / f"{stem}_classes.png")
-    sound = [pair for pair, report in zip(pairs, reports, strict=True) if not report.faults]
-    if sound:
-        chosen = random.Random(0).sample(sound, min(SAMPLES, len(sound)))
-        contact_sheet(dataset, chosen).save(out / f"{stem}_samples.png")
+        save_figure(class_chart(title, dataset.label_space, shares), Path(f"{stem}_classes.png"))
+    if pairs:
+        chosen = random.Random(0).sample(pairs, min(SAMPLES, len(pairs)))
+        sample_sheet(dataset, chosen).save(f"{stem}_samples.png")
 
 
-def summary(result: dict[str, Any]) -> str:
+def split_summary(result: dict[str, Any]) -> str:
     """Return what was found in a split, for the screen."""
-    title = DATASETS[result["dataset"]].title
-    sizes = ", ".join(f"{size} ({count})" for size, count in list(result["sizes"].items())[:4])
     lines = [
-        f"{title} {result['split']}: {result['images']} images in {result['root']}, split by "
-        f"{result['split_rule']}"
+        f"{DATASETS[result['dataset']].title} {result['split']}: {result['images']} images in "
+        f"{result['root']}, split by {result['split_rule']}"
     ]
-    if sizes:
-        lines.append(f"  sizes: {sizes}{', …' if len(result['sizes']) > 4 else ''}")
+    if sizes := [f"{size} ({count})" for size, count in result["sizes"].items()]:
+        lines.append(f"  sizes: {', '.join(sizes[:4])}{', …' if len(sizes) > 4 else ''}")
         lines.append(f"  {'class':<20}{'pixels':>9}{'images':>9}")
         for name, share in result["class_share"].items():
             count = result["class_images"][name]
@@ -175,15 +167,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = []
         for dataset, root, split in wanted:
             results.append(check_split(dataset, root, split, cfg.WORKERS, out))
-            print(summary(results[-1]), flush=True)
+            print(split_summary(results[-1]), flush=True)
         report = json.dumps(results, indent=1, ensure_ascii=False)
         (out / "report.json").write_text(report + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write the report to {out}: {error}") from None
-    faults = sum(len(result["faults"]) for result in results)
-    notes = sum(len(result["notes"]) for result in results)
-    verdict = f"{faults} faults" if faults else "no faults"
-    print(f"{verdict}, {notes} notes; report and pictures: {out}")
+    faults, notes = (sum(len(each[kind]) for each in results) for kind in ("faults", "notes"))
+    print(f"{faults or 'no'} faults, {notes} notes; report and pictures: {out}")
     sys.exit(1 if faults else 0)
 
 

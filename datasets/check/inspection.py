@@ -1,10 +1,14 @@
 """Faults of one image and its label, and labels that changed places."""
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from datasets.dataset import SegmentationDataset
 from datasets.files import read_image, read_label
@@ -31,22 +35,14 @@ class Fault(NamedTuple):
 
 
 class PairReport(NamedTuple):
-    """The findings in one image and its label.
-
-    faults      everything wrong with either file
-    size        (width, height) of the image; None if it cannot be read
-    counts      pixels of each number in the label file, int64 [256]; None if it cannot be read
-    single      whether all pixels of the label have one train id
-    agreement   how well the label's outlines fit the image, see `agreement`
-    digest      hash of the label's pixels
-    """
+    """The findings in one image and its label."""
 
     faults: list[Fault]
-    size: tuple[int, int] | None = None
-    counts: np.ndarray | None = None
-    single: bool = False
-    agreement: float | None = None
-    digest: str = ""
+    size: tuple[int, int] | None = None  # (width, height) of the image; None: cannot be read
+    counts: np.ndarray | None = None  # pixels of each number in the label file, int64 [256]
+    single: bool = False  # whether all pixels of the label have one train id
+    agreement: float | None = None  # how well the label's outlines fit the image: `agreement`
+    digest: str = ""  # hash of the label's pixels
 
 
 def inspect_pair(dataset: type[SegmentationDataset], pair: tuple[Path, Path]) -> PairReport:
@@ -54,16 +50,12 @@ def inspect_pair(dataset: type[SegmentationDataset], pair: tuple[Path, Path]) ->
     image, label = pair
     faults: list[Fault] = []
     pixels = _read(image, read_image, faults)
-    numbers = None
-    problem = _encoding_problem(dataset, label)
-    if problem:
-        faults.append(problem)
-    else:
-        numbers = _read(label, read_label, faults)
-    size = None if pixels is None else (pixels.shape[2], pixels.shape[1])
+    size = None if pixels is None else pixels.shape[:0:-1]
+    if problem := _encoding_problem(dataset, label):
+        return PairReport([*faults, problem], size)
+    numbers = _read(label, read_label, faults)
     if numbers is None:
         return PairReport(faults, size)
-    numbers = numbers.numpy()
     counts = np.bincount(numbers.ravel(), minlength=256)
     strays = [n for n in np.flatnonzero(counts).tolist() if n not in dataset.file_numbers]
     if strays:
@@ -79,12 +71,14 @@ def inspect_pair(dataset: type[SegmentationDataset], pair: tuple[Path, Path]) ->
         text = f"is {of_label} pixels, its image {image} is {of_image}"
         faults.append(Fault("size", str(label), text))
     elif size is not None:
-        score = agreement(pixels.numpy(), numbers)
+        score = agreement(pixels, numbers)
     digest = hashlib.sha256(numbers.tobytes()).hexdigest()
     return PairReport(faults, size, counts, len(train_ids) == 1, score, digest)
 
 
-def _read(path: Path, reader, faults: list[Fault]):
+def _read(
+    path: Path, reader: Callable[[Path], torch.Tensor], faults: list[Fault]
+) -> np.ndarray | None:
     """Return what `reader` reads, or None and a fault more."""
     try:
         if not path.exists():
@@ -92,7 +86,7 @@ def _read(path: Path, reader, faults: list[Fault]):
         elif path.stat().st_size == 0:
             faults.append(Fault("empty file", str(path), "has 0 bytes"))
         else:
-            return reader(path)
+            return reader(path).numpy()
     # A check goes on whatever it meets; the decoders' own errors are UserErrors already.
     except Exception as error:
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -163,13 +157,9 @@ def _thinned(shape: tuple[int, int]) -> tuple[slice, slice]:
 def _spread(across: np.ndarray, down: np.ndarray, join: np.ufunc) -> np.ndarray:
     """Join differences of neighbours [H, W - 1] and [H - 1, W] into a map [H, W] of both ends."""
     result = np.zeros((across.shape[0], down.shape[1]), across.dtype)
-    for part, values in (
-        (np.s_[:, 1:], across),
-        (np.s_[:, :-1], across),
-        (np.s_[1:], down),
-        (np.s_[:-1], down),
-    ):
-        result[part] = join(result[part], values)
+    for ends, values in ((result.T, across.T), (result, down)):
+        for part in (ends[1:], ends[:-1]):
+            join(part, values, out=part)
     return result
 
 
@@ -182,30 +172,28 @@ def find_swapped(
     swapped. One that equals the label of another image is a copy. A low median means that images
     and labels are out of step: then each label in doubt is a fault.
     """
-    doubtful = [
-        i for i, r in enumerate(reports) if r.agreement is not None and r.agreement < DOUBTFUL
-    ]
-    scores = [report.agreement for report in reports if report.agreement is not None]
-    if len(scores) >= FEWEST and np.median(scores) < OUT_OF_STEP:
+    scores = {i: r.agreement for i, r in enumerate(reports) if r.agreement is not None}
+    doubtful = [i for i, score in scores.items() if score < DOUBTFUL]
+    if len(scores) >= FEWEST and np.median(list(scores.values())) < OUT_OF_STEP:
         text = f"does not fit its image, like {len(doubtful)} of {len(scores)}: out of step?"
         return [Fault("swapped label", str(pairs[i][1]), text) for i in doubtful], []
     partners = _swapped_with(pairs, doubtful[:MOST_COMPARED])
-    copies: dict[str, list[int]] = {}
+    copies: dict[str, list[int]] = defaultdict(list)
     for i, report in enumerate(reports):
-        if report.digest and not report.single:
-            copies.setdefault(report.digest, []).append(i)
+        if not report.single:
+            copies[report.digest].append(i)
     faults, in_doubt = [], []
     for i in doubtful:
         name = str(pairs[i][1])
-        twins = [j for j in copies.get(reports[i].digest, []) if j != i]
+        twins = [j for j in copies[reports[i].digest] if j != i]
         if twins:
-            text = f"does not fit its image, and equals {pairs[twins[0]][1]}"
-            faults.append(Fault("swapped label", name, text))
+            end = f"and equals {pairs[twins[0]][1]}"
         elif i in partners:
-            text = f"does not fit its image, but the image of {pairs[partners[i]][1]}"
-            faults.append(Fault("swapped label", name, text))
+            end = f"but the image of {pairs[partners[i]][1]}"
         else:
             in_doubt.append(name)
+            continue
+        faults.append(Fault("swapped label", name, f"does not fit its image, {end}"))
     return faults, in_doubt
 
 
@@ -218,8 +206,7 @@ def _swapped_with(pairs: list[tuple[Path, Path]], doubtful: list[int]) -> dict[i
         return ranks[i].shape == outlines[j].shape and _fit(ranks[i], outlines[j]) > CONVINCING
 
     found = {}
-    for position, i in enumerate(doubtful):
-        for j in doubtful[position + 1 :]:
-            if fits(i, j) and fits(j, i):
-                found |= {i: j, j: i}
+    for i, j in combinations(doubtful, 2):
+        if fits(i, j) and fits(j, i):
+            found |= {i: j, j: i}
     return found

@@ -49,9 +49,7 @@ def _root(values: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(values, 0))
 
 
-def contact_sheet(
-    dataset: type[SegmentationDataset], pairs: list[tuple[Path, Path]]
-) -> Image.Image:
+def sample_sheet(dataset: type[SegmentationDataset], pairs: list[tuple[Path, Path]]) -> Image.Image:
     """Draw image, label over image, and label of each pair, one below the other."""
     table = lookup_table(dataset.label_maps[dataset.label_space.name])
     rows = []

@@ -54,42 +54,35 @@ def tile_centroids(label: np.ndarray, tile: int, num_classes: int) -> np.ndarray
 
 
 def load_or_compute(
-    dataset: SegmentationDataset,
-    tile: int,
-    cache_dir: Path | str,
-    num_classes: int,
-    workers: int,
+    dataset: SegmentationDataset, tile: int, cache_dir: Path | str, workers: int
 ) -> list[ClassCentroids]:
     """Return the centroids of each class, from the cache or by reading all labels once.
 
-    `workers` processes read labels (0: this one does). The cache is a file in `cache_dir`. Its name
-    is a hash of dataset, split, label table, tile, and the names below the root and sizes of the
-    label files, so it stays valid when the data move; contents are not hashed. If several processes
-    need the same cache, one computes it and the others wait. A damaged cache is computed again.
-    UserError for an unreadable label or a folder that cannot be written to.
+    `workers` processes read labels (0: this one does). The name of the cache file in `cache_dir` is
+    a hash of dataset, split, label table, tile, and the label files' names below the root and
+    sizes, not contents: it stays valid when the data move. If several processes need one cache, one
+    computes it and the others wait. A damaged cache is computed again. UserError for an unreadable
+    label or a folder that cannot be written to.
     """
-    key = _cache_key(dataset, tile, num_classes)
+    key = _cache_key(dataset, tile)
     cache = Path(cache_dir) / f"centroids_{dataset.name}_{dataset.split}_{key}.npz"
     lock = cache.with_suffix(".lock")
-
-    def waiting() -> None:
-        print(f"waiting for the class centroids of {dataset.title} ({lock})", file=sys.stderr)
-
+    wait = f"waiting for the class centroids of {dataset.title} ({lock})"
     rows = _read(cache)
     if rows is None:
         try:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            with held(lock, waiting):
+            with held(lock, partial(print, wait, file=sys.stderr)):
                 rows = _read(cache)
                 if rows is None:
-                    rows = _compute(dataset, tile, num_classes, workers)
+                    rows = _compute(dataset, tile, workers)
                     _write(cache, rows)
         except OSError as error:
             raise UserError(
                 f"cannot write class centroids to {cache.parent}: {error} (DATASET.CACHE_DIR "
                 "chooses another folder)"
             ) from None
-    by_class = [rows[rows[:, 1] == train_id] for train_id in range(num_classes)]
+    by_class = [rows[rows[:, 1] == train_id] for train_id in range(len(dataset.label_space))]
     return [ClassCentroids(r[:, 0].astype(np.int64), r[:, 2], r[:, 3]) for r in by_class]
 
 
@@ -114,9 +107,9 @@ def _write(cache: Path, rows: np.ndarray) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _compute(dataset: SegmentationDataset, tile: int, num_classes: int, workers: int) -> np.ndarray:
+def _compute(dataset: SegmentationDataset, tile: int, workers: int) -> np.ndarray:
     """Return float32 [n, 4] of (image index, class, x, y); float32 is exact to 2²⁴ images."""
-    work = partial(_centroids_of, dataset.label_table, tile, num_classes)
+    work = partial(_centroids_of, dataset.label_table, tile, len(dataset.label_space))
     title = f"class centroids of {dataset.title}"
     results = in_processes(work, dataset.label_paths, workers, title)
     return np.concatenate([np.insert(rows, 0, index, axis=1) for index, rows in enumerate(results)])
@@ -126,14 +119,12 @@ def _centroids_of(table: np.ndarray, tile: int, num_classes: int, path: Path) ->
     return tile_centroids(table.take(read_label(path).numpy()), tile, num_classes)
 
 
-def _cache_key(dataset: SegmentationDataset, tile: int, num_classes: int) -> str:
+def _cache_key(dataset: SegmentationDataset, tile: int) -> str:
+    root, space = dataset.root, dataset.label_space
     try:
-        files = [
-            (path.relative_to(dataset.root).as_posix(), path.stat().st_size)
-            for path in dataset.label_paths
-        ]
+        files = [(p.relative_to(root).as_posix(), p.stat().st_size) for p in dataset.label_paths]
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
     table = dataset.label_table.tolist()
-    parts = [dataset.name, dataset.split, dataset.label_space.name, table, tile, num_classes, files]
+    parts = [dataset.name, dataset.split, space.name, table, tile, len(space), files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

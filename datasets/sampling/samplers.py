@@ -1,7 +1,7 @@
-"""Which image comes when: endless class-uniform training order, exact shards for evaluation."""
+"""Which image comes when: the endless class-uniform order of training."""
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, count
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -26,21 +26,18 @@ class _EndlessOrder(Sampler[Key]):
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Key]:
-        position = self.start + self.rank
         current, keys = -1, []
-        while True:
+        for position in count(self.start + self.rank, self.world_size):
             epoch, slot = divmod(position, self.length)
             if epoch != current:
                 current, keys = epoch, self.epoch(epoch)
             yield keys[slot]
-            position += self.world_size
 
 
 class ClassUniformSampler(_EndlessOrder):
     """Endless keys (position, index, centroid (x, y) or None) for the training data of one source.
 
-    Augmentation is drawn from an entry's position in the endless sequence: an image that comes
-    several times in an epoch looks different each time.
+    The position seeds the augmentation: an image that comes twice in an epoch looks different.
 
     An epoch has N entries for N images: `int(N · fraction / K)` for each of the K classes, drawn
     from that class's centroids, and for the rest random images without replacement (Zhu et al.,
@@ -86,18 +83,16 @@ class ClassUniformSampler(_EndlessOrder):
 class EqualParts(Sampler[Key]):
     """The endless sequences of several sources in turn: as many samples of each (SPC's rule).
 
-    Entry q of source d of D is at position `q · D + d`; each source has epochs of its own, so a
-    small one begins again while a large one is in its first. Indices count through the sources one
-    after the other. A process that draws a multiple of D samples has equal parts, and a step in
-    which every process does has the same samples for any number of processes.
+    Entry q of source d of D is at position `q · D + d`; each source has epochs of its own. Indices
+    count through the sources one after the other. If every process draws a multiple of D samples, a
+    step has the same samples for any number of processes, in equal parts.
     """
 
     def __init__(self, samplers: Sequence[ClassUniformSampler]):
         self.samplers = samplers
 
     def __iter__(self) -> Iterator[Key]:
-        number = len(self.samplers)
-        offsets = _offsets(self.samplers)
+        number, offsets = len(self.samplers), _offsets(self.samplers)
         for keys in zip(*self.samplers, strict=True):
             for domain, (position, index, centroid) in enumerate(keys):
                 yield position * number + domain, offsets[domain] + index, centroid
@@ -137,16 +132,3 @@ class ProportionalParts(_EndlessOrder):
 def _offsets(samplers: Sequence[ClassUniformSampler]) -> list[int]:
     """Return at which joint index the images of each source begin."""
     return [0, *accumulate(sampler.length for sampler in samplers)][:-1]
-
-
-class SequentialShard(Sampler[int]):
-    """Indices rank, rank + world_size, … below `length`: over all processes each exactly once."""
-
-    def __init__(self, length: int, rank: int = 0, world_size: int = 1):
-        self.indices = range(rank, length, world_size)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)

@@ -1,7 +1,6 @@
 """The source domains of training: datasets with a transform, and the sampling order."""
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -63,7 +62,7 @@ def open_source(cfg: EasyDict, device: str, start: int = 0) -> tuple[Sources, Sa
     common label space.
     """
     names = cfg.DATASET.SOURCE
-    repeated = [name for name, count in Counter(names).items() if count > 1]
+    repeated = [name for name in names if names.count(name) > 1]
     if repeated or not names:
         what = f"{repeated[0]} twice" if repeated else "no dataset to train on"
         raise UserError(f"DATASET.SOURCE names {what}; change --dataset")
@@ -85,17 +84,11 @@ def open_source(cfg: EasyDict, device: str, start: int = 0) -> tuple[Sources, Sa
     # Processes share out a joint order as a whole; each source then gives its epochs only.
     place = (rank(), world_size())
     own_place = (*place, start // number) if equal else (0, 1, 0)
-    samplers = [
-        ClassUniformSampler(
-            len(dataset),
-            cfg.DATASET.CLASS_UNIFORM_FRACTION,
-            _centroids(dataset, cfg),
-            cfg.SEED,
-            *own_place,
-            domain,
-        )
-        for domain, dataset in enumerate(sources.datasets)
-    ]
+    fraction = cfg.DATASET.CLASS_UNIFORM_FRACTION
+    samplers = []
+    for domain, dataset in enumerate(sources.datasets):
+        own = (len(dataset), fraction, _centroids(dataset, cfg), cfg.SEED)
+        samplers.append(ClassUniformSampler(*own, *own_place, domain))
     if equal:
         return sources, EqualParts(samplers)
     return sources, ProportionalParts(samplers, cfg.SEED, *place, start)
@@ -104,8 +97,8 @@ def open_source(cfg: EasyDict, device: str, start: int = 0) -> tuple[Sources, Sa
 def common_label_space(cfg: EasyDict) -> LabelSpace:
     """Return the label space that all sources are trained in.
 
-    DATASET.LABEL_SPACE or, without it, the one that all of them are annotated in; UserError, naming
-    one that would do, where they differ.
+    DATASET.LABEL_SPACE, else the one that all are annotated in. UserError, naming one that would
+    do, where they differ.
     """
     if cfg.DATASET.LABEL_SPACE:
         return label_space(cfg.DATASET.LABEL_SPACE)
@@ -114,17 +107,14 @@ def common_label_space(cfg: EasyDict) -> LabelSpace:
     for other in sources[1:]:
         if other.label_space == first.label_space:
             continue
-        coarse = [
-            space.name
-            for space in (first.label_space, other.label_space)
-            if all(coarsening(s.label_space, space) is not None for s in (first, other))
-        ]
-        way = (
-            f"train in one for all: DATASET.LABEL_SPACE {coarse[0]}" if coarse else "leave one out"
-        )
+        spaces = (first.label_space, other.label_space)
+        way = "leave one out"
+        for coarse in reversed(spaces):
+            if all(coarsening(fine, coarse) is not None for fine in spaces):
+                way = f"train in one for all: DATASET.LABEL_SPACE {coarse.name}"
         raise UserError(
-            f"{first.title} is annotated in {first.label_space.name} and {other.title} in "
-            f"{other.label_space.name}; {way}"
+            f"{first.title} is annotated in {spaces[0].name} and {other.title} in "
+            f"{spaces[1].name}; {way}"
         )
     return first.label_space
 
@@ -135,12 +125,9 @@ def _centroids(dataset: SegmentationDataset, cfg: EasyDict) -> list[ClassCentroi
         return []
     if rank() > 0:
         barrier()
+    settings = cfg.DATASET
     centroids = load_or_compute(
-        dataset,
-        cfg.DATASET.CLASS_UNIFORM_TILE,
-        cfg.DATASET.CACHE_DIR,
-        len(dataset.label_space),
-        cfg.WORKERS,
+        dataset, settings.CLASS_UNIFORM_TILE, settings.CACHE_DIR, cfg.WORKERS
     )
     if rank() == 0:
         barrier()

@@ -133,7 +133,7 @@ class Mask2Former(Decoder):
         self.pixel_decoder = Mask2FormerPixelDecoder(config, list(trunk.channels[1:5]))
         self.transformer = Mask2FormerTransformerModule(config.feature_size, config)
         self.class_predictor = nn.Linear(config.hidden_dim, num_classes + 1)
-        initialise(self.pixel_decoder, self.transformer)
+        draw_weights(self.pixel_decoder, self.transformer)
         self.criterion = MaskClassificationLoss(
             (options.CLASS_WEIGHT, options.MASK_WEIGHT, options.DICE_WEIGHT),
             options.NO_OBJECT_WEIGHT,
@@ -201,7 +201,7 @@ def layers_config(cfg: EasyDict) -> Mask2FormerConfig:
 
 
 @torch.no_grad()
-def initialise(
+def draw_weights(
     pixel_decoder: Mask2FormerPixelDecoder, transformer: Mask2FormerTransformerModule
 ) -> None:
     """Draw the weights of transformers' layers as Mask2Former's release does.

@@ -131,7 +131,7 @@ def fuzz(root: Path, count: int, seed: int) -> tuple[Counter, list[str]]:
         original = target.read_bytes()
         kind, damaged = damage(original, rng)
         target.write_bytes(damaged)
-        outcome = _judge(name, split, root, paths, target, sound[which])
+        outcome = _run_evaluation(name, split, root, paths, target, sound[which])
         target.write_bytes(original)
         outcomes[outcome.split(":")[0]] += 1
         if outcome.startswith("failed"):
@@ -139,7 +139,7 @@ def fuzz(root: Path, count: int, seed: int) -> tuple[Counter, list[str]]:
     return outcomes, failures
 
 
-def _judge(name, split, root, paths, target, expected) -> str:
+def _run_evaluation(name, split, root, paths, target, expected) -> str:
     try:
         sample = read(name, split, root)
     except UserError as error:

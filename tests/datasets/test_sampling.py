@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.sampling.centroids import ClassCentroids
-from datasets.sampling.samplers import ClassUniformSampler, SequentialShard
+from datasets.sampling.samplers import ClassUniformSampler
 
 
 def make_centroids(sizes):
@@ -96,10 +96,3 @@ def test_start_continues():
     assert list(islice(sampler(centroids=CENTROIDS, start=46), 50)) == alone[46:96]
     second = sampler(centroids=CENTROIDS, start=46, rank=1, world_size=2)
     assert list(islice(second, 20)) == alone[47:87:2]
-
-
-@pytest.mark.parametrize(("length", "world_size"), [(7, 1), (7, 2), (7, 3), (2, 4)])
-def test_shards_hold_every_image_once(length, world_size):
-    shards = [SequentialShard(length, rank, world_size) for rank in range(world_size)]
-    assert sorted(index for shard in shards for index in shard) == list(range(length))
-    assert [len(shard) for shard in shards] == [len(list(shard)) for shard in shards]

@@ -191,7 +191,7 @@ def test_a_link_replaces_at_one_stroke(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)
     link(tmp_path / "a", tmp_path / "b")
-    write_atomically(tmp_path / "a", lambda file: file.write(b"new"))
+    write_atomically(tmp_path / "a", b"new", "")
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "new", "b": "a"}
 
 
@@ -234,7 +234,7 @@ def test_best_of_several_sources_is_by_the_mean_over_them(run, tmp_path, capsys)
 
 def test_without_a_domain_to_choose_by(run, tmp_path, capsys):
     run(*OPTIONS, "TRAIN.MAX_ITER", 1, "--val_dataset", "bdd100k", "gtav:train")
-    assert "no best.pth: no validation split of the source is judged" in capsys.readouterr().err
+    assert "no best.pth: no validation split of the source is evaluated" in capsys.readouterr().err
     assert not (tmp_path / "logs/one/best.pth").exists()
     with pytest.raises(UserError, match="VALID.BEST_ON is mapillary, which is not among"):
         run("--exp", "two", "VALID.BEST_ON", "mapillary")

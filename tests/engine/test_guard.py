@@ -46,8 +46,8 @@ def guarded(settings, batch, tmp_path):
         optimizer = build_optimizer(method, settings())
         if kind == "adamw":
             optimizer = torch.optim.AdamW(optimizer.param_groups, fused=True)
-        here = Runtime(torch.device("cpu"), 0, 1, "float32")
-        guard = StepGuard(method, optimizer, Source(), here, Interruption(), tmp_path)
+        runtime = Runtime(torch.device("cpu"), 0, 1, "float32")
+        guard = StepGuard(method, optimizer, Source(), runtime, Interruption(), tmp_path)
 
         def step(number, **changes):
             losses = method(batch | changes)

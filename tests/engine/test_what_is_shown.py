@@ -22,17 +22,17 @@ def test_records_redraw_every_plot(run, tmp_path):
     assert all(wanted <= line.keys() for line in steps)
     assert all(0 <= line["speed/data_wait"] <= 1 for line in steps)
     assert all(line["speed/memory_gib"] > 0.01 for line in steps)
-    judged = [line for line in lines if "mIoU/gtav" in line]
-    assert [line["step"] for line in judged] == [2, 4]
-    classes = [line for line in judged[0] if line.startswith("IoU_gtav/")]
+    evaluated = [line for line in lines if "mIoU/gtav" in line]
+    assert [line["step"] for line in evaluated] == [2, 4]
+    classes = [line for line in evaluated[0] if line.startswith("IoU_gtav/")]
     assert len(classes) == 19 and "IoU_gtav/traffic light" in classes
 
 
-def test_speed_does_not_count_what_was_judged_before(monkeypatch):
+def test_speed_does_not_count_what_was_evaluated_before(monkeypatch):
     clock = iter(range(100))
     monkeypatch.setattr("utils.engine.progress.time.perf_counter", lambda: float(next(clock)))
-    here = Runtime(torch.device("cpu"), 0, 1, "float32")
-    with Progress("run", 10, 0, 4, here) as progress:  # begins at 0 s
+    runtime = Runtime(torch.device("cpu"), 0, 1, "float32")
+    with Progress("run", 10, 0, 4, runtime) as progress:  # begins at 0 s
         speeds = []
         for _ in range(2):
             with progress.pause():  # 1 to 2 s, 4 to 5 s

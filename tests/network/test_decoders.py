@@ -54,7 +54,7 @@ def test_logits_have_the_images_size(make, trunk, size):
 
 
 @torch.no_grad()
-def test_an_image_alone_is_judged_as_in_a_batch(make, trunk):
+def test_an_image_alone_is_evaluated_as_in_a_batch(make, trunk):
     decoder = make(trunk).eval()
     features = trunk.eval()(torch.randn(3, 3, 64, 80))
     together = decoder(features, (64, 80)).logits

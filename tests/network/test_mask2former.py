@@ -70,9 +70,9 @@ def test_training_mode_changes_no_output(make, batch):
     _, method = make()
     features = method.eval().trunk(batch["image"])
     modes = [method.decoder.train(mode)(features, (64, 80)).layers for mode in (True, False)]
-    for trained, judged in zip(*modes, strict=True):
-        assert torch.equal(trained.masks, judged.masks)
-        assert torch.equal(trained.classes, judged.classes)
+    for trained, evaluated in zip(*modes, strict=True):
+        assert torch.equal(trained.masks, evaluated.masks)
+        assert torch.equal(trained.classes, evaluated.classes)
 
 
 @pytest.mark.parametrize("trunk", ["resnet_mini", "shufflenet_v2_x0_5", "mobilenet_v2"])

@@ -8,7 +8,7 @@ import train
 import valid
 from network.build import build_method, load_network
 from network.checkpoint import load_checkpoint
-from network.published import convert, is_published
+from network.published import is_published, rename_weights
 from network.trunks import TRUNKS
 from utils.errors import UserError
 
@@ -98,14 +98,14 @@ def test_our_own_checkpoints_are_not_taken_for_published_ones(settings):
     assert not is_published({"settings": {}, "method": method.state_dict()})
     assert is_published(as_published(method))
     assert is_published(as_published(method)["state_dict"])
-    assert set(convert(as_published(method))) == set(method.state_dict())
+    assert set(rename_weights(as_published(method))) == set(method.state_dict())
     assert set(TRUNKS) > set(PUBLISHED_KEYS)
 
 
 def test_a_file_of_another_network_names_keys_and_shapes(settings, tmp_path):
     options = {"METHOD": "baseline", "DATASET__LABEL_SPACE": "cityscapes19"}
     method, _ = build_method(settings(TRUNK__NAME="resnet18", **options))
-    state = {"method": convert(as_published(method)), "published": True}
+    state = {"method": rename_weights(as_published(method)), "published": True}
     with pytest.raises(
         UserError,
         match=r"missing: trunk.layer1.* decoder.aspp.features.0.0.weight \[16, 512, 1, 1\]",

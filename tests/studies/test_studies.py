@@ -263,7 +263,7 @@ def test_learning_curves_are_means_of_the_domains_on_each_side(study, tmp_path, 
             results = run_result({"gtav": 0.5, "idd": 0.1, "acdc": 0.2}, mean_unseen=0.15)
             file = folder / "results.json"
             finished.append(study_results.FinishedRun(condition, seed, file, results))
-    charts = study_results.charts(named, finished)
+    charts = study_results.study_charts(named, finished)
     assert set(charts) == {"variants", "learning_unseen", "learning_source"}
     unseen, source = charts["learning_unseen"], charts["learning_source"]
     assert unseen == {"SRHA": {1: [pytest.approx(15), pytest.approx(30)],
@@ -302,7 +302,7 @@ def test_both_directions_of_the_photographs_ask_the_same(weights):
     assert first == second and list(first.items()) == list(second.items())
 
 
-def test_training_and_judging_for_real(miniature, tmp_path, monkeypatch):
+def test_training_and_evaluating_for_real(miniature, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "one.json").write_text(json.dumps(TWO))
     settings = {**SMALL, "DATASET.ROOT": miniature, "DATASET.CACHE_DIR": tmp_path, "WORKERS": 0,

@@ -8,7 +8,7 @@ import torchvision.transforms.v2.functional as F
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 
-from transforms.geometric import RandomGeometry, Span, resize_image, resize_label, show
+from transforms.geometric import RandomGeometry, Span, resize_image, resize_label, show_placement
 
 
 def picture_of(label):
@@ -75,7 +75,7 @@ def test_label_is_within_one_source_pixel_of_resizing_the_whole(seed):
         image = smooth_image(height, width)
         for coordinate in (x, y):
             expected = whole_then_crop(image, coordinate, place)[1]
-            shown = show(image, coordinate, place)[1]
+            shown = show_placement(image, coordinate, place)[1]
             assert shown.shape == expected.shape and shown.dtype == coordinate.dtype
             assert (shown - expected).abs().max() <= 1
             assert torch.equal(shown == 255, expected == 255) or max(height, width) > 255
@@ -87,7 +87,7 @@ def test_image_is_half_a_source_pixel_from_resizing_the_whole_at_most(seed):
         image = smooth_image(height, width)
         label = torch.zeros(height, width, dtype=torch.uint8)
         expected, _ = whole_then_crop(image, label, place)
-        shown, _ = show(image, label, place)
+        shown, _ = show_placement(image, label, place)
         assert shown.dtype == torch.uint8 and shown.shape == expected.shape
         difference = (shown.int() - expected.int()).abs().float().mean().item()
         # Half a source pixel in both directions, of what neighbours differ by.
@@ -101,7 +101,7 @@ def test_crop_at_scale_one_is_cut_out():
     for size in ((40, 50), (90, 120), (100, 50), (130, 130)):
         place = scaled(1.0, size).draw((90, 120), None)
         expected, expected_label = whole_then_crop(image, label, place)
-        shown, shown_label = show(image, label, place)
+        shown, shown_label = show_placement(image, label, place)
         assert torch.equal(shown, expected) and torch.equal(shown_label, expected_label)
 
 

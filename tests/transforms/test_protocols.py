@@ -1,4 +1,4 @@
-"""At which size each protocol judges which dataset, portrait images included."""
+"""At which size each protocol evaluates which dataset, portrait images included."""
 
 import numpy as np
 import pytest
@@ -22,21 +22,21 @@ def sample(height, width):
 @pytest.mark.parametrize("dataset", ["gtav", "mapillary", "cityscapes"])
 def test_native_changes_nothing(dataset):
     image, label = sample(30, 40)
-    judged, judged_label = EvalTransform("native", dataset)(image, label).values()
-    assert torch.equal(denormalise(judged), image)
-    assert torch.equal(judged_label, label.long())
+    evaluated, evaluated_label = EvalTransform("native", dataset)(image, label).values()
+    assert torch.equal(denormalise(evaluated), image)
+    assert torch.equal(evaluated_label, label.long())
 
 
 def test_robustnet_resizes_gtav_alone():
     image, label = sample(526, 957)
-    judged, judged_label = EvalTransform("robustnet", "gtav")(image, label).values()
-    assert judged.shape == (3, 1052, 1914)
+    evaluated, evaluated_label = EvalTransform("robustnet", "gtav")(image, label).values()
+    assert evaluated.shape == (3, 1052, 1914)
     doubled = label.repeat_interleave(2, 0).repeat_interleave(2, 1).long()
-    assert torch.equal(judged_label, doubled)
+    assert torch.equal(evaluated_label, doubled)
     kept = EvalTransform("robustnet", "gtav")(*sample(1052, 1914))["image"]
     assert kept.shape == (3, 1052, 1914)
-    judged, judged_label = EvalTransform("robustnet", "bdd100k")(image, label).values()
-    assert judged.shape == (3, 526, 957) and judged_label.shape == (526, 957)
+    evaluated, evaluated_label = EvalTransform("robustnet", "bdd100k")(image, label).values()
+    assert evaluated.shape == (3, 526, 957) and evaluated_label.shape == (526, 957)
 
 
 SHAPES = [(300, 400), (320, 240), (768, 1024), (1536, 1536), (1000, 2001), (1537, 1001)]
@@ -46,8 +46,8 @@ SHAPES = [(300, 400), (320, 240), (768, 1024), (1536, 1536), (1000, 2001), (1537
 def test_robustnet_cuts_or_pads_mapillary_around_its_centre(height, width):
     """Against one formula for each label pixel, and Pillow for the image."""
     image, label = sample(height, width)
-    judged, judged_label = EvalTransform("robustnet", "mapillary")(image, label).values()
-    assert judged.shape == (3, 1536, 1536)
+    evaluated, evaluated_label = EvalTransform("robustnet", "mapillary")(image, label).values()
+    assert evaluated.shape == (3, 1536, 1536)
     scaled = round(width * 1536 / height)
     margin = abs(scaled - 1536) // 2
     columns = np.arange(1536) + (margin if scaled > 1536 else -margin)
@@ -56,20 +56,20 @@ def test_robustnet_cuts_or_pads_mapillary_around_its_centre(height, width):
     above = (2 * np.arange(1536) + 1) * height // (2 * 1536)
     beside = (2 * columns[there] + 1) * width // (2 * scaled)
     expected[:, there] = label.numpy()[above][:, beside]
-    assert np.array_equal(judged_label.numpy(), expected)
+    assert np.array_equal(evaluated_label.numpy(), expected)
     picture = Image.fromarray(image.permute(1, 2, 0).numpy())
     resized = np.array(picture.resize((scaled, 1536), Image.Resampling.BICUBIC), dtype=int)
     pasted = np.zeros((1536, 1536, 3), dtype=int)
     pasted[:, there] = resized[:, columns[there]]
-    gap = np.abs(denormalise(judged).permute(1, 2, 0).numpy() - pasted)
+    gap = np.abs(denormalise(evaluated).permute(1, 2, 0).numpy() - pasted)
     assert gap.max() <= 2 and gap.mean() < 0.5
 
 
-def test_openseg_judges_small_images_on_their_own_labels():
+def test_openseg_evaluates_small_images_on_their_own_labels():
     image, label = sample(300, 400)
     for dataset, size in (("cityscapes", (300, 400)), ("mapillary", (150, 200))):
-        judged, judged_label = EvalTransform("openseg", dataset)(image, label).values()
-        assert judged.shape == (3, 512, 1024) and judged_label.shape == size
+        evaluated, evaluated_label = EvalTransform("openseg", dataset)(image, label).values()
+        assert evaluated.shape == (3, 512, 1024) and evaluated_label.shape == size
     assert PROTOCOLS["openseg"].windows == (512, 341)
 
 

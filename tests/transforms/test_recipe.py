@@ -68,10 +68,10 @@ def test_geometry_moves_labels_and_photometry_does_not():
 def test_device_finishes_what_the_worker_draws():
     label = torch.zeros(50, 70, dtype=torch.uint8)
     cfg = settings(CROP_SIZE=[40, 48], JITTER_PROBABILITY=0.7, BLUR_PROBABILITY=0.7)
-    here, later = TrainTransform(cfg), TrainTransform(cfg, on_device=True)
+    runtime, later = TrainTransform(cfg), TrainTransform(cfg, on_device=True)
     finished, drawn = [], []
     for seed in range(6):
-        for transform, results in ((here, finished), (later, drawn)):
+        for transform, results in ((runtime, finished), (later, drawn)):
             torch.manual_seed(seed)
             results.append(transform(photograph(seed=seed), label))
     batch = torch.utils.data.default_collate(drawn)
@@ -86,7 +86,7 @@ def test_device_finishes_what_the_worker_draws():
     assert 0 < (batch["photometric"][:, 0] < 0).sum() < 6
     assert 0 < (batch["photometric"][:, -1] == 0).sum() < 6
     done = torch.utils.data.default_collate(finished)
-    assert here.finish(done) is done
+    assert runtime.finish(done) is done
 
 
 def test_random_numbers_come_from_the_global_generator():

@@ -8,7 +8,7 @@ from torch import nn
 
 from network.build import open_run
 from utils import balance
-from utils.balance import Term, batches, differentiate, measure, terms_table
+from utils.balance import Term, batches, differentiate, measure_terms, terms_table
 from utils.engine.runtime import Runtime
 from utils.errors import UserError
 
@@ -71,7 +71,7 @@ def test_a_weight_scales_its_term_alone(saved):
     for weight in ("10", "1"):
         cfg, state = open_run(folder, {"CONSISTENCY.WEIGHT": weight, "TRAIN.BATCH_SIZE": "2"})
         method, _ = balance.build_method(cfg, state)
-        found[weight] = measure(method, batches(cfg, HERE, 2, step=0), HERE)
+        found[weight] = measure_terms(method, batches(cfg, HERE, 2, step=0), HERE)
     strong, weak = (found[weight]["consistency"] for weight in ("10", "1"))
     assert strong.value == pytest.approx(10 * weak.value, rel=1e-4)
     for part in ("trunk", "decoder"):
@@ -96,13 +96,13 @@ class Slopes(nn.Module):
 
 
 def test_lengths_are_means_over_batches_and_gradients_too():
-    terms = measure(Slopes(), [{"slope": 2.0}, {"slope": -1.0}], HERE)
+    terms = measure_terms(Slopes(), [{"slope": 2.0}, {"slope": -1.0}], HERE)
     assert terms["ce"].value == 0.5
     assert terms["ce"].lengths == {"trunk": 7.5}
     torch.testing.assert_close(terms["ce"].gradients["trunk"], torch.tensor([1.5, 2.0]))
     assert terms["idle"] == Term(0.0, {}, {})
     with pytest.raises(UserError, match="unknown term 'local'.*ce, idle"):
-        measure(Slopes(), iter([{"slope": 1.0}]), HERE, over="local")
+        measure_terms(Slopes(), iter([{"slope": 1.0}]), HERE, over="local")
 
 
 def test_the_table_compares_with_the_reference():

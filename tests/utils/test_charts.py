@@ -9,7 +9,7 @@ import pytest
 from utils.draw import plotting
 from utils.draw.charts import dot_chart, line_chart
 from utils.draw.plotting import COLOURS, row_style, save_figure, svg
-from utils.draw.spread import deviation, mean, paired_differences, spread_text
+from utils.draw.spread import deviation, deviation_text, mean, mean_text, paired_differences
 from utils.errors import UserError
 
 SEEDS = {1: [10.0], 2: [20.0, 40.0], 4: [40.0]}
@@ -110,8 +110,9 @@ def test_a_missing_matplotlib_is_said(monkeypatch, capsys):
 
 def test_spreads_and_their_text():
     assert deviation([3.0]) is None and deviation([1.0, 2.0]) == pytest.approx(0.5**0.5)
-    assert spread_text([12.34]) == "12.3" and spread_text([10, 12], 2) == "11.00 ± 1.41"
-    assert spread_text([-0.01, -0.01]) == "0.0 ± 0.0"
-    assert spread_text([-1.0], difference=True) == "−1.0"
-    assert spread_text([2.0, 4.0], difference=True) == "+3.0 ± 1.4"
+    assert mean_text([12.34]) == "12.3" and mean_text([10, 12], 2) == "11.00"
+    assert deviation_text([12.34]) == "" and deviation_text([10, 12], 2) == " ± 1.41"
+    assert mean_text([-0.01, -0.01]) == "0.0"
+    assert mean_text([-1.0], difference=True) == "−1.0"
+    assert mean_text([2.0, 4.0], difference=True) == "+3.0"
     assert paired_differences({1: 5.0, 2: 7.0, 3: 1.0}, {2: 3.0, 1: 4.0}) == {1: 1.0, 2: 4.0}

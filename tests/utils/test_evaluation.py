@@ -1,4 +1,4 @@
-"""Which images are judged whole, and what evaluation makes of them."""
+"""Which images are evaluated whole, and what evaluation makes of them."""
 
 import numpy as np
 import pytest
@@ -40,8 +40,8 @@ class Given(SegmentationDataset):
 
 
 @pytest.fixture
-def judge(settings):
-    """Return `judge(dataset, **overrides)` → results of a network of random weights."""
+def run_evaluation(settings):
+    """Return `evaluate(dataset, **overrides)` → results of a network of random weights."""
 
     def run(dataset, **overrides):
         cfg = settings(
@@ -54,19 +54,19 @@ def judge(settings):
     return run
 
 
-def test_labels_may_be_of_any_integer_type_and_of_other_sizes_than_images(judge):
+def test_labels_may_be_of_any_integer_type_and_of_other_sizes_than_images(run_evaluation):
     sizes = [((64, 64), (64, 64)), ((64, 64), (128, 96)), ((64, 96), (30, 40))]
-    wide, narrow = (judge(Given(*sizes, dtype=t)) for t in (torch.int64, torch.uint8))
+    wide, narrow = (run_evaluation(Given(*sizes, dtype=t)) for t in (torch.int64, torch.uint8))
     assert wide == narrow
     assert [sum(row) for row in wide["confusion"]][:4] == [64 * 64, 128 * 96, 30 * 40, 0]
     assert wide["sizes"] == ["40x30", "64x64", "96x128"]
-    assert judge(Given(*sizes), VALID__BATCH_SIZE=3)["confusion"] == wide["confusion"]
+    assert run_evaluation(Given(*sizes), VALID__BATCH_SIZE=3)["confusion"] == wide["confusion"]
 
 
-def test_predictions_are_mapped_to_a_coarser_space(judge):
+def test_predictions_are_mapped_to_a_coarser_space(run_evaluation):
     sizes = [((64, 64), (64, 64)), ((64, 96), (64, 96))]
-    fine = np.array(judge(Given(*sizes))["confusion"])
-    coarse = np.array(judge(Given(*sizes, space=IDD_LITE7))["confusion"])
+    fine = np.array(run_evaluation(Given(*sizes))["confusion"])
+    coarse = np.array(run_evaluation(Given(*sizes, space=IDD_LITE7))["confusion"])
     table = coarsening(CITYSCAPES19, IDD_LITE7)
     expected = np.zeros((2, 7), dtype=int)
     for column in range(19):
@@ -82,18 +82,18 @@ def test_pixels_at_once_are_those_of_the_largest_scale_or_of_a_window(settings):
 
 
 @pytest.mark.parametrize("size", [(1024, 2048), (1052, 1914), (1536, 1536), (720, 1280)])
-def test_published_sizes_are_judged_whole_at_twice_their_size(settings, size):
+def test_published_sizes_are_evaluated_whole_at_twice_their_size(settings, size):
     check_size(size, settings(VALID__SCALES="0.5,1,2"), "an image")
 
 
-def test_an_image_too_large_is_refused_before_the_network_sees_it(judge):
+def test_an_image_too_large_is_refused_before_the_network_sees_it(run_evaluation):
     dataset = Given(((64, 64), (64, 64)), ((96, 128), (96, 128)))
     message = "an image of given has 128×96 pixels: .* 12288 at once, and VALID.MAX_PIXELS is 9999"
     with pytest.raises(UserError, match=message):
-        judge(dataset, VALID__MAX_PIXELS=9999)
-    whole = judge(dataset, VALID__MAX_PIXELS=0)
-    assert judge(dataset, VALID__MAX_PIXELS=12288) == whole
-    windows = judge(dataset, VALID__MAX_PIXELS=9999, VALID__SLIDING="64,48")
+        run_evaluation(dataset, VALID__MAX_PIXELS=9999)
+    whole = run_evaluation(dataset, VALID__MAX_PIXELS=0)
+    assert run_evaluation(dataset, VALID__MAX_PIXELS=12288) == whole
+    windows = run_evaluation(dataset, VALID__MAX_PIXELS=9999, VALID__SLIDING="64,48")
     assert windows["confusion"] != whole["confusion"]
 
 
@@ -107,7 +107,7 @@ def test_a_domain_with_an_image_too_large_is_refused_when_it_is_opened(settings,
             image.save(folder / f"{name}.{'jpg' if kind == 'images' else 'png'}")
     options = {"DATASET__ROOT": str(tmp_path), "VALID__MAX_PIXELS": 4_000_000}
     cfg = settings(**options)
-    with pytest.raises(UserError, match=r"b\.jpg has 2400×2000 pixels: .*judge in windows"):
+    with pytest.raises(UserError, match=r"b\.jpg has 2400×2000 pixels: .*evaluate in windows"):
         open_domain("mapillary", cfg, CITYSCAPES19)
     for allowed in ({"VALID__PROTOCOL": "robustnet"}, {"VALID__SLIDING": "1024,683"}):
         cfg = settings(**options | allowed)

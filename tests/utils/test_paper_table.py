@@ -150,12 +150,12 @@ def test_classes_of_one_domain():
     assert cells(lines[2]) == ["a", "**80.0**", "50.0", "-", "**65.0**", "2"]
     assert cells(lines[3]) == ["b", "60.0", "**70.0**", "-", "**65.0**", "1"]
     assert "100.0" in markdown(class_table(groups, "bdd100k", "precision"))
-    with pytest.raises(UserError, match="unknown judged domain 'bdd'; did you mean bdd100k"):
+    with pytest.raises(UserError, match="unknown evaluated domain 'bdd'; did you mean bdd100k"):
         class_table(groups, "bdd")
     with pytest.raises(UserError, match="unknown measure of classes 'mIoU'"):
         class_table(groups, "bdd100k", "mIoU")
     groups["b"] = group(run_result({"idd": 0.1}, "b"))
-    with pytest.raises(UserError, match=r"run0/results.json \(b\) was not judged on bdd100k"):
+    with pytest.raises(UserError, match=r"run0/results.json \(b\) was not evaluated on bdd100k"):
         class_table(groups, "bdd100k")
 
 

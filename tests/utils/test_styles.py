@@ -71,7 +71,7 @@ def test_a_domain_of_other_classes_is_drawn_by_its_styles(saved, monkeypatch, ca
         Image.new(mode, (64, 48), 3 if mode == "L" else (90, 120, 60)).save(path)
     words = ["--snapshot", folder, "--images", 2, "DATASET.IDD_LITE_DIR", tmp_path / "lite"]
     run(monkeypatch, "idd_lite", *words)
-    assert "IDD-Lite is judged in idd_lite7" in capsys.readouterr().out
+    assert "IDD-Lite is evaluated in idd_lite7" in capsys.readouterr().out
     assert [path.name for path in (folder / "styles").iterdir()] == ["styles.png"]
     run(monkeypatch, "idd_lite", "gtav", "--format", "pdf", *words)
     names = {path.name for path in (folder / "styles").iterdir()}

@@ -60,10 +60,10 @@ def main() -> None:
         options.out.write_text(text + "\n")
     if options.picture:
         options.picture.parent.mkdir(parents=True, exist_ok=True)
-        draw(groups, options.picture)
+        draw_predictions(groups, options.picture)
 
 
-def draw(groups: Groups, path: Path) -> None:
+def draw_predictions(groups: Groups, path: Path) -> None:
     """Draw image, label and each group's prediction (its first run) for each domain.
 
     Predictions are made as the results were. UserError where a run's checkpoint is not found.
@@ -75,11 +75,11 @@ def draw(groups: Groups, path: Path) -> None:
         for domain in titles:
             dataset = network.open(domain)
             sample = dataset[len(dataset) // 2]
-            judged = dataset.label_space
+            evaluated = dataset.label_space
             if domain not in columns:
-                label = colourise(sample["label"], judged)
+                label = colourise(sample["label"], evaluated)
                 columns[domain] = [denormalise(sample["image"]), label]
-            columns[domain].append(colourise(network.predict(sample, judged), judged))
+            columns[domain].append(colourise(network.predict(sample, evaluated), evaluated))
     rows = [(titles[domain], pictures) for domain, pictures in columns.items()]
     page = sheet(rows, ["image", "label", *groups], cell=(320, 170))
     page.save(path)

@@ -11,7 +11,7 @@ from datasets.label_spaces import LabelSpace, coarsening
 from network.build import build_method, resolve_stored
 from network.checkpoint import load_checkpoint
 from network.methods import Method
-from utils.engine.runtime import Runtime, runtime
+from utils.engine.runtime import Runtime, open_runtime
 from utils.errors import UserError
 from utils.evaluate.evaluation import open_domain, predict_batch
 
@@ -22,19 +22,19 @@ class Network(NamedTuple):
     method: Method
     space: LabelSpace
     cfg: EasyDict
-    here: Runtime
+    runtime: Runtime
 
     def open(self, domain: str) -> SegmentationDataset:
-        """Open a domain that it was judged on."""
+        """Open a domain that it was evaluated on."""
         return open_domain(domain, self.cfg, self.space)
 
     @torch.no_grad()
-    def predict(self, sample: dict[str, Any], judged: LabelSpace) -> torch.Tensor:
-        """Return the train ids uint8 `[h, w]`, in the space `judged`, of a sample at its label's
+    def predict(self, sample: dict[str, Any], evaluated: LabelSpace) -> torch.Tensor:
+        """Return the train ids uint8 `[h, w]`, in the space `evaluated`, of a sample at its label's
         size, on the CPU."""
         size = sample["label"].shape
-        labels = predict_batch(self.method, sample["image"][None], size, self.cfg, self.here)[0]
-        return torch.from_numpy(coarsening(self.space, judged))[labels.cpu().long()]
+        labels = predict_batch(self.method, sample["image"][None], size, self.cfg, self.runtime)[0]
+        return torch.from_numpy(coarsening(self.space, evaluated))[labels.cpu().long()]
 
 
 def open_network(source: Path, results: dict[str, Any]) -> Network:
@@ -42,9 +42,9 @@ def open_network(source: Path, results: dict[str, Any]) -> Network:
     state = load_checkpoint(find_checkpoint(source, results))
     cfg = resolve_stored(state["settings"] | results["settings"], {}, source)
     method, space = build_method(cfg, state)
-    with runtime(cfg) as here:
-        method.to(here.device, memory_format=here.memory_format).eval()
-    return Network(method, space, cfg, here)
+    with open_runtime(cfg) as runtime:
+        method.to(runtime.device, memory_format=runtime.memory_format).eval()
+    return Network(method, space, cfg, runtime)
 
 
 def find_checkpoint(source: Path, results: dict) -> Path:

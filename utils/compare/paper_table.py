@@ -78,7 +78,7 @@ class ResultTable(NamedTuple):
 def domain_table(groups: Groups, measure: str = "mIoU", baseline: str | None = None) -> ResultTable:
     """Return the table of one measure: a row per group, a column per domain, the mean over unseen.
 
-    The mean is over the domains that every run was judged on and none was trained on. `baseline`
+    The mean is over the domains that every run was evaluated on and none was trained on. `baseline`
     names a row; a further column shows what each row gains over it, paired by seed. UserError for a
     measure or row that is not there.
     """
@@ -116,18 +116,18 @@ def class_table(
     """Return the table of one domain: a row per group, a column per class, and the mean over them.
 
     `measure` is iou, precision or recall; `baseline` as in `domain_table`. UserError for a domain
-    that a run was not judged on.
+    that a run was not evaluated on.
     """
     results = [run for runs in groups.values() for _, run in runs]
     titles = domain_titles(results)
     if domain not in titles:
-        raise unknown_name("judged domain", domain, titles)
+        raise unknown_name("evaluated domain", domain, titles)
     if measure not in CLASS_MEASURES:
         raise unknown_name("measure of classes", measure, CLASS_MEASURES)
     for name, runs in groups.items():
         missing = [path for path, run in runs if domain not in run["domains"]]
         if missing:
-            raise UserError(f"{missing[0]} ({name}) was not judged on {domain}")
+            raise UserError(f"{missing[0]} ({name}) was not evaluated on {domain}")
 
     def scores(run: dict[str, Any]) -> dict[str, float | None]:
         return run["domains"][domain][measure]
@@ -147,7 +147,7 @@ def class_table(
 
 
 def domain_titles(results: list[dict[str, Any]]) -> dict[str, str]:
-    """Return {domain: title} of all that any run was judged on; splits that share a title get
+    """Return {domain: title} of all that any run was evaluated on; splits that share a title get
     their name behind it."""
     titles = {d: result["title"] for run in results for d, result in run["domains"].items()}
     shown = list(titles.values())
@@ -165,8 +165,8 @@ def _column(
     for runs in groups.values():
         values = {run["settings"]["SEED"]: value(run) for _, run in runs}
         values = {seed: 100 * own for seed, own in values.items() if own is not None}
-        judged = [run for _, run in runs if domain in run["domains"]]
-        source = any(domain not in run["unseen"] for run in judged)
+        evaluated = [run for _, run in runs if domain in run["domains"]]
+        source = any(domain not in run["unseen"] for run in evaluated)
         cells.append(ResultCell(values, len(runs), source))
     return ResultColumn(title, cells)
 
@@ -212,7 +212,7 @@ def _gains(names: list[str], means: ResultColumn, baseline: str) -> ResultColumn
     return ResultColumn(f"gain over {baseline}", cells, gain=True)
 
 
-def show(table: ResultTable, row: int, column: ResultColumn, bold: str = "{}") -> str:
+def cell_text(table: ResultTable, row: int, column: ResultColumn, bold: str = "{}") -> str:
     """Return a cell as text: mean ± deviation, and how many runs it is of if it is not of all.
 
     `bold` is the form of the best mean of a column.
@@ -237,7 +237,7 @@ def grid(table: ResultTable, bold: str = "{}") -> list[list[str]]:
     """Return header and rows as text, with a last column for the number of seeds."""
     header = [table.corner, *(column.title for column in table.columns), "seeds"]
     return [header] + [
-        [name, *(show(table, row, column, bold) for column in table.columns), str(seeds)]
+        [name, *(cell_text(table, row, column, bold) for column in table.columns), str(seeds)]
         for row, (name, seeds) in enumerate(zip(table.names, table.seeds, strict=True))
     ]
 

@@ -12,7 +12,7 @@ from utils.compare.paper_table import Groups
 from utils.errors import UserError
 
 # Settings in which two runs may differ and still be repetitions of one another: where things are,
-# how often something is written, what is judged.
+# how often something is written, what is evaluated.
 NUISANCE = re.compile(
     r"SEED|EXPERIMENT|DEVICE|WORKERS|LOG\..*|VALID\..*|DATASET\.(ROOT|VALIDATION|.*_DIR)"
 )
@@ -130,17 +130,17 @@ def refuse_incomparable(runs: list[tuple[Path, dict[str, Any]]]) -> None:
         known, first = runs[0]
         if results["protocol"] != first["protocol"]:
             raise UserError(
-                f"{known} was judged with the protocol {first['protocol']!r} and {file} with "
-                f"{results['protocol']!r}; judge one of them again (valid.py)"
+                f"{known} was evaluated with the protocol {first['protocol']!r} and {file} with "
+                f"{results['protocol']!r}; evaluate one of them again (valid.py)"
             )
         for domain, result in results["domains"].items():
             known, other = first_of.setdefault(domain, (file, result))
             for key, name in SAME.items():
                 if result.get(key) != other.get(key):
                     raise UserError(
-                        f"{known} and {file} were judged on {domain} with another {name} "
+                        f"{known} and {file} were evaluated on {domain} with another {name} "
                         f"({other.get(key)} and {result.get(key)}); their numbers cannot be "
-                        "compared; judge one of them again (valid.py)"
+                        "compared; evaluate one of them again (valid.py)"
                     )
 
 

@@ -35,23 +35,26 @@ def line_chart(
     `main` names the heavier line; a line without values keeps its colour for the other charts.
     With `logarithmic`, x is in powers of two. UserError without matplotlib.
     """
-    kept = {name: dict(sorted(line.items())) for name, line in lines.items() if line}
-    figure = new_figure(WIDTH, 3.4 + 0.17 * max(0, len(kept) - 3))
-    axes = figure.add_subplot()
-    axes.set_title(wrapped(title, LETTERS - 20))
-    axes.set_xlabel(wrapped(x_label, LETTERS))
+    axes = _empty_chart(title, x_label, 3.4 + 0.17 * max(0, len(lines) - 3), "y")
     axes.set_ylabel(wrapped(y_label, LETTERS // 2))
-    axes.grid(axis="y")
     if logarithmic:
         axes.set_xscale("log", base=2)
     handles = {}
-    for number, name in enumerate(lines):
-        if name in kept:
+    for number, (name, line) in enumerate(lines.items()):
+        if line:
             shift = number - (len(lines) - 1) / 2
-            handles[name] = _draw_line(axes, kept[name], number, name == main, shift)
-    if any(handles):
-        legend_below(figure, list(handles.values()), list(handles))
-    return figure
+            line = dict(sorted(line.items()))
+            handles[name] = _draw_line(axes, line, number, name == main, shift)
+    legend_below(axes.figure, handles)
+    return axes.figure
+
+
+def _empty_chart(title: str, x_label: str, height: float, grid: str) -> "Axes":
+    axes = new_figure(WIDTH, height).add_subplot()
+    axes.set_title(wrapped(title, LETTERS - 20))
+    axes.set_xlabel(wrapped(x_label, LETTERS))
+    axes.grid(axis=grid)
+    return axes
 
 
 def _draw_line(
@@ -88,11 +91,7 @@ def dot_chart(title: str, x_label: str, rows: dict[str, dict[str, Sequence[float
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     names = [wrapped(name, 30) for name in rows]
     heights = [max(0.16 * len(columns) + 0.12, 0.16 * (n.count("\n") + 1) + 0.1) for n in names]
-    figure = new_figure(WIDTH, sum(heights) + 1.0 + 0.17 * len(columns))
-    axes = figure.add_subplot()
-    axes.set_title(wrapped(title, LETTERS - 20))
-    axes.set_xlabel(wrapped(x_label, LETTERS))
-    axes.grid(axis="x")
+    axes = _empty_chart(title, x_label, sum(heights) + 1.0 + 0.17 * len(columns), "x")
     tops = [sum(heights[:number]) for number in range(len(rows) + 1)]
     middles = [(top + below) / 2 for top, below in zip(tops, tops[1:], strict=False)]
     axes.set_yticks(middles, names, color=INK)
@@ -115,6 +114,5 @@ def dot_chart(title: str, x_label: str, rows: dict[str, dict[str, Sequence[float
             ys = [y for _, y in shown]
             handles[column] = axes.errorbar(means, ys, xerr=bars, fmt=marker, color=colour,
                                             markersize=5, elinewidth=1.2, capsize=2.5)  # fmt: skip
-    if any(handles):
-        legend_below(figure, list(handles.values()), list(handles))
-    return figure
+    legend_below(axes.figure, handles)
+    return axes.figure

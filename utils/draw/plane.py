@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.extras import import_extra
 
 LAYOUTS = ("pca", "tsne")
 
@@ -48,7 +48,11 @@ def principal_components(points: np.ndarray, number: int) -> tuple[np.ndarray, n
     placed, shares = np.zeros((len(points), 2)), np.zeros(2)
     if np.ptp(chosen, axis=0).any():
         own = min(2, *chosen.shape)
-        pca = _sklearn().decomposition.PCA(own, svd_solver="full").fit(chosen)
+        pca = (
+            import_extra("this picture", "sklearn.decomposition")
+            .PCA(own, svd_solver="full")
+            .fit(chosen)
+        )
         placed[:, :own], shares[:own] = pca.transform(points), pca.explained_variance_ratio_
     return placed, shares
 
@@ -56,16 +60,7 @@ def principal_components(points: np.ndarray, number: int) -> tuple[np.ndarray, n
 def tsne(points: np.ndarray) -> np.ndarray:
     """Place points `[n, D]` by t-SNE, from their principal components; seeded."""
     perplexity = min(30.0, (len(points) - 1) / 3)
-    tsne = _sklearn().manifold.TSNE(init="pca", perplexity=perplexity, random_state=0)
+    tsne = import_extra("this picture", "sklearn.manifold").TSNE(
+        init="pca", perplexity=perplexity, random_state=0
+    )
     return tsne.fit_transform(points)
-
-
-def _sklearn():
-    try:
-        import sklearn.decomposition
-        import sklearn.manifold
-    except ImportError:
-        raise UserError(
-            "this picture needs scikit-learn: pip install -r requirements-extra.txt"
-        ) from None
-    return sklearn

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.errors import UserError
+from utils.extras import import_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,30 +18,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 YELLOW, INK, GREY, LINE = "#f0e442", "#222222", "#666666", "#dddddd"
 MARKERS = "os^DvP"
 WIDTH, LETTERS = 5.2, 76  # of a chart: inches, and letters of normal size in a line
-STYLE = {
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 100,
-    "savefig.dpi": 200,
-    "savefig.bbox": "tight",  # whatever stands beside the axes is in the picture
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout everywhere
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "text.color": INK,
-    "grid.color": LINE,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "srha",
-    "pdf.fonttype": 42,
-}
+STYLE = Path(__file__).with_name("charts.mplstyle")
 # Dates and versions of programs would make two equal pictures differ.
 METADATA = {
     ".svg": {"Date": None, "Creator": None},
@@ -51,11 +29,8 @@ METADATA = {
 
 def load_matplotlib() -> None:
     """Import matplotlib and set its style; UserError with the pip line where it is missing."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("charts need matplotlib: pip install -r requirements-extra.txt") from None
-    matplotlib.rcParams.update(STYLE)
+    matplotlib = import_extra("charts", "matplotlib")
+    matplotlib.rcParams.update(matplotlib.rc_params_from_file(STYLE, use_default_template=False))
 
 
 @cache
@@ -107,10 +82,12 @@ def row_style(number: int) -> tuple[str, str]:
     return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
 
 
-def legend_below(figure: "Figure", handles: list, names: list[str]) -> None:
-    """Name handles below all axes, where they hide no data: in a row, or in columns that fit."""
-    names = [wrapped(name, LETTERS - 6) for name in names]
+def legend_below(figure: "Figure", handles: dict[str, object]) -> None:
+    """Name handles below all axes, where they hide no data; nothing for one without a name."""
+    if not any(handles):
+        return
+    names = [wrapped(name, LETTERS - 6) for name in handles]
     lengths = [8 + max(map(len, name.split("\n"))) for name in names]
     fits = sum(lengths) <= 1.1 * LETTERS
     columns = len(names) if fits else max(1, LETTERS // max(lengths))
-    figure.legend(handles, names, loc="outside lower center", ncols=columns)
+    figure.legend(handles.values(), names, loc="outside lower center", ncols=columns)

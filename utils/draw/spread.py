@@ -29,11 +29,6 @@ def deviation_text(values: Collection[float], digits: int = 1) -> str:
     return "" if width is None else f" ± {width:.{digits}f}"
 
 
-def spread_text(values: Collection[float], digits: int = 1, difference: bool = False) -> str:
-    """Show values as "mean ± deviation", a `difference` with its sign."""
-    return mean_text(values, digits, difference) + deviation_text(values, digits)
-
-
 def paired_differences(
     own: Mapping[int, float], reference: Mapping[int, float]
 ) -> dict[int, float]:

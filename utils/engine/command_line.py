@@ -8,7 +8,6 @@ from typing import Any
 import config
 import datasets
 from network.build import AXES, declarations
-from transforms.protocols import PROTOCOLS
 from utils.errors import UserError
 from utils.recipes import read_recipe
 from utils.settings import convert, describe, split, walk
@@ -110,11 +109,6 @@ def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scales", nargs="+", metavar="S", help="such as 0.5 1.0 2.0")
     parser.add_argument("--flip", action="store_const", const="true", help="and the mirror image")
     parser.add_argument("--sliding", nargs=2, metavar=("CROP", "STRIDE"), help="windows, pixels")
-
-
-def add_protocol_flag(parser: argparse.ArgumentParser) -> None:
-    """Add the flag that names the evaluation protocol."""
-    parser.add_argument("--protocol", metavar="NAME", help=", ".join(PROTOCOLS))
 
 
 def add_network_flags(parser: argparse._ActionsContainer) -> None:

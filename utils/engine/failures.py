@@ -11,18 +11,18 @@ LAST_CHECKPOINT = "The last checkpoint is intact, and --resume continues from it
 
 def explain(error: RuntimeError | OSError | EOFError) -> str | None:
     """Return what happened and what to do, or None for an error that is not of this kind."""
-    text, worker = str(error), re.compile(r"DataLoader worker \(pid(\(s\))?[\d, ]+\) ")
+    text = str(error)
+    worker = re.match(r"DataLoader worker \(pid(\(s\))?[\d, ]+\) ", text)
     # The first two: a process ended while it was handing a tensor over.
-    if isinstance(error, (ConnectionError, EOFError)) or worker.match(text):
-        end = worker.sub("", text).rstrip(". ") if worker.match(text) else "was killed"
+    if isinstance(error, (ConnectionError, EOFError)) or worker:
+        end = text[worker.end() :].rstrip(". ") if worker else "was killed"
         return (
             f"a data loading process {end} (often for want of memory: fewer WORKERS need less). "
             f"{LAST_CHECKPOINT}"
         )
     if isinstance(error, OSError):
-        if error.errno not in NO_SPACE:
-            return None
-        return cannot_write(error, error.filename or "a file")
+        known = error.errno in NO_SPACE
+        return cannot_write(error, error.filename or "a file") if known else None
     if isinstance(error, dist.DistError) or "gloo" in text or "Connection closed by peer" in text:
         first = text.strip().splitlines()[0]
         return (

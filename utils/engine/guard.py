@@ -19,6 +19,7 @@ from network.methods import Method
 from utils.engine.interruption import INTERRUPTED, REQUEUE, Interruption
 from utils.engine.nonfinite import StepRecord, stop_with_report
 from utils.engine.runtime import Runtime
+from utils.processes import sum_over_processes
 
 # The first elements of the tensor; losses follow.
 NOT_FINITE, REQUEUE_ASKED, INTERRUPT_ASKED = range(3)
@@ -36,19 +37,18 @@ class StepGuard:
         method: Method,
         optimizer: torch.optim.Optimizer,
         source: Sources,
-        here: Runtime,
+        runtime: Runtime,
         interruption: Interruption,
         folder: Path,
     ):
         """The optimizer must be a fused one, which reads `found_inf`; reports go to `folder`."""
         self.method, self.optimizer, self.source = method, optimizer, source
-        self.here, self.interruption, self.folder = here, interruption, folder
+        self.runtime, self.interruption, self.folder = runtime, interruption, folder
         # Once set it stays: nothing after a bad step reaches the weights before the host stops.
-        self.void = torch.zeros((), device=here.device)
+        self.void = torch.zeros((), device=runtime.device)
         optimizer.found_inf = self.void
-        self.cuda = here.device.type == "cuda"
-        # Two rows, because the one of the step before is still to be read; numpy's view of a row
-        # is read without asking torch.
+        self.cuda = runtime.device.type == "cuda"
+        # Two rows: that of the step before is still to be read, by numpy, which asks torch nothing.
         self.rows = [torch.zeros(FLAGS, pin_memory=self.cuda) for _ in range(2)]
         self.views = [row.numpy() for row in self.rows]
         # Steps whose flags the host has not read, and when those are there.
@@ -80,7 +80,7 @@ class StepGuard:
         row[REQUEUE_ASKED].fill_(code == REQUEUE)
         row[INTERRUPT_ASKED].fill_(code == INTERRUPTED)
         row[FLAGS:] = losses
-        self.here.sum(row)
+        sum_over_processes(row)
         self.void.copy_(torch.maximum(self.void, row[NOT_FINITE]))
 
         self.rows[step % 2].copy_(row[:FLAGS], non_blocking=True)
@@ -90,7 +90,7 @@ class StepGuard:
         record = StepRecord(step, own, sizes, list(gradients), self.indices)
         self.waiting.append((self.views[step % 2], arrived, record))
         self.sums, self.indices = {}, []
-        return dict(zip(own, (row[FLAGS:] / self.here.world_size).unbind(), strict=True))
+        return dict(zip(own, (row[FLAGS:] / self.runtime.world_size).unbind(), strict=True))
 
     def check(self, now: bool) -> int:
         """Return the exit code that a process was asked to stop with, or 0.
@@ -106,7 +106,7 @@ class StepGuard:
             if flags[NOT_FINITE]:
                 rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
                 paths = self.source.image_paths
-                stop_with_report(record, paths, rates, self.here, self.folder)
+                stop_with_report(record, paths, rates, self.runtime, self.folder)
             if flags[INTERRUPT_ASKED]:
                 code = INTERRUPTED
             elif flags[REQUEUE_ASKED]:

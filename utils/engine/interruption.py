@@ -10,7 +10,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -36,12 +36,7 @@ class Interruption:
         self.previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
 
@@ -49,9 +44,9 @@ class Interruption:
         """From now on, wait for `check` or for the training loop to stop."""
         self.deferred = True
 
-    def check(self, here: Runtime) -> None:
+    def check(self, runtime: Runtime) -> None:
         """Raise Stopped in all processes if one of them was asked to stop; all have to call it."""
-        code = here.largest(self.code)
+        code = runtime.largest(self.code)
         if code:
             raise self.outcome(code)
 
@@ -77,11 +72,11 @@ def start_workers(loader: DataLoader) -> Iterator[Any]:
     """Return `iter(loader)` with data loading processes that never see the signals.
 
     A scheduler sends them to all processes, and training still needs data to end its step. The
-    processes inherit what is blocked while they are started, so that there is no moment in which
-    one could be hit. They end as the DataLoader wants them to, or are killed in the end.
+    processes inherit what is blocked while they are started. They end as the DataLoader wants them
+    to, or are killed in the end.
     """
-    # The DataLoader's own look-out for a parent that was killed takes five seconds, in which peers
-    # believe it alive, and misses one that was killed while it started them.
+    # The DataLoader notices a killed parent after five seconds, in which peers believe it alive,
+    # and not at all one that was killed while it started them.
     loader.worker_init_fn = partial(_follow, os.getpid())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -102,7 +97,6 @@ def data_from(loader: DataLoader) -> Iterator[Iterator[Any]]:
     try:
         yield batches
     finally:
-        # There is no public way. They end by themselves when the last reference is gone, but after
-        # an error its traceback holds one.
+        # There is no public way. After an error its traceback holds the last reference.
         if loader.num_workers:
             batches._shutdown_workers()

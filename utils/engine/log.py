@@ -26,21 +26,19 @@ class ExperimentLog:
     """
 
     def __init__(self, folder: Path, cfg: EasyDict, is_main: bool, step: int, position: int):
-        self.folder = folder
         self.is_main = is_main
         if not is_main:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        settings = json.dumps(flatten(cfg), indent=1)
-        (folder / "settings.json").write_text(settings + "\n")
+        (folder / "settings.json").write_text(json.dumps(flatten(cfg), indent=1) + "\n")
         metrics = folder / "metrics.jsonl"
         self.metrics = open(metrics, "a", buffering=1)
         if metrics.stat().st_size < position:
             self.say(f"{metrics} lacks records that it had when the checkpoint was written")
         os.truncate(metrics, min(position, metrics.stat().st_size))
-        # Not SummaryWriter: its thread dies on a full disk and the run then waits for it for ever,
-        # and a kill loses events that it was already given.
-        # The name has a time in seconds; two starts within one second must not share a file.
+        # Not SummaryWriter: its thread dies on a full disk, which the run then waits for, and a
+        # kill loses events. The file's name has a time in seconds: the process id tells two starts
+        # within one second apart.
         self.events = EventsWriter(str(folder / "events"), f".{os.getpid()}")
         if step:
             # TensorBoard hides what earlier files hold of later steps.

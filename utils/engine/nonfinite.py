@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,26 +29,23 @@ class StepRecord:
 
 
 def stop_with_report(
-    bad: StepRecord, paths: list[Path], rates: dict[str, float], here: Runtime, folder: Path
+    bad: StepRecord, paths: list[Path], rates: dict[str, float], runtime: Runtime, folder: Path
 ) -> NoReturn:
     """Write nonfinite.json and raise the UserError that sums it up; all processes call it.
 
     `paths` are the files of the images by index, `rates` the learning rates by group.
     """
     losses = {name: float(value) for name, value in bad.losses.items()}
-    finite = bad.gradient_sizes.isfinite().tolist()
-    processes = here.gather(
-        {
-            "process": here.rank,
-            "losses": losses,
-            "loss_is_finite": all(map(math.isfinite, losses.values())),
-            "images": [str(paths[i]) for i in torch.cat(bad.indices).tolist()],
-            "gradients_not_finite": [
-                name for name, ok in zip(bad.parameters, finite, strict=True) if not ok
-            ],
-        }
-    )
-    if not here.is_main:
+    at_fault = (~bad.gradient_sizes.isfinite()).tolist()
+    own = {
+        "process": runtime.rank,
+        "losses": losses,
+        "loss_is_finite": all(map(math.isfinite, losses.values())),
+        "images": [str(paths[i]) for i in torch.cat(bad.indices).tolist()],
+        "gradients_not_finite": list(compress(bad.parameters, at_fault)),
+    }
+    processes = runtime.gather(own)
+    if not runtime.is_main:
         raise UserError("stopped with the main process, which says why")
     # A gradient is the mean over processes: it is not finite in all of them or in none.
     guilty = [process for process in processes if not process["loss_is_finite"]]
@@ -56,7 +54,7 @@ def stop_with_report(
         "what": "loss" if guilty else "gradient",
         "processes": guilty or processes,
         "rates": rates,
-        "precision": here.precision,
+        "precision": runtime.precision,
     }
     path = folder / "nonfinite.json"
     path.write_text(json.dumps(_plain(report), indent=1) + "\n")

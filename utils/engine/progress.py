@@ -21,12 +21,12 @@ class Progress:
     Shown by the main process only. Use it in `with`, which closes the bar also on errors.
     """
 
-    def __init__(self, name: str, steps: int, first_step: int, images: int, here: Runtime):
+    def __init__(self, name: str, steps: int, first_step: int, images: int, runtime: Runtime):
         """`images` are those of a step of all processes together."""
         self.name, self.steps, self.first_step, self.images = name, steps, first_step, images
-        self.here = here
+        self.runtime = runtime
         self.terminal = sys.stderr.isatty()
-        shown = here.is_main and self.terminal
+        shown = runtime.is_main and self.terminal
         self.bar = tqdm(desc=name, total=steps, initial=first_step, disable=not shown)
         self.done = first_step
         self.waited, self.paused = 0.0, 0.0
@@ -41,18 +41,15 @@ class Progress:
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches, and count the time that each of them is waited for."""
-        while True:
-            begin = time.perf_counter()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
+        begin = time.perf_counter()
+        for batch in batches:
             self.waited += time.perf_counter() - begin
             yield batch
+            begin = time.perf_counter()
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Leave out what is spent on something else than training, such as judging."""
+        """Leave out what is spent on something else than training, such as evaluating."""
         begin = time.perf_counter()
         yield
         self.paused += time.perf_counter() - begin
@@ -67,7 +64,7 @@ class Progress:
         GiB (of the GPU, or of this process) since the last call."""
         now = time.perf_counter()
         seconds = max(now - self.since - self.paused, 1e-9)
-        if self.here.device.type == "cuda":
+        if self.runtime.device.type == "cuda":
             memory = torch.cuda.max_memory_allocated() / 2**30
         else:
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -81,7 +78,7 @@ class Progress:
 
     def show(self, loss: float, rate: float, speed: dict[str, float]) -> None:
         """Show the figures of a log entry."""
-        if not self.here.is_main:
+        if not self.runtime.is_main:
             return
         figures = {
             "loss": f"{loss:.3f}",

@@ -18,7 +18,6 @@ from torch import nn
 from utils.engine.allocator import keep_freed_memory
 from utils.engine.failures import explain
 from utils.errors import Stopped, UserError
-from utils.processes import sum_over_processes
 from utils.seeding import stable_seed
 
 # How long processes wait for one another: class centroids of a large dataset take the main process
@@ -46,15 +45,6 @@ class Runtime:
         enabled = self.precision == "bfloat16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-        if self.world_size > 1:
-            dist.barrier()
-
-    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Sum a tensor over all processes, in place."""
-        return sum_over_processes(tensor)
-
     def largest(self, number: int) -> int:
         """Return the largest of the processes' numbers, in all of them."""
         if self.world_size == 1:
@@ -73,7 +63,7 @@ class Runtime:
 
     def share_statistics(self, method: nn.Module) -> None:
         """Give all processes the running statistics of the main one's batch norms, which are those
-        of the checkpoint, so that together they judge one network."""
+        of the checkpoint, so that together they evaluate one network."""
         if self.world_size == 1:
             return
         for module in method.modules():
@@ -106,11 +96,6 @@ class Runtime:
         if self.world_size == 1 or last_pass:
             return nullcontext()
         return wrapped.no_sync()
-
-    def leave(self) -> None:
-        """Leave the process group, once all processes are done."""
-        if self.world_size > 1:
-            dist.destroy_process_group()
 
     def describe(self) -> str:
         """Say where the run computes, for the log."""
@@ -159,7 +144,7 @@ def choose_algorithms(deterministic: bool) -> None:
 
 
 @contextmanager
-def runtime(cfg: EasyDict):
+def open_runtime(cfg: EasyDict):
     """Set up this process from settings and the environment of torchrun; yields a Runtime.
 
     What fails around the computation (a full disk, a process that died) is raised as UserError.
@@ -187,18 +172,19 @@ def runtime(cfg: EasyDict):
     torch.manual_seed(cfg.SEED)
     choose_algorithms(cfg.DETERMINISTIC)
     rank = dist.get_rank() if world_size > 1 else 0
-    here = Runtime(device, rank, world_size, cfg.PRECISION, cfg.CHANNELS_LAST)
+    runtime = Runtime(device, rank, world_size, cfg.PRECISION, cfg.CHANNELS_LAST)
     # The process group is not left on errors: with NCCL a process that fails alone would wait here
     # for the others, and its message would never be seen.
     try:
-        yield here
+        yield runtime
     except Stopped as stop:
-        if stop.agreed:
-            here.leave()
+        if stop.agreed and world_size > 1:
+            dist.destroy_process_group()
         raise
     except (RuntimeError, OSError, EOFError) as error:
         reason = explain(error)
         if reason is None:
             raise
         raise UserError(reason) from error
-    here.leave()
+    if world_size > 1:
+        dist.destroy_process_group()

@@ -19,7 +19,7 @@ from utils.engine.failures import LAST_CHECKPOINT, cannot_write
 from utils.errors import UserError
 from utils.files import read_weights
 
-# What a checkpoint needs to continue from: see `train.py`.
+# What training continues from, see `train.py`.
 COMPLETE = {
     *("settings", "step", "samples", "method", "optimizer"),
     *("best", "running_means", "log_position"),
@@ -40,8 +40,14 @@ class Checkpoints:
         UserError when there is no room for it, which leaves all files as they are.
         """
         last = self.folder / LAST
-        _need_room(self.folder, _size(state))
-
+        # Names, settings and the padding of a tensor to whole blocks of the file.
+        size = int(1.02 * _size(state)) + (1 << 18)
+        free = shutil.disk_usage(self.folder).free
+        if free < size:
+            raise UserError(
+                f"no room for a checkpoint of {size / 1e6:.0f} MB in {self.folder} "
+                f"({free / 1e6:.0f} MB free); make room. {LAST_CHECKPOINT}"
+            )
         temporary = write_part(last, lambda file: torch.save(state, file))
         # A damaged last.pth that was passed over on resuming must not replace the one before it.
         if self.newest == last and last.exists():
@@ -101,22 +107,20 @@ def _check_bytes(path: Path) -> None:
         raise UserError(f"{path} is damaged ({damaged})")
 
 
-def write_atomically(
-    path: Path, write: Callable[[BinaryIO], None], afterwards: str = LAST_CHECKPOINT
-) -> None:
+def write_atomically(path: Path, content: bytes, afterwards: str) -> None:
     """Write a file through a temporary one beside it, so that `path` is never there in part.
 
-    `write(file)` fills it. UserError when the disk is full or cannot be written to, which ends in
-    how things stand `afterwards`; then nothing is left of it and an older `path` stays.
+    UserError, ending in how things stand `afterwards`, when the disk is full or cannot be written
+    to; then nothing is left of it and an older `path` stays.
     """
-    os.replace(write_part(path, write, afterwards), path)
+    os.replace(write_part(path, lambda file: file.write(content), afterwards), path)
     sync_folder(path.parent)
 
 
 def write_part(
-    path: Path, write: Callable[[BinaryIO], None], afterwards: str = LAST_CHECKPOINT
+    path: Path, write: Callable[[BinaryIO], Any], afterwards: str = LAST_CHECKPOINT
 ) -> Path:
-    """Write the temporary file of `write_atomically`, down to the disk, and return its path."""
+    """Fill a temporary file beside `path` with `write(file)`, down to the disk; return its path."""
     temporary = path.with_name(path.name + ".part")
     try:
         with open(temporary, "wb") as file:
@@ -134,10 +138,7 @@ def write_part(
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name in its folder, replacing what had it, without a moment in between.
-
-    Where the file system knows no links it is copied.
-    """
+    """Give a file a second name in its folder at one stroke; a copy where links are unknown."""
     temporary = target.with_name(target.name + ".part")
     temporary.unlink(missing_ok=True)
     try:
@@ -160,20 +161,6 @@ def sync_folder(folder: Path) -> None:
 def _size(state: Any) -> int:
     """Return the bytes of all tensors in nested containers."""
     if isinstance(state, Tensor):
-        return state.numel() * state.element_size()
-    if isinstance(state, dict):
-        return sum(map(_size, state.values()))
-    if isinstance(state, (list, tuple)):
-        return sum(map(_size, state))
-    return 0
-
-
-def _need_room(folder: Path, size: int) -> None:
-    # Names, settings and the padding of a tensor to whole blocks of the file.
-    size = int(1.02 * size) + (1 << 18)
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        raise UserError(
-            f"no room for a checkpoint of {size / 1e6:.0f} MB in {folder} ({free / 1e6:.0f} MB "
-            f"free); make room. {LAST_CHECKPOINT}"
-        )
+        return state.nbytes
+    items = state.values() if isinstance(state, dict) else state
+    return sum(map(_size, items)) if isinstance(state, (dict, list, tuple)) else 0

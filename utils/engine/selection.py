@@ -13,20 +13,20 @@ class Best:
     """Keeps the record of the highest mIoU.
 
     It is taken on the domain VALID.BEST_ON or, without it, as the mean over the sources' validation
-    splits that are judged. To choose by an unseen domain, or by a test split, is to look at the
+    splits that are evaluated. To choose by an unseen domain, or by a test split, is to look at the
     test: such a record is an `oracle`.
     """
 
     def __init__(self, cfg: EasyDict, record: dict[str, Any] | None = None):
         """`record` is that of a checkpoint; it counts if it is of the same domains."""
-        judged, sources = cfg.DATASET.VALIDATION, cfg.DATASET.SOURCE
+        evaluated, sources = cfg.DATASET.VALIDATION, cfg.DATASET.SOURCE
         chosen = cfg.VALID.BEST_ON
-        if chosen and chosen not in judged:
+        if chosen and chosen not in evaluated:
             raise UserError(
-                f"VALID.BEST_ON is {chosen}, which is not among the judged domains "
-                f"({', '.join(judged) or 'none'}); add it to --val_dataset"
+                f"VALID.BEST_ON is {chosen}, which is not among the evaluated domains "
+                f"({', '.join(evaluated) or 'none'}); add it to --val_dataset"
             )
-        self.domains = [chosen] if chosen else validation_splits(judged, sources)
+        self.domains = [chosen] if chosen else validation_splits(evaluated, sources)
         self.domain = " + ".join(self.domains)
         self.oracle = bool(chosen) and not (
             is_seen(chosen, sources) and parse_domain(chosen)[1] == "val"
@@ -37,7 +37,7 @@ class Best:
         """Say what is chosen by, for the log."""
         if not self.domain:
             return (
-                "no best.pth: no validation split of the source is judged (add it to "
+                "no best.pth: no validation split of the source is evaluated (add it to "
                 "--val_dataset, or name a domain with VALID.BEST_ON)"
             )
         mark = ", which is for testing alone: the choice is an oracle" if self.oracle else ""
@@ -47,7 +47,7 @@ class Best:
     def improves(self, results: dict[str, dict[str, Any]], step: int) -> bool:
         """Take the record if `results` of a step (`evaluate`'s by domain) are better.
 
-        Judgements of another number of images are not compared.
+        Evaluations of another number of images are not compared.
         """
         if not self.domain:
             return False
@@ -67,6 +67,6 @@ class Best:
         return True
 
 
-def validation_splits(judged: list[str], sources: list[str]) -> list[str]:
-    """Return the judged domains that are the split val of a source."""
-    return [d for name in sources for d in judged if parse_domain(d) == (name, "val")]
+def validation_splits(evaluated: list[str], sources: list[str]) -> list[str]:
+    """Return the evaluated domains that are the split val of a source."""
+    return [d for name in sources for d in evaluated if parse_domain(d) == (name, "val")]

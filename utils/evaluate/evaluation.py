@@ -1,10 +1,9 @@
-"""Judging a method on a domain: confusion matrix, measures, and what they were measured on."""
+"""Evaluating a method on a domain: confusion matrix, measures, and what they were measured on."""
 
 import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from tqdm import tqdm
 from datasets import build_dataset, dataset_class, parse_domain
 from datasets.dataset import SegmentationDataset
 from datasets.label_spaces import LabelSpace, coarsening
-from datasets.sampling.samplers import SequentialShard
 from network.inference import predict, scaled_size
 from network.methods import Method
 from transforms import EvalTransform
@@ -26,25 +24,26 @@ from utils.engine.interruption import start_workers
 from utils.engine.runtime import Runtime
 from utils.errors import UserError
 from utils.evaluate.metrics import ConfusionMatrix, mean_iou, measures
+from utils.processes import sum_over_processes
 
 PAUSE_EVERY = 8  # batches; processes wait for one another there
 
 
 def open_domain(domain: str, cfg: EasyDict, space: LabelSpace) -> SegmentationDataset:
-    """Open `NAME[:SPLIT]` for judging predictions in the label space `space`.
+    """Open `NAME[:SPLIT]` for evaluating predictions in the label space `space`.
 
-    A domain annotated in a coarser space is judged there, predictions being mapped after the
+    A domain annotated in a coarser space is evaluated there, predictions being mapped after the
     argmax; otherwise its labels are mapped to `space`. UserError where no table leads either way,
     and for images above VALID.MAX_PIXELS.
     """
     name, split = parse_domain(domain)
     native = dataset_class(name).label_space
-    judged = space if coarsening(space, native) is None else native
+    evaluated = space if coarsening(space, native) is None else native
     options: dict[str, Any] = {"transform": EvalTransform(cfg.VALID.PROTOCOL, name)}
     label_maps = PROTOCOLS[cfg.VALID.PROTOCOL].label_maps
     if name in label_maps:
         options["label_map"] = label_maps[name]
-    dataset = build_dataset(name, split, cfg, label_space=judged, **options)
+    dataset = build_dataset(name, split, cfg, label_space=evaluated, **options)
     refuse_large_images(dataset, cfg)
     return dataset
 
@@ -61,7 +60,7 @@ def sliding_windows(cfg: EasyDict) -> tuple[int, int]:
 
 
 def describe_protocol(cfg: EasyDict) -> str:
-    """Say in words how predictions are made and judged, for every result."""
+    """Say in words how predictions are made and evaluated, for every result."""
     parts = [cfg.VALID.PROTOCOL]
     crop, stride = sliding_windows(cfg)
     if crop:
@@ -77,26 +76,23 @@ def refuse_large_images(dataset: SegmentationDataset, cfg: EasyDict) -> None:
     """Raise UserError if the largest image of a dataset is above VALID.MAX_PIXELS.
 
     Sizes are read from the headers of the files, so that it is known before hours of training or
-    judging.
+    evaluating.
     """
     crop, _ = sliding_windows(cfg)
     if not cfg.VALID.MAX_PIXELS or 0 < crop**2 <= cfg.VALID.MAX_PIXELS:
         return
-    sizes = [_image_size(path) for path in dataset.image_paths]
+    sizes = []
+    for path in dataset.image_paths:
+        try:
+            with Image.open(path) as file:
+                sizes.append((file.height, file.width))
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error}") from None
     largest = max(range(len(sizes)), key=lambda index: math.prod(sizes[index]))
     if pixels_at_once(sizes[largest], cfg) > cfg.VALID.MAX_PIXELS:
         # The size after the protocol's own resizing is what counts.
         size = dataset[largest]["image"].shape[1:]
         check_size(size, cfg, str(dataset.image_paths[largest]))
-
-
-def _image_size(path: Path) -> tuple[int, int]:
-    """Return height and width from the header of an image file."""
-    try:
-        with Image.open(path) as file:
-            return file.height, file.width
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error}") from None
 
 
 def pixels_at_once(size: Sequence[int], cfg: EasyDict) -> int:
@@ -115,8 +111,8 @@ def check_size(size: Sequence[int], cfg: EasyDict, name: str) -> None:
     if limit and pixels > limit:
         raise UserError(
             f"{name} has {size[1]}×{size[0]} pixels: the network would see {pixels} at once, and "
-            f"VALID.MAX_PIXELS is {limit}; judge in windows (--sliding 1024 683), or raise it (0: "
-            "any size) if the memory suffices"
+            f"VALID.MAX_PIXELS is {limit}; evaluate in windows (--sliding 1024 683), or raise it "
+            "(0: any size) if the memory suffices"
         )
 
 
@@ -130,12 +126,12 @@ def evaluate(
     max_images: int = 0,
     pause: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Judge a method (the bare module) on a dataset of `open_domain`; return plain values.
+    """Evaluate a method (the bare module) on a dataset of `open_domain`; return plain values.
 
-    Scales, flip and windows are those of cfg.VALID. Every image is judged once, whatever the number
-    of processes. `space` is the label space of the predictions; `max_images` > 0 takes that many
-    images, evenly spread over the dataset. `pause` is called now and then, in all processes alike,
-    and may raise. UserError for an image above VALID.MAX_PIXELS.
+    Scales, flip and windows are those of cfg.VALID. Every image is evaluated once, whatever the
+    number of processes. `space` is the label space of the predictions; `max_images` > 0 takes that
+    many images, evenly spread over the dataset. `pause` is called now and then, in all processes
+    alike, and may raise. UserError for an image above VALID.MAX_PIXELS.
     """
     method.eval()
     images: Any = dataset
@@ -144,7 +140,7 @@ def evaluate(
     loader = DataLoader(
         images,
         batch_size=cfg.VALID.BATCH_SIZE,
-        sampler=SequentialShard(len(images), runtime.rank, runtime.world_size),
+        sampler=range(runtime.rank, len(images), runtime.world_size),
         num_workers=min(cfg.WORKERS, len(images)),
         collate_fn=list,
         pin_memory=runtime.device.type == "cuda",
@@ -167,23 +163,16 @@ def evaluate(
             pause()
         for group in _by_size(samples):
             check_size(group[0]["image"].shape[1:], cfg, f"an image of {dataset.title}")
-            prediction, label = _predict(method, group, cfg, runtime)
+            image, label = (
+                torch.stack([sample[key] for sample in group]).to(runtime.device, non_blocking=True)
+                for key in ("image", "label")
+            )
+            prediction = predict_batch(method, image, label.shape[1:], cfg, runtime)
             confusion.update(prediction, label)
             sizes.add("{}x{}".format(*reversed(label.shape[1:])))
-    counts = runtime.sum(confusion.counts).cpu().numpy()
+    counts = sum_over_processes(confusion.counts).cpu().numpy()
     all_sizes = sorted(set().union(*runtime.gather(sizes)))
     return summarise(counts, dataset) | {"images": len(images), "sizes": all_sizes}
-
-
-def _predict(
-    method: Method, samples: list[dict[str, Any]], cfg: EasyDict, runtime: Runtime
-) -> tuple[Tensor, Tensor]:
-    """Return predictions and labels `[B, h, w]` of samples of one size, on the device."""
-    image, label = (
-        torch.stack([sample[key] for sample in samples]).to(runtime.device, non_blocking=True)
-        for key in ("image", "label")
-    )
-    return predict_batch(method, image, label.shape[1:], cfg, runtime), label
 
 
 def predict_batch(

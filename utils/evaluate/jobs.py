@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 from easydict import EasyDict
 
 from datasets.dataset import SegmentationDataset
-from datasets.label_spaces import LabelSpace
 from network.build import build_method, resolve_stored
 from network.checkpoint import BEST, checkpoint_path, file_hash, load_checkpoint
-from network.methods import Method
+from transforms.protocols import PROTOCOLS
 from utils.engine.command_line import (
     add_prediction_flags,
-    add_protocol_flag,
     add_published_flags,
     add_validation_flag,
     command_parser,
@@ -52,7 +50,7 @@ def parse_valid(arguments: Sequence[str] | None = None) -> ValidOptions:
         "valid, beside the checkpoint)",
     )
     add_validation_flag(parser)
-    add_protocol_flag(parser)
+    parser.add_argument("--protocol", metavar="NAME", help=", ".join(PROTOCOLS))
     add_prediction_flags(parser)
     published = add_published_flags(parser)
     published.add_argument("--dataset", nargs="+", metavar="NAME", help="what it was trained on")
@@ -61,7 +59,7 @@ def parse_valid(arguments: Sequence[str] | None = None) -> ValidOptions:
 
 
 class Job(NamedTuple):
-    """A checkpoint to judge. `stamp` tells the results which file they are of."""
+    """A checkpoint to evaluate. `stamp` tells the results which file they are of."""
 
     path: Path
     cfg: EasyDict
@@ -71,10 +69,10 @@ class Job(NamedTuple):
 
 
 def open_jobs(options: ValidOptions) -> list[Job]:
-    """Read every checkpoint once, to be sure that all can be judged, and open their domains.
+    """Read every checkpoint once, to be sure that all can be evaluated, and open their domains.
 
     UserError for one that is missing, damaged or does not fit its settings, one that is given
-    twice, one without domains, and for several that would be judged in different ways.
+    twice, one without domains, and for several that would be evaluated in different ways.
     """
     paths = [checkpoint_path(name) for name in options.snapshots]
     repeated = [path for path, n in Counter(path.resolve() for path in paths).items() if n > 1]
@@ -85,13 +83,6 @@ def open_jobs(options: ValidOptions) -> list[Job]:
         _refuse_incomparable(jobs[0], job)
     folders = _folders(jobs, options.out)
     return [job._replace(folder=folder) for job, folder in zip(jobs, folders, strict=True)]
-
-
-def load_job(job: Job) -> tuple[Method, LabelSpace, dict[str, Any]]:
-    """Return method, label space of its predictions, and content of a job's checkpoint."""
-    state = load_checkpoint(job.path)
-    method, space = build_method(job.cfg, state)
-    return method, space, state
 
 
 def open_checkpoint(path: Path, network: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +99,7 @@ def _open(path: Path, options: ValidOptions) -> Job:
     state = open_checkpoint(path, options.network)
     cfg = resolve_stored(state["settings"], options.settings, path)
     if not cfg.DATASET.VALIDATION:
-        raise UserError("no domain to judge on; name some with --val_dataset")
+        raise UserError("no domain to evaluate on; name some with --val_dataset")
     try:
         _, space = build_method(cfg, state)
     except UserError as error:
@@ -127,7 +118,7 @@ def _refuse_incomparable(first: Job, other: Job) -> None:
     protocols = [describe_protocol(job.cfg) for job in (first, other)]
     if protocols[0] != protocols[1]:
         raise UserError(
-            f"{first.path} would be judged with the protocol {protocols[0]!r} and {other.path} "
+            f"{first.path} would be evaluated with the protocol {protocols[0]!r} and {other.path} "
             f"with {protocols[1]!r}; name one with --protocol, --scales, --flip, --sliding"
         )
     for name in first.domains.keys() & other.domains.keys():
@@ -138,9 +129,9 @@ def _refuse_incomparable(first: Job, other: Job) -> None:
         files = [job.domains[name].image_paths for job in (first, other)]
         if kinds[0] != kinds[1] or files[0] != files[1]:
             raise UserError(
-                f"{first.path} and {other.path} would be judged on {name} with other labels or "
+                f"{first.path} and {other.path} would be evaluated on {name} with other labels or "
                 f"files ({', '.join(kinds[0])}, {len(files[0])} images; {', '.join(kinds[1])}, "
-                f"{len(files[1])} images); judge them one by one"
+                f"{len(files[1])} images); evaluate them one by one"
             )
 
 

@@ -17,10 +17,10 @@ from utils.engine.runtime import Runtime
 
 @torch.no_grad()
 def domain_picture(
-    method: Method, domain: SegmentationDataset, cfg: EasyDict, here: Runtime
+    method: Method, domain: SegmentationDataset, cfg: EasyDict, runtime: Runtime
 ) -> Tensor:
     """Show image, label and prediction of the middle image of a domain of `open_domain`, each 512
-    pixels wide: `[3, H, W]` uint8. The image is judged whole, at half size if it is large."""
+    pixels wide: `[3, H, W]` uint8. The image is evaluated whole, at half size if it is large."""
     sample = domain[len(domain) // 2]
     image = sample["image"][None]
     width = min(512, image.shape[3])
@@ -28,11 +28,11 @@ def domain_picture(
     if image.shape[3] > 1024:
         image = F.interpolate(image, scale_factor=0.5, mode="bilinear", antialias=True)
     method.eval()
-    with here.autocast():
-        logits = method(image.to(here.device, memory_format=here.memory_format))
+    with runtime.autocast():
+        logits = method(image.to(runtime.device, memory_format=runtime.memory_format))
     own = label_space(cfg.DATASET.LABEL_SPACE)
-    to_judged = torch.from_numpy(coarsening(own, domain.label_space))
-    prediction = to_judged[logits[0].argmax(0).cpu()]
+    to_evaluated = torch.from_numpy(coarsening(own, domain.label_space))
+    prediction = to_evaluated[logits[0].argmax(0).cpu()]
     labels = [sample["label"], prediction]
     pictures = [denormalise(image[0]), *(colourise(each, domain.label_space) for each in labels)]
     modes = [InterpolationMode.BILINEAR, *[InterpolationMode.NEAREST] * 2]

@@ -92,10 +92,10 @@ def results_text(results: dict[str, Any]) -> str:
         rows.append(["mean of unseen", "", mean] + [""] * (len(header) - 3))
     text = text_columns([header, *rows])
     for space in dict.fromkeys(d["label_space"] for d in domains.values()):
-        judged = {n: d for n, d in domains.items() if d["label_space"] == space}
-        classes = next(iter(judged.values()))["iou"]
-        body = [[c, *(percent(d["iou"][c]) for d in judged.values())] for c in classes]
-        text += "\n\n" + text_columns([[f"IoU ({space})", *judged], *body])
+        evaluated = {n: d for n, d in domains.items() if d["label_space"] == space}
+        classes = next(iter(evaluated.values()))["iou"]
+        body = [[c, *(percent(d["iou"][c]) for d in evaluated.values())] for c in classes]
+        text += "\n\n" + text_columns([[f"IoU ({space})", *evaluated], *body])
     return text + f"\n\nprotocol {results['protocol']}; - = class absent"
 
 

@@ -63,7 +63,7 @@ def export(checkpoint: Path, out: Path) -> int:
         parts = method.inference_parts
         weights = {k: v for k, v in method.state_dict().items() if k.split(".")[0] in parts}
         content = network_bytes(weights, state["settings"], state["step"])
-    write_atomically(out, lambda file: file.write(content), "Nothing else was changed")
+    write_atomically(out, content, "Nothing else was changed")
     return len(content)
 
 

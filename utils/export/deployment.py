@@ -17,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 from network.methods import Method
 from transforms import normalise
 from utils.errors import UserError
+from utils.extras import import_extra
 
 SMALLEST = 32  # pixels; sides below are not exported for
 CHECK_SIZES = ((128, 256), (97, 161), (210, 120))  # wide, odd, upright
@@ -59,14 +60,8 @@ def program_bytes(program: ExportedProgram, notes: dict[str, Any]) -> bytes:
 
 def onnx_bytes(program: ExportedProgram, notes: dict[str, Any]) -> bytes:
     """Return the content of an ONNX file, the notes as its metadata; UserError without onnx."""
-    try:
-        import onnx  # noqa: F401 (needed by torch, which would fail later and longer)
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"ONNX files need {error.name}: pip install onnx onnxscript onnxruntime (they are "
-            "among requirements-extra.txt)"
-        ) from None
+    # torch needs them, and would fail later and longer.
+    import_extra("ONNX files", "onnx", "onnxscript")
     names = {"input_names": ["image"], "output_names": ["logits"]}
     model = torch.onnx.export(program, dynamo=True, verbose=False, **names).model_proto
     for key, value in notes.items():
@@ -77,13 +72,7 @@ def onnx_bytes(program: ExportedProgram, notes: dict[str, Any]) -> bytes:
 
 def onnx_runner(content: bytes, threads: int = 0) -> Logits:
     """Return a function that runs an ONNX file in onnxruntime on the CPU (0 threads: all cores)."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UserError(
-            "an ONNX file is checked with onnxruntime: pip install onnxruntime (it is among "
-            "requirements-extra.txt)"
-        ) from None
+    onnxruntime = import_extra("checks of ONNX files", "onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -100,8 +89,8 @@ def program_runner(content: bytes) -> Logits:
 
 
 class Agreement(NamedTuple):
-    """How an exported network agrees with its origin at one size (height, width): the largest
-    difference of logits, the largest logit, and the share of equal labels."""
+    """An exported network and its origin at one size (height, width): the largest difference of
+    logits, the largest logit, and the share of equal labels."""
 
     size: tuple[int, int]
     difference: float

@@ -2,12 +2,13 @@
 
 import glob
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from easydict import EasyDict
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from datasets.files import read_image
 from utils.errors import UserError
@@ -15,6 +16,7 @@ from utils.evaluate.evaluation import check_size
 
 IMAGES = (".png", ".jpg", ".jpeg")
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+KNOWN = IMAGES + VIDEOS
 
 
 class Input(NamedTuple):
@@ -43,30 +45,23 @@ def find_inputs(paths: list[str]) -> tuple[list[Input], Counter]:
     others: Counter = Counter()
     for path in paths:
         files = _files(path)
-        wanted = {file: name for file, name in files.items() if _suffix(file) in IMAGES + VIDEOS}
+        wanted = {file: name for file, name in files.items() if file.suffix.lower() in KNOWN}
         if not wanted:
-            known = ", ".join(IMAGES + VIDEOS)
-            raise UserError(f"--input {path}: no image or video there ({known})")
-        others.update(_suffix(file) or file.name for file in files.keys() - wanted.keys())
+            raise UserError(f"--input {path}: no image or video there ({', '.join(KNOWN)})")
+        others.update(file.suffix.lower() or file.name for file in files.keys() - wanted.keys())
         found |= wanted
-    stems: dict[str, list[Path]] = defaultdict(list)
-    for file, name in found.items():
-        stems[name.removesuffix(file.suffix)].append(file)
+    stems = Counter(name.removesuffix(file.suffix) for file, name in found.items())
     inputs: dict[str, Input] = {}
-    for stem, files in stems.items():
-        for file in files:
-            name = stem if len(files) == 1 else found[file]
-            if name in inputs:
-                raise UserError(
-                    f"{inputs[name].path} and {file} would be written to one place; give them in "
-                    "two calls with an --out each"
-                )
-            inputs[name] = Input(file, name)
+    for file, name in found.items():
+        stem = name.removesuffix(file.suffix)
+        name = stem if stems[stem] == 1 else name
+        if name in inputs:
+            raise UserError(
+                f"{inputs[name].path} and {file} would be written to one place; give them in two "
+                "calls with an --out each"
+            )
+        inputs[name] = Input(file, name)
     return [inputs[name] for name in sorted(inputs)], others
-
-
-def _suffix(path: Path) -> str:
-    return path.suffix.lower()
 
 
 def _files(text: str) -> dict[Path, str]:
@@ -85,23 +80,20 @@ def _files(text: str) -> dict[Path, str]:
     return {file: file.relative_to(base).as_posix() for file in files if file.is_file()}
 
 
-class ImageFiles(torch.utils.data.Dataset):
-    """Reads image files; what is wrong with one is its `error`, and not raised.
+class ImageFiles(Dataset):
+    """Samples (input, image uint8 `[3, H, W]`, turned as its EXIF data say), or (input, error)."""
 
-    Samples are `number`, `image` uint8 `[3, H, W]`, as EXIF data turn it, or None, and `error`.
-    """
-
-    def __init__(self, paths: list[Path], cfg: EasyDict):
-        self.paths, self.cfg = paths, cfg
+    def __init__(self, inputs: list[Input], cfg: EasyDict):
+        self.inputs, self.cfg = inputs, cfg
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.inputs)
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        path = self.paths[number]
+    def __getitem__(self, number: int) -> tuple[Input, Tensor | str]:
+        source = self.inputs[number]
         try:
-            image = read_image(path, upright=True)
-            check_size(image.shape[1:], self.cfg, str(path))
+            image = read_image(source.path, upright=True)
+            check_size(image.shape[1:], self.cfg, str(source.path))
         except UserError as error:
-            return {"number": number, "image": None, "error": str(error)}
-        return {"number": number, "image": image, "error": ""}
+            return source, str(error)
+        return source, image

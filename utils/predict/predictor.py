@@ -1,12 +1,13 @@
 """Segmenting files with one network: images in batches, videos frame by frame."""
 
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from easydict import EasyDict
@@ -23,8 +24,8 @@ from utils.engine.runtime import Runtime
 from utils.errors import UserError
 from utils.evaluate.evaluation import check_size, predict_batch
 from utils.predict.inputs import ImageFiles, Input
-from utils.predict.rendering import LABEL_KINDS, SegmentedImage, render, write_picture
-from utils.predict.video import Frame, FrameFolder, Unreadable, VideoReader, VideoWriter
+from utils.predict.rendering import LABEL_KINDS, SegmentedImage, render_kind, write_picture
+from utils.predict.video import Frame, Unreadable, VideoReader, write_frames, write_video
 
 
 @dataclass
@@ -52,34 +53,28 @@ class Predictor:
         cfg: EasyDict,
         kinds: list[str],
         out: Path,
-        here: Runtime,
+        runtime: Runtime,
     ):
-        self.method = method.to(here.device, memory_format=here.memory_format).eval()
-        self.space, self.cfg, self.kinds, self.out, self.here = space, cfg, kinds, out, here
+        self.method = method.to(runtime.device, memory_format=runtime.memory_format).eval()
+        self.space, self.cfg, self.kinds, self.out, self.runtime = space, cfg, kinds, out, runtime
         self.tally = Tally()
 
     @torch.no_grad()
     def segment(self, images: list[Tensor]) -> list[SegmentedImage]:
         """Segment images uint8 `[3, H, W]` of one size."""
-        batch = torch.stack([normalise(image) for image in images])
+        batch, size = torch.stack([normalise(image) for image in images]), images[0].shape[1:]
         labels, confidence = predict_batch(
-            self.method,
-            batch,
-            images[0].shape[1:],
-            self.cfg,
-            self.here,
-            how=predict_with_confidence,
+            self.method, batch, size, self.cfg, self.runtime, how=predict_with_confidence
         )
         return list(map(SegmentedImage, images, labels.cpu(), confidence.cpu()))
 
     def missing(self, source: Input) -> dict[str, Path]:
         """Return {kind: path} of what is still to be written of an input."""
-        paths = {kind: self.out / kind / source.name for kind in self.kinds}
-        for kind, path in paths.items():
-            if not source.is_video:
-                paths[kind] = path.with_name(path.name + ".png")
-            elif kind not in LABEL_KINDS:
-                paths[kind] = path.with_name(path.name + ".mp4")
+        paths = {}
+        for kind in self.kinds:
+            folder = source.is_video and kind in LABEL_KINDS
+            ending = "" if folder else ".mp4" if source.is_video else ".png"
+            paths[kind] = self.out / kind / (source.name + ending)
         return {kind: path for kind, path in paths.items() if not path.exists()}
 
     def images(self, inputs: list[Input]) -> None:
@@ -87,18 +82,18 @@ class Predictor:
         todo = [source for source in inputs if self.missing(source)]
         self.tally.present += len(inputs) - len(todo)
         loader = DataLoader(
-            ImageFiles([source.path for source in todo], self.cfg),
+            ImageFiles(todo, self.cfg),
             batch_size=self.cfg.VALID.BATCH_SIZE,
             num_workers=min(self.cfg.WORKERS, len(todo)),
             collate_fn=list,
         )
-        bar = tqdm(total=len(todo), desc="images", disable=None if self.here.is_main else True)
+        bar = tqdm(total=len(todo), desc="images", disable=None if self.runtime.is_main else True)
         samples = start_workers(loader)
         # Compressing pictures takes as long as a GPU takes to make them.
         with bar, ThreadPoolExecutor(max(1, self.cfg.WORKERS)) as pool:
             writing: list[Future] = []
             for batch in samples:
-                for source, prediction in self._segmented(batch, todo):
+                for source, prediction in self._segmented(batch):
                     writing.append(pool.submit(self._write, source, prediction))
                     self.tally.predicted += 1
                 while len(writing) > 2 * max(1, self.cfg.WORKERS):
@@ -108,22 +103,21 @@ class Predictor:
                 future.result()
 
     def _segmented(
-        self, batch: list[dict[str, Any]], todo: list[Input]
+        self, batch: list[tuple[Input, Tensor | str]]
     ) -> Iterator[tuple[Input, SegmentedImage]]:
-        by_size: dict[tuple[int, ...], list[dict[str, Any]]] = {}
-        for sample in batch:
-            if sample["error"]:
-                self.tally.skip(sample["error"])
+        by_size: dict[torch.Size, list[tuple[Input, Tensor]]] = defaultdict(list)
+        for source, image in batch:
+            if isinstance(image, str):
+                self.tally.skip(image)
             else:
-                by_size.setdefault(tuple(sample["image"].shape), []).append(sample)
+                by_size[image.shape].append((source, image))
         for group in by_size.values():
-            predictions = self.segment([sample["image"] for sample in group])
-            for sample, prediction in zip(group, predictions, strict=True):
-                yield todo[sample["number"]], prediction
+            sources, images = zip(*group, strict=True)
+            yield from zip(sources, self.segment(images), strict=True)
 
     def _write(self, source: Input, segmented: SegmentedImage) -> None:
         for kind, path in self.missing(source).items():
-            write_picture(path, render(kind, segmented, self.space))
+            write_picture(path, render_kind(kind, segmented, self.space))
 
     def video(self, source: Input) -> None:
         """Predict a video: pictures as a video, label maps as a folder of a PNG for each frame."""
@@ -132,13 +126,11 @@ class Predictor:
             self.tally.present += 1
             return
         try:
-            with VideoReader(source.path) as reader, ExitStack() as stack:
-                writers = {
-                    kind: stack.enter_context(
-                        FrameFolder(path) if kind in LABEL_KINDS else VideoWriter(path, reader)
-                    )
-                    for kind, path in missing.items()
-                }
+            with closing(VideoReader(source.path)) as reader, ExitStack() as stack:
+                writers = {}
+                for kind, path in missing.items():
+                    open_ = write_frames if kind in LABEL_KINDS else write_video
+                    writers[kind] = stack.enter_context(open_(path, reader))
                 self._frame_by_frame(reader, writers)
         except Unreadable as error:
             self.tally.skip(str(error))
@@ -146,25 +138,23 @@ class Predictor:
             self.tally.predicted += 1
 
     def _frame_by_frame(
-        self, reader: VideoReader, writers: dict[str, VideoWriter | FrameFolder]
+        self, reader: VideoReader, writers: dict[str, Callable[[Tensor, Frame], None]]
     ) -> None:
-        done = 0
+        frames, done = self._readable(reader), 0
         with tqdm(total=reader.length or None, desc=reader.path.name, disable=None) as bar:
-            for frames in self._frames(reader):
-                predictions = self.segment([frame.image for frame in frames])
-                for frame, prediction in zip(frames, predictions, strict=True):
-                    for kind, writer in writers.items():
-                        picture = render(kind, prediction, self.space, whole_legend=True)
-                        writer.write(picture, frame)
-                done += len(frames)
-                bar.update(len(frames))
+            while batch := list(islice(frames, self.cfg.VALID.BATCH_SIZE)):
+                predictions = self.segment([frame.image for frame in batch])
+                for frame, prediction in zip(batch, predictions, strict=True):
+                    for kind, write in writers.items():
+                        write(render_kind(kind, prediction, self.space, whole_legend=True), frame)
+                done += len(batch)
+                bar.update(len(batch))
         if not done:
             raise Unreadable(f"cannot read {reader.path}: no frame of it can be decoded")
         self.tally.frames += done
 
-    def _frames(self, reader: VideoReader) -> Iterator[list[Frame]]:
-        """Yield readable frames, as many at a time as a batch holds."""
-        batch: list[Frame] = []
+    def _readable(self, reader: VideoReader) -> Iterator[Frame]:
+        """Yield the frames that can be read, name the others."""
         for frame in reader:
             if frame.image is None:
                 self.tally.skip(f"{reader.path}, frame {frame.number}: {frame.error}")
@@ -173,9 +163,4 @@ class Predictor:
                 check_size(frame.image.shape[1:], self.cfg, str(reader.path))
             except UserError as error:
                 raise Unreadable(str(error)) from None
-            batch.append(frame)
-            if len(batch) == self.cfg.VALID.BATCH_SIZE:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+            yield frame

@@ -53,7 +53,7 @@ def choose_kinds(names: Sequence[str], space: LabelSpace) -> list[str]:
     return list(dict.fromkeys(names)) or [k for k in KINDS if k != "city_ids" or not without_ids]
 
 
-def render(
+def render_kind(
     kind: str, segmented: SegmentedImage, space: LabelSpace, whole_legend: bool = False
 ) -> Tensor:
     """Return a picture of one kind, uint8 `[H, W]` or `[3, H', W]`.
@@ -99,5 +99,4 @@ def legend(space: LabelSpace, classes: Sequence[int], width: int) -> Tensor:
 def write_picture(path: Path, picture: Tensor) -> None:
     """Write a picture of `render` as PNG at one stroke."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = png_bytes(picture)
-    write_atomically(path, lambda file: file.write(content), CONTINUES)
+    write_atomically(path, png_bytes(picture), CONTINUES)

@@ -3,7 +3,8 @@
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from heapq import heappop, heappush
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from datasets.files import png_bytes
 from utils.errors import UserError
+from utils.extras import import_extra
 
 SECONDS = Fraction(1, 90000)  # time base of what is written, where the source has none
 RATE = Fraction(25)
@@ -22,13 +24,7 @@ RATE = Fraction(25)
 
 def library() -> Any:
     """Return PyAV; UserError where it is not installed."""
-    try:
-        import av
-        import av.logging
-    except ImportError:
-        raise UserError(
-            "videos need PyAV: pip install av (it is among requirements-extra.txt)"
-        ) from None
+    av = import_extra("videos", "av", "av.logging")
     # Decoders conceal damage, and say so in their log alone.
     av.logging.set_level(av.logging.ERROR)
     return av
@@ -49,7 +45,7 @@ class Frame(NamedTuple):
 
 
 class VideoReader:
-    """The frames of a video file in order; use it in `with`.
+    """The frames of a video file in order; close it in the end.
 
     `rate` is in frames per second, `length` the number of frames that the file claims (0: unknown).
     Unreadable for a file that holds no video.
@@ -69,10 +65,8 @@ class VideoReader:
         self.time_base = self.stream.time_base or SECONDS
         self.length = self.stream.frames
 
-    def __enter__(self) -> "VideoReader":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self.container.close()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -134,71 +128,57 @@ def _reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
-class VideoWriter:
-    """Writes an H.264 file of pictures with the times of `source`; use it in `with`.
+@contextmanager
+def write_video(path: Path, source: VideoReader) -> Iterator[Callable[[Tensor, Frame], None]]:
+    """Yield `write(picture, frame)`, which fills an H.264 file with the times of `source`.
 
-    The file gets its name when it is complete; after an error nothing is left of it.
+    Pictures are uint8 `[3, H, W]`, or grey `[H, W]`, of one size. The file gets its name when it is
+    complete; after an error nothing is left of it.
     """
+    av, part = library(), path.with_name(path.name + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream: Any = None
 
-    def __init__(self, path: Path, source: VideoReader):
-        self.path, self.av, self.source = path, library(), source
-        self.part = path.with_name(path.name + ".part")
-        self.stream: Any = None
+    def write(picture: Tensor, frame: Frame) -> None:
+        nonlocal stream
+        height, width = picture.shape[-2:]
+        pixels = picture.expand(3, height, width).permute(1, 2, 0).numpy()
+        if stream is None:
+            stream = container.add_stream("libx264", rate=source.rate)
+            stream.width, stream.height = width, height
+            # Halved colours need even sides; few players know the other format.
+            even = height % 2 == 0 and width % 2 == 0
+            stream.pix_fmt = "yuv420p" if even else "yuv444p"
+            stream.options = {"crf": "18", "preset": "fast"}
+            stream.codec_context.time_base = source.time_base
+        coded = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        coded.pts, coded.time_base = frame.time, source.time_base
+        container.mux(stream.encode(coded))
 
-    def __enter__(self) -> "VideoWriter":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.container = self.av.open(str(self.part), "w", format="mp4")
-        return self
-
-    def write(self, picture: Tensor, frame: Frame) -> None:
-        """Add the picture uint8 `[3, H, W]`, or grey `[H, W]`, of a frame; all have one size."""
-        if picture.ndim == 2:
-            picture = picture.expand(3, *picture.shape)
-        if self.stream is None:
-            self._open(picture.shape[1], picture.shape[2])
-        pixels = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
-        coded = self.av.VideoFrame.from_ndarray(pixels, format="rgb24")
-        coded.pts, coded.time_base = frame.time, self.source.time_base
-        self.container.mux(self.stream.encode(coded))
-
-    def _open(self, height: int, width: int) -> None:
-        self.stream = self.container.add_stream("libx264", rate=self.source.rate)
-        self.stream.width, self.stream.height = width, height
-        # Halved colours need even sides; few players know the other format.
-        even = height % 2 == 0 and width % 2 == 0
-        self.stream.pix_fmt = "yuv420p" if even else "yuv444p"
-        self.stream.options = {"crf": "18", "preset": "fast"}
-        self.stream.codec_context.time_base = self.source.time_base
-
-    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
-        try:
-            if kind is None and self.stream is not None:
-                self.container.mux(self.stream.encode(None))
-            self.container.close()
-            if kind is None and self.stream is not None:
-                os.replace(self.part, self.path)
-        finally:
-            self.part.unlink(missing_ok=True)
+    try:
+        with av.open(str(part), "w", format="mp4") as container:
+            yield write
+            container.mux(stream.encode(None))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
-class FrameFolder:
-    """Writes a PNG for each frame, named by its number; the folder gets its name when it is
-    complete. Use it in `with`."""
+@contextmanager
+def write_frames(path: Path, source: VideoReader) -> Iterator[Callable[[Tensor, Frame], None]]:
+    """Yield `write(picture, frame)`, which writes a PNG, named by the number of its frame.
 
-    def __init__(self, path: Path):
-        self.path, self.part = path, path.with_name(path.name + ".part")
+    Pictures are uint8 `[H, W]` or `[3, H, W]`. The folder gets its name when it is complete.
+    """
+    part = path.with_name(path.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
 
-    def __enter__(self) -> "FrameFolder":
-        shutil.rmtree(self.part, ignore_errors=True)
-        self.part.mkdir(parents=True)
-        return self
+    def write(picture: Tensor, frame: Frame) -> None:
+        (part / f"{frame.number:06}.png").write_bytes(png_bytes(picture))
 
-    def write(self, picture: Tensor, frame: Frame) -> None:
-        """Write the picture uint8 `[H, W]` or `[3, H, W]` of a frame."""
-        (self.part / f"{frame.number:06}.png").write_bytes(png_bytes(picture))
-
-    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
-        if kind is None:
-            os.replace(self.part, self.path)
-        else:
-            shutil.rmtree(self.part, ignore_errors=True)
+    try:
+        yield write
+        os.replace(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

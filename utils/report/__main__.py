@@ -66,7 +66,7 @@ def main() -> None:
     lead = f"{sum(map(len, groups.values()))} runs, step {', '.join(map(str, steps))}."
     content = html.page(title, lead, sections).encode()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.out, lambda file: file.write(content), "Nothing else was changed")
+    write_atomically(options.out, content, "Nothing else was changed")
     print(f"wrote {options.out} ({len(content) / 1e6:.1f} MB)")
 
 
@@ -82,7 +82,7 @@ def results(groups: Groups) -> str:
     }
     title = "mIoU by domain"
     chart = dot_chart(title, "mIoU, %", rows)
-    return html.results_table(table) + html.charts({title: chart})
+    return html.results_table(table) + html.charts_html({title: chart})
 
 
 def differing_settings(groups: Groups) -> dict[str, list[str]]:
@@ -120,7 +120,7 @@ def learning_curves(groups: Groups) -> str:
     text = "Mean over seeds, with standard deviation."
     if limits - {0, None}:
         text += " All points but the last are of a part of the images (VALID.MAX_IMAGES)."
-    return html.charts(drawn) + html.note([text])
+    return html.charts_html(drawn) + html.note([text])
 
 
 def _metrics(results_file: Path) -> list[dict[str, Any]]:
@@ -159,9 +159,9 @@ def confusion_matrices(groups: Groups) -> str:
     for domain, title in shared_domains(groups).items():
         pictures = []
         for name, runs in groups.items():
-            judged = [run["domains"][domain] for _, run in runs]
-            counts = np.sum([np.array(result["confusion"]) for result in judged], axis=0)
-            values = zip(judged[0]["iou"], measures(counts)["iou"], strict=True)
+            evaluated = [run["domains"][domain] for _, run in runs]
+            counts = np.sum([np.array(result["confusion"]) for result in evaluated], axis=0)
+            values = zip(evaluated[0]["iou"], measures(counts)["iou"], strict=True)
             iou = {label: None if np.isnan(value) else value for label, value in values}
             heading = f"{name} on {title}"
             pictures.append(html.matrix(heading, confusion_picture(counts, iou, heading)))
@@ -189,9 +189,9 @@ def disagreements(groups: Groups, pair: list[str], images: int, show: int) -> st
 
 
 def shared_domains(groups: Groups) -> dict[str, str]:
-    """Return {domain: title} of those that all runs were judged on."""
-    judged = [run["domains"] for runs in groups.values() for _, run in runs]
-    return {d: title for d, title in _titles(groups).items() if all(d in own for own in judged)}
+    """Return {domain: title} of those that all runs were evaluated on."""
+    evaluated = [run["domains"] for runs in groups.values() for _, run in runs]
+    return {d: title for d, title in _titles(groups).items() if all(d in own for own in evaluated)}
 
 
 def _titles(groups: Groups) -> dict[str, str]:

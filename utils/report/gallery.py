@@ -24,7 +24,7 @@ FIRST_RIGHT, SECOND_RIGHT = (ImageColor.getrgb(colour) for colour in COLOURS[:2]
 BOTH_WRONG = (50, 50, 50)
 
 
-class Scene(NamedTuple):
+class Disagreement(NamedTuple):
     """An image of a domain with its pictures by title, the share of labelled pixels on which two
     methods disagree, and the shares that the first and the second of them have right there."""
 
@@ -41,7 +41,7 @@ def scenes(
     colours: Sequence[Colour],
     images: int,
     show: int,
-) -> tuple[list[Scene], LabelSpace]:
+) -> tuple[list[Disagreement], LabelSpace]:
     """Return those `show` images of a domain on which two methods disagree most, and its classes.
 
     `runs` are two, by name, with their colours in difference maps; `images` are looked at, evenly
@@ -58,7 +58,14 @@ def scenes(
         ranked.append((shares, index))
     ranked.sort(reverse=True)
     found = [
-        _scene(dataset.keys[index], shares, networks, colours, dataset[index], dataset.label_space)
+        _scene(
+            dataset.image_paths[index].stem,
+            shares,
+            networks,
+            colours,
+            dataset[index],
+            dataset.label_space,
+        )
         for shares, index in ranked[:show]
     ]
     return found, dataset.label_space
@@ -110,7 +117,7 @@ def _scene(
     colours: Sequence[Colour],
     sample: dict[str, Any],
     space: LabelSpace,
-) -> Scene:
+) -> Disagreement:
     label = sample["label"]
     predictions = _predictions(networks, sample, space)
     image = denormalise(sample["image"])
@@ -120,7 +127,7 @@ def _scene(
     for run, prediction in zip(networks, predictions, strict=True):
         pictures[run] = colourise(prediction, space)
     pictures["difference"] = difference(shown, label, *predictions, colours)
-    return Scene(name, *shares, {title: fitted(p, title) for title, p in pictures.items()})
+    return Disagreement(name, *shares, {title: fitted(p, title) for title, p in pictures.items()})
 
 
 def fitted(picture: Tensor, title: str) -> Image.Image:

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -11,66 +12,12 @@ from PIL import Image
 from datasets.label_spaces import LabelSpace
 from utils.compare.paper_table import ResultTable, grid
 from utils.draw.plotting import svg
-from utils.report.gallery import BOTH_WRONG, Colour, Scene
+from utils.report.gallery import BOTH_WRONG, Colour, Disagreement
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1180px; padding: 0 16px 64px; color: #222; background: #fff;
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 24px 0 4px; }
-h2 { font-size: 1.25rem; margin: 40px 0 8px; padding-top: 8px; border-top: 1px solid #ddd; }
-h3 { font-size: 1rem; margin: 24px 0 6px; }
-nav { position: sticky; top: 0; z-index: 1; display: flex; gap: 16px; overflow-x: auto;
-  background: #fffffff2; padding: 10px 0; border-bottom: 1px solid #ddd; white-space: nowrap; }
-nav a { color: #0b5394; text-decoration: none; }
-p, figcaption, .note { color: #555; font-size: .875rem; margin: 4px 0 10px; }
-.scroll { overflow-x: auto; -webkit-overflow-scrolling: touch; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 5px 10px; text-align: right; border-bottom: 1px solid #e5e5e5;
-  white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-th.text, td.text { text-align: left; }
-td.text { white-space: normal; overflow-wrap: anywhere; min-width: 7em; }
-thead th { border-bottom: 2px solid #999; font-weight: 600; vertical-align: bottom; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr));
-  gap: 16px; }
-.charts img { width: 100%; height: auto; display: block; }
-details { border: 1px solid #ddd; border-radius: 6px; margin: 8px 0; padding: 0 12px; }
-summary { cursor: pointer; padding: 10px 0; font-weight: 600; }
-details > :last-child { margin-bottom: 12px; }
-.matrix { min-width: 860px; width: 100%; max-width: 1100px; display: block; }
-.scene { margin: 0 0 28px; }
-.scene .row { display: grid; gap: 6px; grid-template-columns: repeat(5, 1fr); }
-.scene figure { margin: 0; }
-.scene img { width: 100%; display: block; image-rendering: auto; cursor: zoom-in; }
-.scene figcaption { margin: 2px 0 0; line-height: 1.3; overflow-wrap: anywhere; }
-.key { display: flex; flex-wrap: wrap; gap: 4px 14px; font-size: .8125rem; margin: 6px 0 14px; }
-.key i { display: inline-block; width: 13px; height: 13px; margin-right: 5px;
-  border: 1px solid #0003; vertical-align: -2px; }
-dialog { border: 0; padding: 0; max-width: 100vw; max-height: 100vh; background: #000; }
-dialog img { display: block; width: min(100vw, 177vh); max-height: 92vh; object-fit: contain;
-  image-rendering: auto; }
-dialog p { color: #ddd; padding: 4px 10px; margin: 0; }
-dialog::backdrop { background: #000d; }
-@media (max-width: 760px) {
-  .scene .row { grid-template-columns: repeat(2, 1fr); }
-  .scene figure:first-child { grid-column: 1 / -1; }
-}
-@media print { nav { display: none; } details { border: 0; } }
-"""
-SCRIPT = """
-const box = document.querySelector('dialog');
-document.querySelectorAll('.scene img').forEach(image => image.addEventListener('click', () => {
-  box.querySelector('img').src = image.src;
-  box.querySelector('p').textContent = image.alt;
-  box.showModal();
-}));
-box.addEventListener('click', () => box.close());
-"""
+STYLE, SCRIPT = (Path(__file__).with_suffix(suffix).read_text() for suffix in (".css", ".js"))
 
 
 def page(title: str, lead: str, sections: dict[str, str]) -> str:
@@ -131,7 +78,7 @@ def settings_table(names: Sequence[str], differing: dict[str, list[str]]) -> str
     return _table(map(escape, ["setting", *names]), rows, kind="text")
 
 
-def charts(figures: "dict[str, Figure]") -> str:
+def charts_html(figures: "dict[str, Figure]") -> str:
     """Return named charts side by side where there is room."""
     shown = "".join(f"<div>{chart(name, figure)}</div>" for name, figure in figures.items())
     return f"<div class='charts'>{shown}</div>"
@@ -153,7 +100,7 @@ def folded(title: str, body: str, opened: bool = False) -> str:
     return f"<details{state}><summary>{escape(title)}</summary>{body}</details>"
 
 
-def gallery(scenes: Sequence[Scene], pair: Sequence[str]) -> str:
+def gallery(scenes: Sequence[Disagreement], pair: Sequence[str]) -> str:
     """Return scenes, each with its pictures in a row."""
     first, second = pair
     parts = []
@@ -212,7 +159,7 @@ def note(lines: Sequence[str]) -> str:
     return f"<p>{escape('; '.join(lines))}</p>"
 
 
-def _image(name: str, form: str, content: bytes, kind: str = "scene") -> str:
+def _image(name: str, form: str, content: bytes, kind: str = "picture") -> str:
     data = base64.b64encode(content).decode()
     return (
         f"<img class='{kind}' loading='lazy' alt='{escape(name, quote=True)}' "

@@ -110,7 +110,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
         if spare and rank() == 0:
             print(
                 f"warning: {self.title} {split} leaves out {len(spare)} labels without an image, "
-                f"such as {listing.labels[spare[0]]}; is the archive of images unpacked to its end?",
+                f"such as {listing.labels[spare[0]]}; is the archive of images unpacked whole?",
                 file=sys.stderr,
             )
         self.image_paths = [image for image, _ in pairs]

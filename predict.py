@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from utils.engine.command_line import (
     part_network,
     read_settings,
 )
+from utils.engine.folder import writing_into
 from utils.engine.runtime import open_runtime
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script
@@ -61,8 +63,10 @@ def main() -> None:
     if any(source.is_video for source in inputs):
         library()
     out = options.out
-    with open_runtime(cfg) as runtime:
+    with ExitStack() as stack:
+        runtime = stack.enter_context(open_runtime(cfg))
         if runtime.is_main:
+            stack.enter_context(writing_into(out))
             claim(out, provenance(checkpoint, cfg, space))
         barrier()
         predictor = Predictor(method, space, cfg, kinds, out, runtime)

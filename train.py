@@ -40,6 +40,7 @@ from utils.evaluate.evaluation import evaluate, open_domain
 from utils.evaluate.pictures import domain_picture
 from utils.evaluate.results import domain_scalars, gather, results_text, write
 from utils.processes import barrier
+from utils.revision import revision
 from utils.settings import flatten
 
 
@@ -97,7 +98,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     )
     guard = StepGuard(method, optimizer, source, runtime, interruption, folder)
     log.say(f"{cfg.METHOD} with {cfg.TRUNK.NAME} on {source.describe()}")
-    log.say(f"{runtime.describe()}; {plan.describe(runtime.world_size)}")
+    log.say(f"{runtime.describe()}; {plan.describe(runtime.world_size)}; code {revision()}")
     log.say(best.describe())
     if state:
         log.say(experiment.warning or f"continuing {experiment.checkpoint} from step {first_step}")

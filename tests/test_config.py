@@ -8,16 +8,16 @@ import pytest
 
 import config
 import datasets
+import predict
 from datasets import DATASETS, load_settings
 from network.build import resolve, resolve_stored
 from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
 from network.methods.baseline import Baseline
-from utils.engine.command_line import parse_train, print_settings
+from utils.engine.command_line import parse_train, print_settings, read_settings
 from utils.engine.experiment import experiment_folder
 from utils.errors import UserError
 from utils.evaluate.jobs import parse_valid
-from utils.predict.options import parse_predict
 from utils.seeding import stable_seed
 from utils.settings import flatten, walk
 
@@ -158,9 +158,8 @@ def test_files_in_capitals_are_no_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "PHOTOS").mkdir()
     line = "--snapshot a.pth --input x.png DSC_0002.JPG PHOTOS SEED 3 --out o"
-    options = parse_predict(line.split())
-    assert options.inputs == ["x.png", "DSC_0002.JPG", "PHOTOS"]
-    assert options.settings == {"SEED": "3"}
+    options, given = read_settings(predict.command_line(), line.split())
+    assert options.input == ["x.png", "DSC_0002.JPG", "PHOTOS"] and given == {"SEED": "3"}
 
 
 def test_the_last_of_a_repeated_setting_counts():

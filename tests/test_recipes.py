@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from network.build import resolve
+from tests.conftest import SMALL_DECODERS
 from utils.engine.command_line import parse_train
 
 ROOT = Path(__file__).parent.parent
@@ -128,17 +129,19 @@ def test_a_checkpoint_is_evaluated_as_its_recipe_does(name, handed_over):
 @pytest.mark.parametrize("name", ["mobile_gtav_srha", "r50os16_gtav_synthia_spc"])
 def test_dry_run(name, miniature, tmp_path):
     recipe = RECIPES[name]
-    logs = ["LOG.DIR", tmp_path, "DATASET.CACHE_DIR", tmp_path / "cache"]
-    done = run(f"train_{name}.sh", miniature, *logs)
+    small = {"LOG.DIR": tmp_path, "DATASET.CACHE_DIR": tmp_path / "cache"}
+    small |= SMALL_DECODERS["deeplabv3plus"]
+    words = [word for pair in small.items() for word in pair]
+    done = run(f"train_{name}.sh", miniature, "--trunk", "resnet_mini", *words)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / name
     settings = json.loads((folder / "settings.json").read_text())
-    assert settings["TRUNK.NAME"] == recipe.trunk and settings["METHOD"] == name.split("_")[-1]
+    assert settings["METHOD"] == name.split("_")[-1]
     assert settings["DATASET.SOURCE"] == recipe.sources
     trained = json.loads((folder / "results.json").read_text())
     assert list(trained["domains"]) == recipe.domains
-    run_evaluation = f"valid_{recipe.valid}.sh"
-    done = run(run_evaluation, miniature, folder / "last.pth", "--out", tmp_path / "evaluated")
+    script = f"valid_{recipe.valid}.sh"
+    done = run(script, miniature, folder / "last.pth", "--out", tmp_path / "evaluated")
     assert done.returncode == 0, done.stderr
     evaluated = json.loads((tmp_path / "evaluated" / "results.json").read_text())
     assert evaluated["domains"] == trained["domains"]

@@ -59,6 +59,7 @@ def results(folder):
     return json.loads((folder / "results.json").read_text())
 
 
+@pytest.mark.draws
 def test_one_checkpoint_is_evaluated_beside_itself(checkpoint, run_valid):
     path = checkpoint("logs/run/last.pth")
     out, progress = run_valid("--snapshot", path)

@@ -20,11 +20,14 @@ class TrainTransform:
     """
 
     def __init__(self, cfg: Any, on_device: bool = False):
-        own = cfg.TRANSFORM
+        options = cfg.TRANSFORM
         self.on_device = on_device
-        self.geometric = RandomGeometry(own.SCALE, own.CROP_SIZE, own.FLIP)
+        self.geometric = RandomGeometry(options.SCALE, options.CROP_SIZE, options.FLIP)
         self.photometric = Photometric(
-            own.JITTER, own.JITTER_PROBABILITY, own.BLUR_SIGMA, own.BLUR_PROBABILITY
+            options.JITTER,
+            options.JITTER_PROBABILITY,
+            options.BLUR_SIGMA,
+            options.BLUR_PROBABILITY,
         )
 
     def __call__(

@@ -12,6 +12,8 @@ from utils.draw.confusion import EMPTY, FULL, confusion_picture
 from utils.draw.plotting import can_draw, save_figure
 from utils.evaluate.results import write
 
+pytestmark = pytest.mark.draws
+
 
 def draw(counts, iou):
     """The axes of the picture, and the colour of each cell `[K, K, 3]`."""

@@ -50,11 +50,12 @@ def check_seal(path: Path) -> None:
     members; older kinds of files have none.
     """
     with path.open("rb") as file:
-        size = file.seek(0, 2)
+        size, length = file.seek(0, 2), struct.pack("<H", DIGEST)
         file.seek(max(0, size - DIGEST - 22))
         tail = file.read()
-        # Either of both, so that a flipped bit does not make a sealed file an unsealed one.
-        if tail[:4] == END or tail[20:22] == struct.pack("<H", DIGEST):
+        # Either of both, so that a flipped bit does not make a sealed file an unsealed one; both,
+        # and further behind, where the last bytes are cut off.
+        if tail[:4] == END or tail[20:22] == length or _ends_early(tail, length):
             if sha256(file, size - DIGEST) != tail[-DIGEST:]:
                 raise UserError(f"{path} is damaged (its SHA-256 is another one than when written)")
             return
@@ -67,6 +68,11 @@ def check_seal(path: Path) -> None:
             raise UserError(f"{path} is damaged ({error})") from None
         if damaged is not None:
             raise UserError(f"{path} is damaged ({damaged})")
+
+
+def _ends_early(tail: bytes, length: bytes) -> bool:
+    at = tail.find(END)
+    return at >= 0 and tail[at + 20 : at + 22] == length
 
 
 def read_weights(path: Path) -> Mapping[str, Any]:

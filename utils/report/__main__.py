@@ -10,7 +10,6 @@ utils/compare; a gallery needs the checkpoints and the data. Needs matplotlib
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from utils.draw.charts import dot_chart, line_chart
 from utils.draw.confusion import confusion_picture
 from utils.draw.plotting import row_style
 from utils.engine.folder import require_writable
+from utils.engine.log import METRICS, read_records
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script, unknown_name
 from utils.evaluate.metrics import measures
@@ -127,8 +127,8 @@ def learning_curves(groups: Groups) -> str:
 def _metrics(results_file: Path) -> list[dict[str, Any]]:
     """Read metrics.jsonl of the experiment that results belong to."""
     for folder in (results_file.parent, results_file.parent.parent):
-        if (folder / "metrics.jsonl").is_file():
-            return [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+        if (folder / METRICS).is_file():
+            return read_records(folder / METRICS)
     return []
 
 

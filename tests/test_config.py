@@ -14,6 +14,7 @@ from network.build import resolve, resolve_stored
 from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
 from network.methods.baseline import Baseline
+from transforms import TrainTransform
 from utils.engine.command_line import parse_train, print_settings, read_settings
 from utils.engine.experiment import experiment_folder
 from utils.errors import UserError
@@ -129,6 +130,8 @@ def test_flags_and_pairs():
     [
         ("TRAIN.MAX_ITER", "'TRAIN.MAX_ITER' has no value"),
         ("--metod srha", "unknown option --metod"),
+        ("--method srah", "unknown method 'srah'; did you mean srha"),
+        ("TRUNK.NAME resnet51", "unknown trunk 'resnet51'; did you mean resnet50"),
     ],
 )
 def test_command_line_mistakes(line, message):
@@ -246,3 +249,17 @@ def test_a_decoder_has_defaults_of_its_own(monkeypatch, capsys):
     print_settings()
     listed = capsys.readouterr().out
     assert "TRAIN.OPTIMIZER = adamw" in listed and "TRAIN.NO_DECAY = norms,embeddings" in listed
+
+
+def test_an_experiments_name_fits_a_folder():
+    with pytest.raises(UserError, match="name aaaa.* is too long for a folder"):
+        experiment_folder(resolve({"EXPERIMENT": "a" * 201}))
+    assert experiment_folder(resolve({"EXPERIMENT": "a" * 200})).name == "a" * 200
+
+
+def test_a_crop_is_larger_than_its_blur_reaches():
+    settings = {"TRANSFORM.CROP_SIZE": "5,64", "TRANSFORM.BLUR_SIGMA": "0.1,1.2"}
+    with pytest.raises(UserError, match="CROP_SIZE 5,64 is too small for a blur"):
+        TrainTransform(load_settings(settings))
+    TrainTransform(load_settings(settings | {"TRANSFORM.BLUR_PROBABILITY": 0}))
+    TrainTransform(load_settings(settings | {"TRANSFORM.CROP_SIZE": "6,64"}))

@@ -8,7 +8,7 @@ from typing import Any
 import config
 import datasets
 from network.build import AXES, declarations
-from utils.errors import UserError
+from utils.errors import UserError, unknown_name
 from utils.recipes import read_recipe
 from utils.settings import convert, describe, split, walk
 
@@ -44,7 +44,7 @@ def read_settings(
 ) -> tuple[argparse.Namespace, dict[str, Any]]:
     """Parse a command line; return its flags, and settings by key: flags, pairs and recipe.
 
-    UserError for a flag and a pair that disagree.
+    UserError for a flag and a pair that disagree, and for names that no registry knows.
     """
     options, settings = split(parser, arguments)
     shared = dict(walk(config.SETTINGS))
@@ -60,6 +60,9 @@ def read_settings(
         recipe = read_recipe(Path(options.recipe))
         method = (recipe.settings | settings).get("METHOD", config.SETTINGS["METHOD"].default)
         settings = recipe.of(method, settings)
+    for axis in AXES:
+        if settings.get(axis.key, axis.default()) not in axis.registry:
+            raise unknown_name(axis.flag, settings[axis.key], axis.registry)
     return options, settings
 
 

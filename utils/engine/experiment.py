@@ -25,6 +25,8 @@ BEGINNINGS = (
 
 # Settings that name what is in a checkpoint: another value is another experiment.
 FIXED = (*(axis.key for axis in AXES), "DATASET.LABEL_SPACE", "DATASET.SOURCE")
+LONGEST_NAME = 200  # bytes; file systems take 255, and files beside the folder have its name
+
 # Settings that may differ between the machines of one run.
 OF_A_MACHINE = re.compile(r"WORKERS|DATASET\.(ROOT|.*_DIR)|TRUNK\.WEIGHTS|TEACHER\.WEIGHTS|INIT")
 
@@ -105,7 +107,13 @@ def experiment_folder(cfg: EasyDict) -> Path:
     axes."""
     named = [axis for axis in AXES if axis.names or axis.chosen(cfg) != axis.default()]
     parts = ["+".join(cfg.DATASET.SOURCE), *(axis.chosen(cfg) for axis in named)]
-    return Path(cfg.LOG.DIR) / (cfg.EXPERIMENT or "_".join(parts))
+    folder = Path(cfg.LOG.DIR) / (cfg.EXPERIMENT or "_".join(parts))
+    if len(folder.name.encode()) > LONGEST_NAME:
+        raise UserError(
+            f"the experiment's name {folder.name[:40]}… is too long for a folder; choose one of at "
+            f"most {LONGEST_NAME} bytes with --exp"
+        )
+    return folder
 
 
 def refuse_existing(folder: Path) -> None:

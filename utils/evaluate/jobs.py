@@ -1,5 +1,6 @@
 """What valid.py has to do: checkpoints, each with its settings, domains and folder for results."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 from easydict import EasyDict
 
 from datasets.dataset import SegmentationDataset
-from network.build import build_method, resolve_stored
+from network.build import AXES, build_method, resolve_stored
 from network.checkpoint import BEST, checkpoint_path, file_hash, load_checkpoint
 from transforms.protocols import PROTOCOLS
 from utils.engine.command_line import (
@@ -92,6 +93,15 @@ def open_checkpoint(path: Path, network: dict[str, Any]) -> dict[str, Any]:
     if state.get("published"):
         unknown = {"DATASET.LABEL_SPACE": "cityscapes19", "DATASET.SOURCE": []}
         state["settings"] = unknown | network
+        return state
+    for axis in AXES:
+        given = network.get(axis.key)
+        if given not in (None, state["settings"][axis.key]):
+            print(
+                f"note: --{axis.flag} {given} is not used; {path} knows its network, which has "
+                f"{state['settings'][axis.key]}",
+                file=sys.stderr,
+            )
     return state
 
 

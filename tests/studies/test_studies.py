@@ -304,6 +304,8 @@ def test_both_directions_of_the_photographs_ask_the_same(weights):
 
 def test_training_and_evaluating_for_real(miniature, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
+    # The runs draw nothing; the study itself draws its charts.
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "without_matplotlib"))
     (tmp_path / "one.json").write_text(json.dumps(TWO))
     settings = {**SMALL, "DATASET.ROOT": miniature, "DATASET.CACHE_DIR": tmp_path, "WORKERS": 0,
                 "DATASET.VALIDATION": "gtav,cityscapes", "TRAIN.MAX_ITER": 1, "VALID.EVERY": 0,

@@ -8,10 +8,6 @@ folders of the input below it. The same command continues where it was cut off. 
 is named and skipped, and the exit code is then 3 (docs/running.md).
 """
 
-# isort: off
-import utils.early_signals  # noqa: F401  before torch, whose import takes seconds
-
-# isort: on
 import argparse
 import json
 import sys
@@ -76,9 +72,10 @@ def main() -> None:
             if source.is_video:
                 predictor.video(source)
         tallies = runtime.gather(predictor.tally)
-    if runtime.is_main:
         skipped = [line for tally in tallies for line in tally.skipped]
-        list_skipped(out, skipped)
+        if runtime.is_main:
+            list_skipped(out, skipped)
+    if runtime.is_main:
         print(tally_text(tallies, others, out))
         if skipped:
             sys.exit(SKIPPED)

@@ -6,10 +6,6 @@
 Read from top to bottom: settings → data → method → loop. `python config.py` lists the settings.
 """
 
-# isort: off
-import utils.early_signals  # noqa: F401  before torch, whose import takes seconds
-
-# isort: on
 from itertools import islice
 from typing import Any
 

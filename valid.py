@@ -9,10 +9,6 @@ checkpoint of the published SRHA or RobustNet code does not know its network and
 with --method, --trunk and --dataset.
 """
 
-# isort: off
-import utils.early_signals  # noqa: F401  before torch, whose import takes seconds
-
-# isort: on
 import sys
 from contextlib import ExitStack
 from dataclasses import replace

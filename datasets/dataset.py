@@ -1,5 +1,6 @@
 """The reader that all datasets share: file list + label table → samples."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,6 @@ from datasets.files import Listing, read_image, read_label
 from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening, lookup_table
 from utils.errors import UserError, unknown_name
 from utils.labels import VOID
-from utils.processes import rank
 from utils.seeding import stable_seed
 from utils.settings import Setting
 
@@ -107,7 +107,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
                 f"the environment variable {self.root_setting}, or DATASET.ROOT changes it)"
             ) from None
         spare = sorted(listing.labels.keys() - listing.images.keys())
-        if spare and rank() == 0:
+        if spare and os.environ.get("RANK", "0") == "0":
             print(
                 f"warning: {self.title} {split} leaves out {len(spare)} labels without an image, "
                 f"such as {listing.labels[spare[0]]}; is the archive of images unpacked whole?",

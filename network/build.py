@@ -1,5 +1,6 @@
 """From settings to a network: what they declare, the method they describe, and its weights."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,14 +109,18 @@ def resolve_stored(
     unless UNKNOWN_SETTINGS says to ignore them.
     """
     kept = {k: v for k, v in stored.items() if k not in REMOVED or v != REMOVED[k]}
-    kept = {k: v for k, v in kept.items() if k not in ROOTS or not v or Path(v).exists()}
+    kept = {k: v for k, v in kept.items() if k not in ROOTS or not v or os.path.exists(v)}
     known = dict(walk(declared(kept)[0]))
     strange = [key for key in kept if key not in known]
     key = "UNKNOWN_SETTINGS"
-    if strange and convert(key, overrides.get(key, "refuse"), known[key]) == "refuse":
+    if (
+        strange
+        and convert(key, overrides.get(key, stored.get(key, "refuse")), known[key]) == "refuse"
+    ):
         raise UserError(
             f"{origin} holds the setting {strange[0]} ({kept[strange[0]]}), which this version "
-            f"does not know; take the version it was made with, or add {key} ignore to leave it out"
+            f"does not know; take the version it was made with, or give train.py, valid.py or "
+            f"predict.py {key} ignore to leave it out"
         )
     return resolve({k: v for k, v in kept.items() if k in known} | overrides)
 

@@ -52,11 +52,16 @@ class Network:
         if isinstance(image, (str, Path)):
             return read_image(Path(image), upright=True)
         if isinstance(image, np.ndarray):
-            image = torch.from_numpy(np.ascontiguousarray(image))
-            image = image.permute(2, 0, 1) if image.ndim == 3 else image
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+            # A copy: images that Pillow decodes are read-only.
+            image = torch.from_numpy(np.array(image)) if image.dtype == np.uint8 else image
+            image = image.permute(2, 0, 1) if torch.is_tensor(image) and image.ndim == 3 else image
+        if (
+            not torch.is_tensor(image)
+            or image.dtype != torch.uint8
+            or image.ndim != 3
+            or image.shape[0] != 3
+        ):
             shape = "[H, W, 3] of an array, [3, H, W] of a tensor"
-            raise UserError(
-                f"an image is RGB in uint8, {shape}; this is {image.dtype} of {list(image.shape)}"
-            )
+            is_, of = getattr(image, "dtype", type(image)), list(getattr(image, "shape", ()))
+            raise UserError(f"an image is RGB in uint8, {shape}; this is {is_} of {of}")
         return image

@@ -200,7 +200,8 @@ def test_every_setting_has_a_reader():
     for folder in ("network", "utils", "datasets", "transforms"):
         files += (root / folder).rglob("*.py")
     read = {pair for path in files for pair in attributes(path)}
-    roots = {dataset.root_setting for dataset in DATASETS.values()}
+    # By their keys: stored settings are not resolved yet when it is asked what to do with them.
+    roots = {dataset.root_setting for dataset in DATASETS.values()} | {"UNKNOWN_SETTINGS"}
     unread = []
     for tree in trees:
         for key, setting in walk(tree):

@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import signal
-import subprocess
 import sys
 
 import pytest
@@ -12,7 +10,6 @@ from PIL import Image
 
 import train
 import valid
-from utils.early_signals import SIGNALS
 from utils.errors import run_script
 
 SMALL = (
@@ -135,27 +132,3 @@ def test_files_that_are_no_checkpoint(answer, miniature, tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     assert "holds no weights by name" in answer(valid.main, "--snapshot", "list.pth")
     assert "is no checkpoint of this project" in answer(valid.main, "--snapshot", "other.pth")
-
-
-@pytest.mark.parametrize("name, code", [("SIGTERM", 75), ("SIGUSR1", 75), ("SIGINT", 130)])
-@pytest.mark.parametrize("script", ["train.py", "valid.py", "predict.py"])
-def test_a_signal_while_modules_are_imported(script, name, code):
-    """The signal is sent by a module that the script imports."""
-    sender = (
-        f"import os, signal, sys; sys.argv = ['{script}', '--help']; import utils.early_signals"
-    )
-    sender += f"; os.kill(os.getpid(), signal.{name}); import runpy; runpy.run_path('{script}')"
-    done = subprocess.run([sys.executable, "-c", sender], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (code, f"{name}: nothing had begun\n")
-
-
-@pytest.mark.parametrize("name, code", [("SIGTERM", 75), ("SIGUSR1", 75), ("SIGINT", 130)])
-def test_a_signal_while_a_script_works(name, code):
-    def work():
-        signal.raise_signal(getattr(signal, name))
-
-    before = [signal.getsignal(number) for number in SIGNALS]
-    with pytest.raises(SystemExit) as end:
-        run_script(work)
-    assert end.value.code == code
-    assert [signal.getsignal(number) for number in SIGNALS] == before

@@ -2,23 +2,21 @@
 
 import difflib
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable
-from types import FrameType
 
 from utils.children import end_children
-from utils.early_signals import REQUEUE
 
 
 class UserError(Exception):
     """Bad input. The message names the file, key or value and says what to do."""
 
 
-class Stopped(Exception):
+class Stopped(BaseException):
     """A run ends early because it was asked to, with exit code `code`.
 
-    `agreed`: all processes stop at this place, so that none waits for another.
+    `agreed`: all processes stop at this place, so that none waits for another. It is no Exception:
+    code that turns any failure into a message of its own must not catch it.
     """
 
     def __init__(self, message: str, code: int, agreed: bool):
@@ -36,24 +34,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`. It exits with 2 after a UserError, printed as one line on stderr, with
-    the code of a Stopped, with 75 after SIGTERM or SIGUSR1, and with 130 after Ctrl-C."""
-    handlers = {number: stop for number in (signal.SIGTERM, signal.SIGUSR1)}
-    handlers[signal.SIGINT] = signal.default_int_handler
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    the code of a Stopped, and with 130 after Ctrl-C."""
     try:
         code = _exit_code(main)
     finally:
         end_children()
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if code:
         sys.exit(code)
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """Raise Stopped for a signal, so that a script ends in order; training waits for its step."""
-    name = signal.Signals(number).name
-    raise Stopped(f"{name}: stopped; the same command starts again", REQUEUE, agreed=False)
 
 
 def _exit_code(main: Callable[[], None]) -> int:

@@ -53,9 +53,13 @@ def check_seal(path: Path) -> None:
         size, length = file.seek(0, 2), struct.pack("<H", DIGEST)
         file.seek(max(0, size - DIGEST - 22))
         tail = file.read()
-        # Either of both, so that a flipped bit does not make a sealed file an unsealed one; both,
-        # and further behind, where the last bytes are cut off.
-        if tail[:4] == END or tail[20:22] == length or _ends_early(tail, length):
+        # Two of three, so that a flipped bit does not make a sealed file an unsealed one.
+        signs = (
+            tail[:4] == END,
+            tail[20:22] == length,
+            bool(re.fullmatch(rb"[0-9a-f]{64}", tail[22:])),
+        )
+        if sum(signs) >= 2 or _ends_early(tail, length):
             if sha256(file, size - DIGEST) != tail[-DIGEST:]:
                 raise UserError(f"{path} is damaged (its SHA-256 is another one than when written)")
             return
@@ -71,7 +75,7 @@ def check_seal(path: Path) -> None:
 
 
 def _ends_early(tail: bytes, length: bytes) -> bool:
-    at = tail.find(END)
+    at = tail.find(END, 1)
     return at >= 0 and tail[at + 20 : at + 22] == length
 
 
@@ -83,12 +87,15 @@ def read_weights(path: Path) -> Mapping[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"no file {path}")
-    with path.open("rb") as file:
-        begin = file.read(64).lstrip().lower()
-    for mark, what in NO_WEIGHTS.items():
-        if begin.startswith(mark):
-            raise UserError(f"{path} holds no weights: it is {what}")
-    check_seal(path)
+    try:
+        with path.open("rb") as file:
+            begin = file.read(64).lstrip().lower()
+        for mark, what in NO_WEIGHTS.items():
+            if begin.startswith(mark):
+                raise UserError(f"{path} holds no weights: it is {what}")
+        check_seal(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
     scalar = np.float64(0).__reduce__()[0]
     old_name = (scalar, "numpy.core.multiarray.scalar")
     numbers = [np.dtype, type(np.dtype(np.float64)), scalar, old_name]

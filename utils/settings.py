@@ -4,10 +4,10 @@ import argparse
 import copy
 import difflib
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from easydict import EasyDict
@@ -133,7 +133,7 @@ def split(
 
 def _is_key(word: str) -> bool:
     named = re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)*", word)
-    return bool(named) and not MEDIA.search(word) and not Path(word).exists()
+    return bool(named) and not MEDIA.search(word) and not os.path.exists(word)
 
 
 def convert(key: str, value: Any, setting: Setting) -> Any:

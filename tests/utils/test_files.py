@@ -7,8 +7,9 @@ import torch
 
 from network.build import open_run
 from network.checkpoint import load_checkpoint
+from utils import files
 from utils.engine.saving import Checkpoints
-from utils.errors import UserError
+from utils.errors import Stopped, UserError
 from utils.export.__main__ import export
 from utils.files import read_weights
 
@@ -59,6 +60,32 @@ def test_a_file_of_plain_torch_is_compared_with_its_checksums(tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match="weights.pth is damaged"):
         read_weights(path)
+
+
+@pytest.mark.parametrize("number", [57, 58, 59, 60])
+def test_a_plain_file_of_as_many_entries_as_a_seal_has_digits_is_sound(tmp_path, number):
+    """Its end holds that number where a sealed file says how long its comment is."""
+    state = {f"weight{i}": torch.ones(1) for i in range(number)}
+    torch.save(state, tmp_path / "weights.pth")
+    assert len(read_weights(tmp_path / "weights.pth")) == number
+
+
+def test_being_stopped_while_reading_is_no_damage(checkpoint, monkeypatch):
+    def stop(*arguments, **options):
+        raise Stopped("asked to", 75, agreed=False)
+
+    monkeypatch.setattr(torch, "load", stop)
+    with pytest.raises(Stopped):
+        read_weights(checkpoint)
+
+
+def test_a_file_that_cannot_be_read(checkpoint, monkeypatch):
+    def fail(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(files, "check_seal", fail)
+    with pytest.raises(UserError, match="cannot read .*last.pth: input/output error"):
+        read_weights(checkpoint)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ def open_experiment(overrides: dict[str, Any], resume: str) -> Iterator[Experime
     with ExitStack() as stack:
         # The folder is held by one process for all of them.
         if int(os.environ.get("RANK", 0)) == 0:
+            if resume == "yes" and not has_checkpoint(folder):
+                raise UserError(f"no checkpoint {folder / LAST}")
             if not continues(folder, resume):
                 refuse_existing(folder)  # before anything is written into what is not ours
             stack.enter_context(writing_into(folder))

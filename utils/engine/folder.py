@@ -63,6 +63,8 @@ def require_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise UserError(f"{path} is a folder; name a file")
+        if path.exists() and os.access(path, os.W_OK):
+            return
         with tempfile.NamedTemporaryFile(dir=path.parent):
             pass
     except OSError as error:

@@ -15,9 +15,12 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from utils.children import end_children_at_exit, end_with_parent
-from utils.early_signals import INTERRUPTED, REQUEUE, SIGNALS
 from utils.engine.runtime import Runtime
 from utils.errors import Stopped
+
+REQUEUE = 75
+INTERRUPTED = 128 + signal.SIGINT
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Interruption:

@@ -54,7 +54,7 @@ class ExperimentLog:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "settings.json").write_text(json.dumps(flatten(cfg), indent=1) + "\n")
         metrics = folder / METRICS
-        if not position:
+        if not step:
             keep_records(metrics)
         self.metrics = open(metrics, "a", buffering=1)
         content = metrics.read_bytes()

@@ -4,7 +4,6 @@ CPU, one GPU, and `torchrun` on many take the same path; NCCL between GPUs, gloo
 """
 
 import os
-import warnings
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -121,8 +120,7 @@ class Runtime:
         device_ids = [self.device.index] if self.device.type == "cuda" else None
         # With this option DDP keeps its buckets. Without it, it sorts them anew after the first
         # backward pass, and a sum over three processes or more then rounds differently: a resumed
-        # run would not repeat. That every parameter has a gradient is no fault, as torch warns.
-        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
+        # run would not repeat. torch warns that every parameter has a gradient, which is no fault.
         return nn.parallel.DistributedDataParallel(
             method, device_ids=device_ids, broadcast_buffers=False, find_unused_parameters=True
         )

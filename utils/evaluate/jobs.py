@@ -155,10 +155,13 @@ def _folders(jobs: list[Job], out: str | None) -> list[Path]:
         return [Path(out)]
     if not out:
         shared = Counter(job.path.parent.resolve() for job in jobs)
-        names = [
-            f"valid_{job.path.stem}" if shared[job.path.parent.resolve()] > 1 else "valid"
-            for job in jobs
-        ]
+        stems = Counter((job.path.parent.resolve(), job.path.stem) for job in jobs)
+        names = []
+        for job in jobs:
+            place, name = job.path.parent.resolve(), job.path.stem
+            if stems[place, name] > 1:  # last.pth and last.safetensors
+                name = job.path.name.replace(".", "_")
+            names.append(f"valid_{name}" if shared[place] > 1 else "valid")
         return [job.path.parent / name for job, name in zip(jobs, names, strict=True)]
     folders: list[Path] = []
     for job in jobs:

@@ -39,7 +39,7 @@ SETTINGS = {
     "COMPILE": Setting(False, "compile trunk and decoder: minutes at the start, faster on GPUs"),
     "WORKERS": Setting(4, "data loading processes of each training process"),
     "DATASET": {
-        "SOURCE": Setting(["gtav"], "training datasets (flag --dataset)", least=1),
+        "SOURCE": Setting(["gtav"], "training datasets (flag --dataset)"),
         "MIXING": Setting(
             "equal",
             "how batches are made of several sources: equal parts of each, or in proportion to "

@@ -229,7 +229,6 @@ def test_every_setting_has_a_reader():
         ("TRAIN.POLY_POWER", "nan", "expected a finite number"),
         ("TRAIN.WEIGHT_DECAY", "-0.1", "expected at least 0"),
         ("TRAIN.MAX_ITER", "9" * 400, "is '9999.* …; expected a whole number of 64 bits"),
-        ("DATASET.SOURCE", "", "expected at least 1 of them"),
         ("VALID.SCALES", "", "expected at least 1 of them"),
         ("INIT_PARTS", "", "expected at least 1 of them"),
     ],

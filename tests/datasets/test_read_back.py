@@ -1,16 +1,28 @@
 """What the miniature benchmark draws is what the real readers read, in every domain and split."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 
-from datasets import DATASETS, build_dataset
-from datasets.miniature import DOMAINS, draw
+from datasets import DATASETS, build_dataset, miniature
+from datasets.miniature import DOMAINS, draw, write
 from datasets.miniature.layouts import Place, place
 from datasets.miniature.write import write_domains
 
 COUNTS = {"train": 6, "val": 4}
 NAMES = ["gtav", "synthia", "cityscapes", "bdd100k", "mapillary", "idd", "acdc"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once():
+    """Draw each scene once for all layouts; test_miniature.py shows that it is always the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        drawn = functools.cache(miniature.draw_both)
+        for module in (miniature, write):
+            patch.setattr(module, "draw_both", drawn)
+        yield
 
 
 @pytest.fixture(scope="module", params=["default", "official", "published"])

@@ -12,7 +12,14 @@ SETTINGS = {
     "EXPERIMENT": Setting("", "name of the experiment folder below LOG.DIR (flag --exp)"),
     "INIT": Setting("", "checkpoint whose weights training starts from (flag --init)"),
     "INIT_PARTS": Setting(
-        ["trunk", "decoder"], "parts of the method that INIT fills: trunk, decoder, teacher …"
+        ["trunk", "decoder"],
+        "parts of the method that INIT fills: trunk, decoder, teacher …",
+        least=1,
+    ),
+    "UNKNOWN_SETTINGS": Setting(
+        "refuse",
+        "what becomes of settings in a checkpoint that this version does not know",
+        choices=("refuse", "ignore"),
     ),
     "SEED": Setting(304, "seed of initialisation, sample order, augmentation and training steps"),
     "DEVICE": Setting(
@@ -30,7 +37,7 @@ SETTINGS = {
         "operation has no such form there (docs/running.md)",
     ),
     "COMPILE": Setting(False, "compile trunk and decoder: minutes at the start, faster on GPUs"),
-    "WORKERS": Setting(4, "data loading processes of each training process", minimum=0),
+    "WORKERS": Setting(4, "data loading processes of each training process"),
     "DATASET": {
         "SOURCE": Setting(["gtav"], "training datasets (flag --dataset)"),
         "MIXING": Setting(
@@ -50,7 +57,6 @@ SETTINGS = {
         "CLASS_UNIFORM_FRACTION": Setting(
             0.5,
             "share of an epoch's crops drawn around class centroids; 0 switches it off",
-            minimum=0,
             maximum=1,
         ),
         "CLASS_UNIFORM_TILE": Setting(
@@ -61,13 +67,11 @@ SETTINGS = {
     "TRANSFORM": {
         "SCALE": Setting([0.5, 2.0], "range of the random scale", minimum=0.01),
         "CROP_SIZE": Setting([768, 768], "pixels, height and width of a training crop", minimum=1),
-        "FLIP": Setting(0.5, "probability of a horizontal flip", minimum=0, maximum=1),
-        "JITTER": Setting([0.4, 0.4, 0.4, 0.1], "brightness, contrast, saturation, hue", minimum=0),
-        "JITTER_PROBABILITY": Setting(0.5, "probability of colour jitter", minimum=0, maximum=1),
+        "FLIP": Setting(0.5, "probability of a horizontal flip", maximum=1),
+        "JITTER": Setting([0.4, 0.4, 0.4, 0.1], "brightness, contrast, saturation, hue"),
+        "JITTER_PROBABILITY": Setting(0.5, "probability of colour jitter", maximum=1),
         "BLUR_SIGMA": Setting([0.15, 1.3], "pixels, range of the Gaussian blur", minimum=0.01),
-        "BLUR_PROBABILITY": Setting(
-            1.0, "probability of blur (published: always)", minimum=0, maximum=1
-        ),
+        "BLUR_PROBABILITY": Setting(1.0, "probability of blur (published: always)", maximum=1),
         "PHOTOMETRIC_ON": Setting(
             "auto",
             "who applies jitter and blur: the data loading workers, or the device that trains "
@@ -100,10 +104,10 @@ SETTINGS = {
             "at most so many images in one forward pass; the rest of the batch is accumulated",
             minimum=1,
         ),
-        "LR_ENCODER": Setting(0.005, "learning rate of the trunk", minimum=0),
-        "LR_DECODER": Setting(0.01, "learning rate of everything else", minimum=0),
+        "LR_ENCODER": Setting(0.005, "learning rate of the trunk"),
+        "LR_DECODER": Setting(0.01, "learning rate of everything else"),
         "OPTIMIZER": Setting("sgd", "optimizer", choices=("sgd", "adamw")),
-        "MOMENTUM": Setting(0.9, "of SGD"),
+        "MOMENTUM": Setting(0.9, "of SGD", maximum=1),
         "WEIGHT_DECAY": Setting(5e-4, "of everything trained but what NO_DECAY names"),
         "NO_DECAY": Setting(
             [],
@@ -112,9 +116,7 @@ SETTINGS = {
             choices=("norms", "embeddings", "biases"),
         ),
         "POLY_POWER": Setting(0.9, "both rates fall by (1 - step / MAX_ITER) ** POLY_POWER"),
-        "CLIP_NORM": Setting(
-            0.0, "gradients are scaled down to this total L2 norm; 0: never", minimum=0
-        ),
+        "CLIP_NORM": Setting(0.0, "gradients are scaled down to this total L2 norm; 0: never"),
         "SYNC_BATCH_NORM": Setting(True, "batch statistics over all GPUs"),
     },
     "VALID": {
@@ -124,22 +126,20 @@ SETTINGS = {
             choices=("robustnet", "native", "openseg"),
         ),
         "SCALES": Setting(
-            [1.0], "average predictions over these scales (flag --scales)", minimum=0.01
+            [1.0], "average predictions over these scales (flag --scales)", minimum=0.01, least=1
         ),
         "FLIP": Setting(False, "average with the prediction of the mirrored image (flag --flip)"),
         "SLIDING": Setting(
             [0, 0],
             "crop and stride in pixels of sliding windows, 0: whole images (flag --sliding)",
-            minimum=0,
         ),
         "MAX_PIXELS": Setting(
             16_000_000,
             "an image of which the network would see more pixels at once is an error, because its "
             "memory grows with them; 0: any size",
-            minimum=0,
         ),
         "EVERY": Setting(
-            5000, "steps between validations, 0: none; the last step is always evaluated", minimum=0
+            5000, "steps between validations, 0: none; the last step is always evaluated"
         ),
         "BEST_ON": Setting(
             "",
@@ -148,14 +148,14 @@ SETTINGS = {
         ),
         "BATCH_SIZE": Setting(1, "images of equal size in one evaluation pass", minimum=1),
         "MAX_IMAGES": Setting(
-            0, "evaluate only so many images of each domain while training; 0: all", minimum=0
+            0, "evaluate only so many images of each domain while training; 0: all"
         ),
     },
     "LOG": {
         "DIR": Setting("logs", "folder of the experiment folders"),
         "EVERY": Setting(50, "steps between log entries", minimum=1),
         "PICTURES_EVERY": Setting(
-            2000, "steps between prediction pictures in TensorBoard; 0: none", minimum=0
+            2000, "steps between prediction pictures in TensorBoard; 0: none"
         ),
         "CHECKPOINT_EVERY": Setting(1000, "steps between checkpoints", minimum=1),
     },

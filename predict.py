@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from utils.engine.command_line import (
     part_network,
     read_settings,
 )
+from utils.engine.folder import writing_into
 from utils.engine.runtime import open_runtime
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script
@@ -49,15 +51,18 @@ def main() -> None:
         raise UserError("VALID.PROTOCOL: predictions are made at each image's own size (native)")
     checkpoint = checkpoint_path(options.snapshot)
     state = open_checkpoint(checkpoint, network)
-    cfg = resolve_stored(state["settings"], settings | {"VALID.PROTOCOL": "native"})
+    own = settings | {"VALID.PROTOCOL": "native"}
+    cfg = resolve_stored(state["settings"], own, checkpoint)
     method, space = build_method(cfg, state)
     kinds = choose_kinds(options.write, space)
     inputs, others = find_inputs(options.input)
     if any(source.is_video for source in inputs):
         library()
     out = options.out
-    with open_runtime(cfg) as runtime:
+    with ExitStack() as stack:
+        runtime = stack.enter_context(open_runtime(cfg))
         if runtime.is_main:
+            stack.enter_context(writing_into(out))
             claim(out, provenance(checkpoint, cfg, space))
         barrier()
         predictor = Predictor(method, space, cfg, kinds, out, runtime)
@@ -67,9 +72,10 @@ def main() -> None:
             if source.is_video:
                 predictor.video(source)
         tallies = runtime.gather(predictor.tally)
-    if runtime.is_main:
         skipped = [line for tally in tallies for line in tally.skipped]
-        list_skipped(out, skipped)
+        if runtime.is_main:
+            list_skipped(out, skipped)
+    if runtime.is_main:
         print(tally_text(tallies, others, out))
         if skipped:
             sys.exit(SKIPPED)

@@ -16,7 +16,7 @@ from datasets.sampling.source import open_source
 from network.build import build_method, initialise
 from utils.draw.pictures import prediction_picture
 from utils.engine.command_line import parse_train
-from utils.engine.experiment import Experiment, open_experiment
+from utils.engine.experiment import Experiment, open_experiment, refuse_other_settings
 from utils.engine.guard import StepGuard
 from utils.engine.interruption import Interruption, data_from
 from utils.engine.log import ExperimentLog, RunningMeans
@@ -36,26 +36,28 @@ from utils.evaluate.evaluation import evaluate, open_domain
 from utils.evaluate.pictures import domain_picture
 from utils.evaluate.results import domain_scalars, gather, results_text, write
 from utils.processes import barrier
+from utils.revision import revision
 from utils.settings import flatten
 
 
 def main() -> None:
     """Resolve the settings, from a checkpoint when resuming, and train."""
     with Interruption() as interruption:
-        experiment = open_experiment(*parse_train())
-        with open_runtime(experiment.cfg) as runtime:
-            train(experiment, runtime, interruption)
+        with open_experiment(*parse_train()) as experiment:
+            with open_runtime(experiment.cfg) as runtime:
+                train(experiment, runtime, interruption)
 
 
 def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) -> None:
     """Train in this process from step 0, or from the state of a checkpoint, to MAX_ITER."""
     cfg, folder, state = experiment.cfg, experiment.folder, experiment.state
     first_step, samples = (state["step"], state["samples"]) if state else (0, 0)
-    if len(set(runtime.gather(first_step))) > 1:
+    if len(set(steps := runtime.gather(first_step))) > 1:
         raise UserError(
-            f"the processes found different checkpoints in {folder} (steps "
-            f"{runtime.gather(first_step)}); LOG.DIR must be a folder that all machines share"
+            f"the processes found different checkpoints in {folder} (steps {steps}); LOG.DIR must "
+            "be a folder that all machines share"
         )
+    refuse_other_settings(runtime.gather(flatten(cfg)))
 
     # Data: the sources, and the domains to evaluate.
     parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
@@ -92,10 +94,15 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     )
     guard = StepGuard(method, optimizer, source, runtime, interruption, folder)
     log.say(f"{cfg.METHOD} with {cfg.TRUNK.NAME} on {source.describe()}")
-    log.say(f"{runtime.describe()}; {plan.describe(runtime.world_size)}")
+    log.say(f"{runtime.describe()}; {plan.describe(runtime.world_size)}; code {revision()}")
     log.say(best.describe())
     if state:
         log.say(experiment.warning or f"continuing {experiment.checkpoint} from step {first_step}")
+        if state.get("images", len(source)) != len(source):
+            log.say(
+                f"warning: the source has {len(source)} images, and had {state['images']} at that "
+                "checkpoint; the run will not be the one that was cut off"
+            )
 
     def validate(step: int, max_images: int) -> dict[str, dict[str, Any]]:
         """Evaluate all domains; a better result makes the newest checkpoint, of this step, the
@@ -173,6 +180,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
                         "settings": flatten(cfg),
                         "step": done,
                         "samples": samples,
+                        "images": len(source),
                         "method": method.state_dict(),
                         "optimizer": optimizer.state_dict(),
                         "best": best.record,

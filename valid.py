@@ -10,6 +10,7 @@ with --method, --trunk and --dataset.
 """
 
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 
 from tqdm import tqdm
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from network.build import build_method
 from network.checkpoint import load_checkpoint
 from utils.compare.paper_table import domain_table, text
+from utils.engine.folder import writing_into
 from utils.engine.runtime import Runtime, open_runtime
 from utils.errors import run_script
 from utils.evaluate.evaluation import evaluate
@@ -27,8 +29,12 @@ from utils.evaluate.results import gather, percent, results_text, write
 def main() -> None:
     """Check all checkpoints, then evaluate one after the other on its domains."""
     jobs = open_jobs(parse_valid())
-    # The device is that of the first checkpoint's settings.
-    with open_runtime(jobs[0].cfg) as runtime:
+    # The first checkpoint's settings choose the device.
+    with ExitStack() as stack:
+        runtime = stack.enter_context(open_runtime(jobs[0].cfg))
+        if runtime.is_main:
+            for job in jobs:
+                stack.enter_context(writing_into(job.folder))
         summaries = []
         for number, job in enumerate(jobs, start=1):
             say(f"checkpoint {number} of {len(jobs)}: {job.path}", runtime)

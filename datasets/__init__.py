@@ -1,7 +1,7 @@
 """Datasets by name, and where their files are."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +72,11 @@ def parse_domain(text: str) -> tuple[str, str]:
     """Split NAME or NAME:SPLIT into name and split; the split is val by default."""
     name, _, split = text.partition(":")
     return name, split or "val"
+
+
+def is_seen(domain: str, sources: Sequence[str]) -> bool:
+    """Whether a domain NAME[:SPLIT] is of a dataset that was trained on, of a part of one or of one
+    that holds it (ACDC and its conditions)."""
+    own = dataset_class(parse_domain(domain)[0])
+    trained = [dataset_class(name) for name in sources]
+    return any(issubclass(own, source) or issubclass(source, own) for source in trained)

@@ -1,7 +1,6 @@
 """What the commands over whole datasets share: their words, and reading in several processes."""
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +45,7 @@ def in_processes(
     if workers == 0 or len(items) < 2:
         yield from progress(map(work, items))
         return
-    pool = ProcessPoolExecutor(workers, initializer=_set_up, initargs=(work, os.getpid()))
+    pool = ProcessPoolExecutor(workers, initializer=_set_up, initargs=(work,))
     try:
         yield from progress(pool.map(_call, items, chunksize=8))
     except KeyboardInterrupt:
@@ -60,14 +59,14 @@ def in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def _set_up(work: Callable[[Any], Any], parent: int) -> None:
+def _set_up(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
     torch.set_num_threads(1)
     # Only the main process answers Ctrl-C. The workers end with it, also when it is killed: they
     # would keep the locks that it holds.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent(parent)
+    end_with_parent()
 
 
 def _call(item: Any) -> Any:

@@ -1,5 +1,7 @@
 """The reader that all datasets share: file list + label table → samples."""
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +12,7 @@ import torch
 from datasets.files import Listing, read_image, read_label
 from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening, lookup_table
 from utils.errors import UserError, unknown_name
+from utils.labels import VOID
 from utils.seeding import stable_seed
 from utils.settings import Setting
 
@@ -81,11 +84,11 @@ class SegmentationDataset(torch.utils.data.Dataset):
     ):
         """List the files of a split.
 
-        `transform(image, label, centroid) → {"image", "label", …}` gets the numbers of the label
-        file; train ids replace them afterwards. It draws from torch's global generator, which is
-        seeded from (`seed`, position, index, `stream`) for each sample. Samples carry `domain`.
-        `label_map` names one of the dataset's label maps. UserError for an unknown split or label
-        map, missing files, or a label space without a table.
+        `transform(image, label, centroid) → {"image", "label", …}` gets train ids, and pads with
+        void. It draws from torch's global generator, which is seeded from (`seed`, position, index,
+        `stream`) for each sample. Samples carry `domain`. `label_map` names one of the dataset's
+        label maps. UserError for an unknown split or label map, missing files, a label space
+        without a table, or a table that leads outside it.
         """
         if split not in self.splits:
             raise unknown_name(f"split of {self.title}", split, self.splits)
@@ -103,6 +106,13 @@ class SegmentationDataset(torch.utils.data.Dataset):
                 f"{self.title} {split}: {error} (its root is {root}; DATASET.{self.root_setting}, "
                 f"the environment variable {self.root_setting}, or DATASET.ROOT changes it)"
             ) from None
+        spare = sorted(listing.labels.keys() - listing.images.keys())
+        if spare and os.environ.get("RANK", "0") == "0":
+            print(
+                f"warning: {self.title} {split} leaves out {len(spare)} labels without an image, "
+                f"such as {listing.labels[spare[0]]}; is the archive of images unpacked whole?",
+                file=sys.stderr,
+            )
         self.image_paths = [image for image, _ in pairs]
         self.label_paths = [label for _, label in pairs]
         self.split_rule = listing.rule
@@ -116,14 +126,25 @@ class SegmentationDataset(torch.utils.data.Dataset):
     def _label_table(self, native: LabelSpace) -> np.ndarray:
         """Return uint8[256] from numbers in label files to train ids of `self.label_space`."""
         if self.label_space.name in self.label_maps:
-            return lookup_table(self.label_maps[self.label_space.name])
+            return self._checked_table(self.label_space)
         coarser = coarsening(native, self.label_space)
         if coarser is None:
             raise UserError(
                 f"{self.title} has labels in {native.name}, and no table leads from there to "
                 f"{self.label_space.name}"
             )
-        return coarser[lookup_table(self.label_maps[native.name])]
+        return coarser[self._checked_table(native)]
+
+    def _checked_table(self, space: LabelSpace) -> np.ndarray:
+        table = self.label_maps[space.name]
+        for number, train_id in table.items():
+            if number not in range(256) or train_id not in (*range(len(space)), VOID):
+                raise UserError(
+                    f"the label map of {self.title} takes the number {number} to the train id "
+                    f"{train_id}; numbers in label files go from 0 to 255, and {space.name} has "
+                    f"the train ids 0 to {len(space) - 1}"
+                )
+        return lookup_table(table)
 
     def __len__(self) -> int:
         return len(self.image_paths)
@@ -141,7 +162,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
         """
         position, index, centroid = key if isinstance(key, tuple) else (0, key, None)
         image = read_image(self.image_paths[index])
-        label = read_label(self.label_paths[index])
+        label = torch.from_numpy(self.label_table.take(read_label(self.label_paths[index]).numpy()))
         if image.shape[1:] != label.shape:
             sizes = [f"{w}×{h}" for h, w in (image.shape[1:], label.shape)]
             raise UserError(
@@ -155,6 +176,4 @@ class SegmentationDataset(torch.utils.data.Dataset):
                 seed = stable_seed(self.seed, position, index, self.stream)
                 torch.default_generator.manual_seed(seed)
                 sample = self.transform(image, label, centroid)
-        # Last, because there is less to map then; 255, which pads, is void in every table.
-        sample["label"] = torch.from_numpy(self.label_table.take(sample["label"].numpy()))
         return sample | {"index": index, "domain": self.domain}

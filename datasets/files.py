@@ -1,5 +1,6 @@
 """Finding and decoding the files of a dataset, with errors that name the path."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,18 +52,36 @@ def first_folder(*candidates: Path) -> Path:
     raise UserError("there is no folder " + " or ".join(map(str, candidates)))
 
 
+def visible_files(folder: Path, *patterns: str) -> list[Path]:
+    """Return the files below a folder that match a pattern, sorted, without those that systems and
+    archive programs leave there (`._x`, `.DS_Store`, `Thumbs.db`, `__MACOSX`)."""
+    found = {path for pattern in patterns for path in first_folder(folder).glob(pattern)}
+    return sorted(path for path in found if not is_hidden(path.relative_to(folder)))
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a relative path is no file of a user's own."""
+    return any(part.startswith(".") or part in ("Thumbs.db", "__MACOSX") for part in path.parts)
+
+
 def by_key(folder: Path, pattern: str, *endings: str) -> dict[str, Path]:
     """Return {path below `folder` without its ending: path} of the files with one of `endings`.
 
-    The first ending that fits is cut off. Images and labels that belong together have one key.
-    UserError where there is no folder or no file.
+    The first ending that fits is cut off; capitals do not matter, and .jpeg is .jpg. Images and
+    labels that belong together have one key. UserError where there is no folder or no file, and for
+    two files of one key.
     """
-    found = {}
-    for path in first_folder(folder).glob(pattern):
+    found: dict[str, Path] = {}
+    for path in visible_files(folder, pattern):
         relative = path.relative_to(folder).as_posix()
-        ending = next(filter(relative.endswith, endings), None)
-        if ending is not None:
-            found[relative.removesuffix(ending)] = path
+        plain = re.sub(r"\.jpeg$", ".jpg", relative, flags=re.IGNORECASE)
+        ending = next((e for e in endings if plain.lower().endswith(e.lower())), None)
+        if ending is None:
+            continue
+        key = plain[: -len(ending)]
+        if key in found:
+            raise UserError(f"{found[key]} and {path} would be one image; remove one of them")
+        found[key] = path
     if not found:
         raise UserError(f"no files {pattern} ending in {' or '.join(endings)} in {folder}")
     return found

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.errors import unknown_name
+from utils.errors import UserError, unknown_name
 from utils.labels import VOID
 
 
@@ -15,6 +15,13 @@ class LabelSpace:
     name: str
     classes: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
+
+    def __post_init__(self) -> None:
+        """UserError for fewer than 2 classes and for more than a label file can number."""
+        if not 2 <= len(self.classes) <= VOID:
+            raise UserError(
+                f"the label space {self.name} has {len(self.classes)} classes; it takes 2 to {VOID}"
+            )
 
     def __len__(self) -> int:
         return len(self.classes)

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from datasets.files import Listing, first_folder
+from datasets.files import Listing, visible_files
 from utils.errors import UserError
 
 
@@ -43,8 +43,11 @@ def read_list(path: Path) -> list[str]:
 
 def all_png(folder: Path) -> dict[str, Path]:
     """Return {name without ending: path} of the PNG files in `folder` and in its folders."""
-    files = (*first_folder(folder).glob("*.png"), *folder.glob("*/*.png"))
-    found = {path.stem: path for path in files}
+    found: dict[str, Path] = {}
+    for path in visible_files(folder, "*.[pP][nN][gG]", "*/*.[pP][nN][gG]"):
+        if path.stem in found:
+            raise UserError(f"{found[path.stem]} and {path} have one name; remove one of them")
+        found[path.stem] = path
     if not found:
         raise UserError(f"no files *.png in {folder}")
     return found

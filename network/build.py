@@ -1,5 +1,6 @@
 """From settings to a network: what they declare, the method they describe, and its weights."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 import config
+from datasets import DATASETS
 from datasets import SETTINGS as DATASET_SETTINGS
 from datasets.label_spaces import LabelSpace, label_space
 from network.checkpoint import checkpoint_path, load_checkpoint
@@ -16,10 +18,11 @@ from network.methods import METHODS, Method, method_class
 from network.trunks import TRUNKS
 from utils.errors import UserError
 from utils.registry import find
-from utils.settings import flatten, load, walk
+from utils.settings import convert, flatten, load, merge, walk
 
 # Settings of earlier versions → the value that switched them off.
 REMOVED = {"ALIGN.WARMUP": 0, "CONSISTENCY.WARMUP": 0}
+ROOTS = ("DATASET.ROOT", *(f"DATASET.{dataset.root_setting}" for dataset in DATASETS.values()))
 
 
 class Axis(NamedTuple):
@@ -59,25 +62,67 @@ def declarations(names: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def resolve(overrides: Mapping[str, Any]) -> EasyDict:
-    """Resolve settings with those that datasets, the chosen method and the decoder declare.
-
-    Method and decoder may also change defaults of shared settings; the method's go before the
-    decoder's.
-    """
-    chosen = declarations(overrides)
+def declared(names: Mapping[str, Any]) -> tuple[dict, dict[str, Any]]:
+    """Return the settings that datasets, the chosen method and the decoder declare, and the
+    defaults that method and decoder change; the method's go before the decoder's."""
+    chosen = declarations(names)
     defaults = {key: value for each in chosen for key, value in each.defaults.items()}
     trees = [each.settings for each in chosen]
-    return load(overrides, config.SETTINGS, DATASET_SETTINGS, *trees, defaults=defaults)
+    return merge(config.SETTINGS, DATASET_SETTINGS, *trees), defaults
 
 
-def resolve_stored(stored: Mapping[str, Any], overrides: Mapping[str, Any]) -> EasyDict:
-    """Resolve the settings that a checkpoint or results hold, then `overrides`.
+def resolve(overrides: Mapping[str, Any]) -> EasyDict:
+    """Resolve settings; UserError for an unknown one, or one of another method or decoder."""
+    tree, defaults = declared(overrides)
+    known = dict(walk(tree))
+    for key in overrides:
+        owners = [] if key in known else owners_of(key)
+        if owners:
+            chosen = [f"--{axis.flag} {overrides.get(axis.key, axis.default())}" for axis in AXES]
+            raise UserError(
+                f"setting {key} belongs to {' and '.join(owners)}; this is {' '.join(chosen)}"
+            )
+    return load(overrides, tree, defaults=defaults)
 
-    A setting that this version no longer has is left out where it was switched off.
+
+def owners_of(key: str) -> list[str]:
+    """Name the methods and decoders that declare a setting."""
+    found = []
+    for axis in (DECODER, METHOD):
+        for name in axis.registry:
+            try:
+                settings = find(axis.flag, name, axis.registry).settings
+            except UserError:
+                continue  # it needs a package that is not installed
+            if key in dict(walk(settings)):
+                found.append(f"--{axis.flag} {name}")
+    return found
+
+
+def resolve_stored(
+    stored: Mapping[str, Any], overrides: Mapping[str, Any], origin: Path
+) -> EasyDict:
+    """Resolve the settings that a checkpoint or results, the file `origin`, hold, then `overrides`.
+
+    Left out are a setting that this version no longer has, where it was switched off, and a root of
+    datasets that is not there any more. UserError for other settings that are not known here,
+    unless UNKNOWN_SETTINGS says to ignore them.
     """
     kept = {k: v for k, v in stored.items() if k not in REMOVED or v != REMOVED[k]}
-    return resolve(kept | overrides)
+    kept = {k: v for k, v in kept.items() if k not in ROOTS or not v or os.path.exists(v)}
+    known = dict(walk(declared(kept)[0]))
+    strange = [key for key in kept if key not in known]
+    key = "UNKNOWN_SETTINGS"
+    if (
+        strange
+        and convert(key, overrides.get(key, stored.get(key, "refuse")), known[key]) == "refuse"
+    ):
+        raise UserError(
+            f"{origin} holds the setting {strange[0]} ({kept[strange[0]]}), which this version "
+            f"does not know; take the version it was made with, or give train.py, valid.py or "
+            f"predict.py {key} ignore to leave it out"
+        )
+    return resolve({k: v for k, v in kept.items() if k in known} | overrides)
 
 
 def open_run(name: Path, overrides: dict[str, Any]) -> tuple[EasyDict, dict[str, Any]]:
@@ -90,7 +135,7 @@ def open_run(name: Path, overrides: dict[str, Any]) -> tuple[EasyDict, dict[str,
             f"{path} is of the published code and knows no settings; `train.py --init` makes a run "
             "of it, whose checkpoints do"
         )
-    return resolve_stored(state["settings"], overrides), state
+    return resolve_stored(state["settings"], overrides, path), state
 
 
 def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Method, LabelSpace]:

@@ -32,6 +32,8 @@ run() {
     fi
     gpus=${GPUS:-$("$PYTHON" -c "import torch; print(torch.cuda.device_count())")}
     if [ "$gpus" -gt 1 ]; then
+        # Without it processes that torchrun starts again may wait for one another for ever.
+        export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
         exec "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$gpus" "$@"
     fi
     exec "$PYTHON" "$@"

@@ -32,7 +32,9 @@ METHOD = config.SETTINGS["METHOD"].default
 PARTS = {"title": str, "about": str, "settings": dict, "variants": dict, "grid": dict,
          "curves": list}  # fmt: skip
 # In these, two runs may differ and still be one and the same run.
-PLACES = re.compile(r"EXPERIMENT|DEVICE|WORKERS|LOG\.DIR|DATASET\.(ROOT|CACHE_DIR|.*_DIR)")
+PLACES = re.compile(
+    r"UNKNOWN_SETTINGS|EXPERIMENT|DEVICE|WORKERS|LOG\.DIR|DATASET\.(ROOT|CACHE_DIR|.*_DIR)"
+)
 
 
 class Condition(NamedTuple):

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +10,9 @@ from utils.compare.paper_table import Groups, class_table, domain_table, domain_
 from utils.compare.runs import plain_name, read_results, refuse_incomparable
 from utils.draw.charts import dot_chart, line_chart
 from utils.draw.plotting import can_draw, save_figure
+from utils.engine.log import read_records
 from utils.engine.saving import write_atomically
+from utils.evaluate.results import of_one_space
 
 UNSEEN, BASELINE = "mean of unseen", "baseline"
 Lines = dict[str, dict[Any, list[float]]]  # {line or row: {place on it: a value of each run}}
@@ -159,9 +160,12 @@ def _learnt(study: Study, finished: list[FinishedRun], unseen: bool) -> Lines:
         name, log = run.condition.named(varying(finished)), run.file.with_name("metrics.jsonl")
         if not log.is_file() or (study.curves and name not in study.curves):
             continue
-        for record in map(json.loads, log.read_text().splitlines()):
+        for record in read_records(log):
             evaluated = {plain_name(k[5:]): v for k, v in record.items() if k.startswith("mIoU/")}
-            own = [v for d, v in evaluated.items() if (d in run.results["unseen"]) == unseen]
+            asked = [d for d in evaluated if (d in run.results["unseen"]) == unseen]
+            results = {d: run.results["domains"][d] for d in asked if d in run.results["domains"]}
+            space = run.results["settings"].get("DATASET.LABEL_SPACE", "")
+            own = [evaluated[d] for d in of_one_space(results, space)]
             if own and None not in own:
                 _add(lines, name, {record["step"]: 100 * sum(own) / len(own)})
     return lines

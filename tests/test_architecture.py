@@ -20,7 +20,7 @@ LAYERS = [
     },
     {"utils.evaluate"},
     {"utils.engine", "utils.draw"},
-    {"network.build", "network.checkpoint", "network.published"},
+    {"network", "network.build", "network.checkpoint", "network.published"},
     {"network.methods"},
     {"network.decoders", "network.inference"},
     {"network.trunks", "network.regions"},

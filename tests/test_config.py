@@ -8,12 +8,14 @@ import pytest
 
 import config
 import datasets
+import predict
 from datasets import DATASETS, load_settings
-from network.build import resolve
+from network.build import resolve, resolve_stored
 from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
 from network.methods.baseline import Baseline
-from utils.engine.command_line import parse_train, print_settings
+from transforms import TrainTransform
+from utils.engine.command_line import parse_train, print_settings, read_settings
 from utils.engine.experiment import experiment_folder
 from utils.errors import UserError
 from utils.evaluate.jobs import parse_valid
@@ -62,8 +64,11 @@ def test_mistakes_are_named(key, value, message):
 def test_methods_and_decoders_bring_their_settings():
     cfg = resolve({"METHOD": "srha", "SRM.CONCENTRATION": "0.5", "ALIGN.LOCAL": "1,0,0,0"})
     assert cfg.SRM.CONCENTRATION == 0.5 and list(cfg.ALIGN.LOCAL) == [1, 0, 0, 0]
-    with pytest.raises(UserError, match="unknown setting SRM.CONCENTRATION"):
+    whose = "setting SRM.CONCENTRATION belongs to --method srha; this is .*--method baseline"
+    with pytest.raises(UserError, match=whose):
         resolve({"METHOD": "baseline", "SRM.CONCENTRATION": "0.5"})
+    with pytest.raises(UserError, match="DECODER.QUERIES belongs to --decoder mask2former"):
+        resolve({"DECODER.QUERIES": "5"})
 
 
 def test_a_method_may_have_defaults_of_its_own_for_others_settings(monkeypatch, capsys):
@@ -74,6 +79,28 @@ def test_a_method_may_have_defaults_of_its_own_for_others_settings(monkeypatch, 
     monkeypatch.setattr(sys, "argv", ["config.py", "--method", "baseline"])
     print_settings()
     assert "DECODER.AUX_WEIGHT = 0.0\n" in capsys.readouterr().out
+
+
+def test_stored_settings_that_are_gone(tmp_path):
+    """What was switched off is left out; anything else names the file, not the command line."""
+    path = tmp_path / "last.pth"
+    stored = {"METHOD": "srha", "ALIGN.WARMUP": 0, "SEED": 7}
+    assert resolve_stored(stored, {"TRAIN.MAX_ITER": "5"}, path).SEED == 7
+    stored |= {"ALIGN.OLD": 100}
+    with pytest.raises(UserError, match=r"last.pth holds the setting ALIGN.OLD \(100\), which"):
+        resolve_stored(stored, {}, path)
+    assert resolve_stored(stored, {"UNKNOWN_SETTINGS": "ignore"}, path).SEED == 7
+
+
+def test_a_stored_root_that_is_gone_does_not_count(tmp_path, monkeypatch):
+    """Data moved: the environment variable that the error recommends goes before it."""
+    stored = {"METHOD": "baseline", "DATASET.ROOT": str(tmp_path / "gone")}
+    monkeypatch.setenv("GTAV_DIR", str(tmp_path))
+    cfg = resolve_stored(stored, {}, tmp_path / "last.pth")
+    assert datasets.find_root(datasets.dataset_class("gtav"), cfg) == tmp_path
+    (tmp_path / "gone").mkdir()
+    cfg = resolve_stored(stored, {}, tmp_path / "last.pth")
+    assert datasets.find_root(datasets.dataset_class("gtav"), cfg) == tmp_path / "gone" / "GTAV"
 
 
 def test_flattened_settings_resolve_to_themselves():
@@ -103,11 +130,39 @@ def test_flags_and_pairs():
     [
         ("TRAIN.MAX_ITER", "'TRAIN.MAX_ITER' has no value"),
         ("--metod srha", "unknown option --metod"),
+        ("--method srah", "unknown method 'srah'; did you mean srha"),
+        ("TRUNK.NAME resnet51", "unknown trunk 'resnet51'; did you mean resnet50"),
     ],
 )
 def test_command_line_mistakes(line, message):
     with pytest.raises(UserError, match=message):
         parse_train(line.split())
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("--method srha METHOD baseline", "--method srha and METHOD baseline disagree"),
+        ("--dataset gtav synthia DATASET.SOURCE gtav", "--dataset gtav synthia and DATASET.SOURCE"),
+        ("EXPERIMENT a --exp b", "--exp b and EXPERIMENT a disagree; give one of them"),
+    ],
+)
+def test_a_flag_and_a_pair_may_not_disagree(line, message):
+    with pytest.raises(UserError, match=message):
+        parse_train(line.split())
+
+
+def test_a_flag_and_a_pair_may_agree():
+    overrides, _ = parse_train("--dataset gtav synthia DATASET.SOURCE gtav,synthia".split())
+    assert overrides == {"DATASET.SOURCE": "gtav,synthia"}
+
+
+def test_files_in_capitals_are_no_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "PHOTOS").mkdir()
+    line = "--snapshot a.pth --input x.png DSC_0002.JPG PHOTOS SEED 3 --out o"
+    options, given = read_settings(predict.command_line(), line.split())
+    assert options.input == ["x.png", "DSC_0002.JPG", "PHOTOS"] and given == {"SEED": "3"}
 
 
 def test_the_last_of_a_repeated_setting_counts():
@@ -132,6 +187,8 @@ def attributes(path):
         if isinstance(node, ast.Attribute):
             owner = node.value
             yield getattr(owner, "attr", getattr(owner, "id", "")), node.attr
+        elif isinstance(node, ast.Constant):
+            yield "cfg", node.value  # a setting that is asked for by its key
 
 
 def test_every_setting_has_a_reader():
@@ -143,7 +200,8 @@ def test_every_setting_has_a_reader():
     for folder in ("network", "utils", "datasets", "transforms"):
         files += (root / folder).rglob("*.py")
     read = {pair for path in files for pair in attributes(path)}
-    roots = {dataset.root_setting for dataset in DATASETS.values()}
+    # By their keys: stored settings are not resolved yet when it is asked what to do with them.
+    roots = {dataset.root_setting for dataset in DATASETS.values()} | {"UNKNOWN_SETTINGS"}
     unread = []
     for tree in trees:
         for key, setting in walk(tree):
@@ -164,6 +222,15 @@ def test_every_setting_has_a_reader():
         ("WORKERS", "-1", "expected at least 0"),
         ("TRANSFORM.FLIP", "1.5", "expected between 0 and 1"),
         ("TRANSFORM.CROP_SIZE", "0,64", "expected at least 1"),
+        ("SEED", "-1", "expected at least 0"),
+        ("SEED", str(2**63), "expected a whole number of 64 bits"),
+        ("TRAIN.MOMENTUM", "-1", "expected between 0 and 1"),
+        ("TRAIN.MOMENTUM", "inf", "expected a finite number"),
+        ("TRAIN.POLY_POWER", "nan", "expected a finite number"),
+        ("TRAIN.WEIGHT_DECAY", "-0.1", "expected at least 0"),
+        ("TRAIN.MAX_ITER", "9" * 400, "is '9999.* …; expected a whole number of 64 bits"),
+        ("VALID.SCALES", "", "expected at least 1 of them"),
+        ("INIT_PARTS", "", "expected at least 1 of them"),
     ],
 )
 def test_values_out_of_range_are_refused(key, value, message):
@@ -182,3 +249,17 @@ def test_a_decoder_has_defaults_of_its_own(monkeypatch, capsys):
     print_settings()
     listed = capsys.readouterr().out
     assert "TRAIN.OPTIMIZER = adamw" in listed and "TRAIN.NO_DECAY = norms,embeddings" in listed
+
+
+def test_an_experiments_name_fits_a_folder():
+    with pytest.raises(UserError, match="name aaaa.* is too long for a folder"):
+        experiment_folder(resolve({"EXPERIMENT": "a" * 201}))
+    assert experiment_folder(resolve({"EXPERIMENT": "a" * 200})).name == "a" * 200
+
+
+def test_a_crop_is_larger_than_its_blur_reaches():
+    settings = {"TRANSFORM.CROP_SIZE": "5,64", "TRANSFORM.BLUR_SIGMA": "0.1,1.2"}
+    with pytest.raises(UserError, match="CROP_SIZE 5,64 is too small for a blur"):
+        TrainTransform(load_settings(settings))
+    TrainTransform(load_settings(settings | {"TRANSFORM.BLUR_PROBABILITY": 0}))
+    TrainTransform(load_settings(settings | {"TRANSFORM.CROP_SIZE": "6,64"}))

@@ -105,13 +105,18 @@ ADJUSTMENTS = (
 )
 
 
+def blur_radius(sigma: float) -> int:
+    """Return how many pixels a blur of deviation `sigma` reaches."""
+    return int(4 * sigma + 0.5)
+
+
 def gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """Blur a float image [3, H, W] by a Gaussian of `sigma` pixels; it is mirrored at its edges.
 
     The kernel is cut at 4 deviations, as in scikit-image, which the published code blurs with.
     """
     # Shifted sums by row and column: 14 ms for 768² at sigma 1.3 on one core, torchvision 52.
-    radius = int(4 * sigma + 0.5)
+    radius = blur_radius(sigma)
     kernel = torch.exp(-(torch.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
     weights = (kernel / kernel.sum())[radius:].tolist()
     image = F.pad(image[None], [radius] * 4, mode="reflect")[0]

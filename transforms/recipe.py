@@ -6,7 +6,8 @@ import torch
 
 from transforms.geometric import Centroid, RandomGeometry
 from transforms.normalisation import normalise
-from transforms.photometric import Photometric
+from transforms.photometric import Photometric, blur_radius
+from utils.errors import UserError
 
 # Key of a batch: drawn numbers that are still to be applied to its images.
 PHOTOMETRIC = "photometric"
@@ -22,6 +23,14 @@ class TrainTransform:
     def __init__(self, cfg: Any, on_device: bool = False):
         options = cfg.TRANSFORM
         self.on_device = on_device
+        reach, side = blur_radius(options.BLUR_SIGMA[1]), min(options.CROP_SIZE)
+        if options.BLUR_PROBABILITY and reach >= side:
+            crop = ",".join(map(str, options.CROP_SIZE))
+            raise UserError(
+                f"TRANSFORM.CROP_SIZE {crop} is too small for a blur of TRANSFORM.BLUR_SIGMA "
+                f"{options.BLUR_SIGMA[1]:g}, which reaches {reach} pixels; take sides above "
+                f"{reach} or a smaller deviation"
+            )
         self.geometric = RandomGeometry(options.SCALE, options.CROP_SIZE, options.FLIP)
         self.photometric = Photometric(
             options.JITTER,

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 
 
 def end_children() -> None:
@@ -27,13 +26,14 @@ def end_children_at_exit() -> None:
     atexit.register(end_children)
 
 
-def end_with_parent(parent: int) -> None:
-    """End this process within a second after its parent, of that id, is gone: a pool's processes
-    would wait for work for ever."""
+def end_with_parent() -> None:
+    """End this process, one of `multiprocessing`, when the process that started it is gone: a
+    pool's processes would wait for work for ever."""
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
+        # Not its process id: with the start method forkserver, Python 3.14's, the system's parent
+        # of this process is the server.
+        multiprocessing.parent_process().join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -12,10 +12,11 @@ class UserError(Exception):
     """Bad input. The message names the file, key or value and says what to do."""
 
 
-class Stopped(Exception):
+class Stopped(BaseException):
     """A run ends early because it was asked to, with exit code `code`.
 
-    `agreed`: all processes stop at this place, so that none waits for another.
+    `agreed`: all processes stop at this place, so that none waits for another. It is no Exception:
+    code that turns any failure into a message of its own must not catch it.
     """
 
     def __init__(self, message: str, code: int, agreed: bool):

@@ -1,9 +1,11 @@
 """The inference network alone as a safetensors file, with its settings as metadata."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from utils.errors import UserError
@@ -20,7 +22,17 @@ def network_bytes(weights: dict[str, Tensor], settings: dict[str, Any], step: in
     """Return the content of a safetensors file: weights by name, settings and step as JSON."""
     metadata = {"format": "pt", "settings": json.dumps(settings), "step": json.dumps(step)}
     dense = {name: weight.contiguous() for name, weight in weights.items()}
-    return _library().torch.save(dense, metadata)
+    return _library().torch.save(dense, metadata | {"sha256": digest(dense, metadata)})
+
+
+def digest(weights: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Return the SHA-256 of all that a file holds; safetensors itself has no checksums."""
+    content = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(weights):
+        weight = weights[name]
+        content.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
+        content.update(weight.flatten().view(torch.uint8).numpy())
+    return content.hexdigest()
 
 
 def read_network(path: Path) -> dict[str, Any]:
@@ -33,8 +45,12 @@ def read_network(path: Path) -> dict[str, Any]:
         with library.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}
-    except (library.SafetensorError, OSError) as error:
+    # Damaged headers make it raise whatever it stumbled over.
+    except Exception as error:
         raise UserError(f"{path} is damaged or no safetensors file ({error})") from error
+    told = metadata.pop("sha256", None)
+    if told is not None and told != digest(weights, metadata):
+        raise UserError(f"{path} is damaged (its SHA-256 is another one than when written)")
     if not {"settings", "step"} <= metadata.keys():
         raise UserError(
             f"{path} holds no settings: it was not made by `python -m utils.export`, and what "

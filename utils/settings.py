@@ -4,6 +4,7 @@ import argparse
 import copy
 import difflib
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,16 +14,23 @@ from easydict import EasyDict
 
 from utils.errors import UserError
 
+# Names that cameras give, in capitals like the keys of settings.
+MEDIA = re.compile(r"\.(JPE?G|PNG|TIFF?|WEBP|BMP|MP4|MOV|AVI|MKV|PTH)$")
+
 
 class Setting(NamedTuple):
-    """Default value (its type is the setting's type), meaning, and what is accepted: a few values,
-    or numbers (of a list: each) from `minimum` to `maximum`."""
+    """Default value (its type is the setting's type), meaning, and what is accepted.
+
+    `choices` lists the values, if they are few. Numbers, also those in a list, are finite and lie
+    between `minimum` and `maximum`. A list has at `least` so many entries.
+    """
 
     default: Any
     meaning: str
     choices: tuple = ()
-    minimum: float = -math.inf
+    minimum: float = 0
     maximum: float = math.inf
+    least: int = 0
 
 
 def walk(settings: dict, prefix: str = "") -> Iterator[tuple[str, Setting]]:
@@ -95,9 +103,10 @@ def split(
 ) -> tuple[argparse.Namespace, dict[str, str]]:
     """Part a command line into what `parser` reads and KEY VALUE pairs, which it returns by key.
 
-    A key is a word in capitals, unless it stands right behind a flag that takes a value. Pairs may
-    come anywhere, also behind a flag that takes a list (`--dataset gtav TRAIN.MAX_ITER 5`). The
-    last value of a repeated key counts, so arguments that a recipe passes on override its own.
+    A key is a word in capitals, unless it stands right behind a flag that takes a value, names a
+    file that is there, or ends like the name of a picture or video (`DSC_0002.JPG`). Pairs may come
+    anywhere, also behind a flag that takes a list (`--dataset gtav TRAIN.MAX_ITER 5`). The last
+    value of a repeated key counts, so arguments that a recipe passes on override its own.
     UserError for a key without a value and for an unknown flag.
     """
     actions = parser._actions
@@ -106,7 +115,7 @@ def split(
     rest: list[str] = []
     pairs: dict[str, str] = {}
     for word in words:
-        if re.fullmatch(r"[A-Z][A-Z0-9_.]*", word) and not (rest and rest[-1] in wants_value):
+        if _is_key(word) and not (rest and rest[-1] in wants_value):
             value = next(words, None)
             if value is None:
                 raise UserError(f"settings are KEY VALUE pairs; {word!r} has no value")
@@ -122,6 +131,11 @@ def split(
     return options, pairs
 
 
+def _is_key(word: str) -> bool:
+    named = re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)*", word)
+    return bool(named) and not MEDIA.search(word) and not os.path.exists(word)
+
+
 def convert(key: str, value: Any, setting: Setting) -> Any:
     """Bring `value` to the type of the setting's default, or raise UserError."""
     default = setting.default
@@ -134,6 +148,8 @@ def convert(key: str, value: Any, setting: Setting) -> Any:
         # A list of numbers has a fixed length and meaning by position; a list of names does not.
         if len(default) > 1 and not isinstance(default[0], str) and len(items) != len(default):
             raise _wrong_type(key, value, f"{len(default)} comma-separated numbers")
+        if len(items) < setting.least:
+            raise _wrong_type(key, value, f"at least {setting.least} of them, separated by commas")
         element = setting._replace(default=default[0] if default else "")
         return [convert(key, item, element) for item in items]
     if isinstance(default, bool):
@@ -147,11 +163,15 @@ def convert(key: str, value: Any, setting: Setting) -> Any:
     else:
         try:
             converted = type(default)(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             kind = "a whole number" if isinstance(default, int) else "a number"
             raise _wrong_type(key, value, kind) from None
         if isinstance(default, int) and isinstance(value, float) and converted != value:
             raise _wrong_type(key, value, "a whole number")
+    if isinstance(converted, int) and abs(converted) >= 2**63:
+        raise _wrong_type(key, value, "a whole number of 64 bits")
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise _wrong_type(key, value, "a finite number")
     if isinstance(converted, (int, float)) and not (
         setting.minimum <= converted <= setting.maximum
     ):
@@ -165,7 +185,8 @@ def convert(key: str, value: Any, setting: Setting) -> Any:
 
 
 def _wrong_type(key: str, value: Any, expected: str) -> UserError:
-    return UserError(f"setting {key} is {value!r}; expected {expected}")
+    shown = repr(value) if len(repr(value)) < 60 else repr(value)[:56] + " …"
+    return UserError(f"setting {key} is {shown}; expected {expected}")
 
 
 def describe(settings: dict, defaults: Mapping[str, Any] | None = None) -> str:

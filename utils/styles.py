@@ -29,6 +29,7 @@ from network.regions.statistics import downsample_labels, find_regions, region_s
 from utils.draw.plane import LAYOUTS, Layout
 from utils.draw.plotting import COLOURS, METADATA, YELLOW, load_matplotlib, save_figure
 from utils.draw.scatter import PanelRow, PointGroup, scatter_picture
+from utils.engine.folder import require_writable
 from utils.engine.runtime import Runtime, open_runtime
 from utils.errors import run_script
 from utils.evaluate.evaluation import open_domain
@@ -65,6 +66,9 @@ def main() -> None:
     parser.add_argument("--format", choices=formats, default="png", help="default: png")
     options, names, overrides = parse_words(parser, None)
     load_matplotlib()  # now, and not after a pass over the images
+    folder = options.snapshot if options.snapshot.is_dir() else options.snapshot.parent
+    out = options.out or folder / "styles"
+    require_writable(out / f"styles.{options.format}")
     cfg, state = open_run(options.snapshot, overrides)
     method, space = build_method(cfg, state)
     domains = {name: open_domain(name, cfg, space) for name in names}
@@ -85,8 +89,6 @@ def main() -> None:
     trained = " + ".join(dataset_class(name).title for name in cfg.DATASET.SOURCE)
     title = f"{cfg.METHOD} trained on {trained}"
     figures = style_figures(method, looks, space, options.layout, title)
-    folder = options.snapshot if options.snapshot.is_dir() else options.snapshot.parent
-    out = options.out or folder / "styles"
     for name, figure in figures.items():
         path = out / f"{name}.{options.format}"
         save_figure(figure, path)

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
-from trees import every_layout, layout_tree
+import torch
+from trees import camvid_tree, every_layout, layout_tree
 
 from datasets import DATASETS, build_dataset, load_settings
+from datasets.camvid import CamVid
 from datasets.label_spaces import (
     CITYSCAPES19,
     IDD_LITE7,
@@ -13,6 +15,7 @@ from datasets.label_spaces import (
     coarsening,
     lookup_table,
 )
+from transforms import TrainTransform
 from utils.errors import UserError
 
 CLASSES = (
@@ -172,3 +175,32 @@ def test_padding_is_void_in_every_table(name):
     cls = DATASETS[name]
     for maps in (cls.label_maps, *cls.other_label_maps.values()):
         assert all(lookup_table(table)[255] == 255 for table in maps.values())
+
+
+class Mask(CamVid):
+    """Masks of 0 and 255."""
+
+    label_maps = {"cityscapes19": {0: 0, 255: 1}}
+
+
+def test_padding_is_void_whatever_the_table_says(tmp_path):
+    """255 is a class of this table; the canvas around a small crop is not."""
+    root = camvid_tree(tmp_path / "camvid", [np.full((30, 40), 255)])
+    cfg = load_settings({"TRANSFORM.CROP_SIZE": "60,80", "TRANSFORM.SCALE": "1,1"})
+    label = Mask(root, "train", transform=TrainTransform(cfg))[0]["label"]
+    assert torch.bincount(label.flatten(), minlength=256)[[1, 255]].tolist() == [1200, 3600]
+
+
+@pytest.mark.parametrize("number, train_id", [(-1, 0), (256, 0), (3, 19), (3, -1)])
+def test_a_table_that_leads_outside_is_refused(tmp_path, monkeypatch, number, train_id):
+    root = camvid_tree(tmp_path / "camvid", [np.zeros((30, 40))])
+    monkeypatch.setattr(CamVid, "label_maps", {"cityscapes19": {0: 0, number: train_id}})
+    with pytest.raises(UserError, match=f"takes the number {number} to the train id {train_id};"):
+        CamVid(root, "train")
+
+
+@pytest.mark.parametrize("classes", [0, 1, 256])
+def test_a_label_space_has_2_to_255_classes(classes):
+    names = tuple(map(str, range(classes)))
+    with pytest.raises(UserError, match=f"few has {classes} classes; it takes 2 to 255"):
+        LabelSpace("few", names, tuple((0, 0, 0) for _ in names))

@@ -1,10 +1,11 @@
 """Kill a training run again and again, start it again each time, and compare the end.
 
-    python -m tests.engine.kill_test [--kills 100] [--workers 1]
+    python -m tests.engine.kill_test [--kills 100] [--workers 1] [--rivals]
 
 The run writes a checkpoint in every step and is killed (SIGKILL) at random moments, every third
-time while it writes one. Each next start continues with `--resume auto`. In the end checkpoint and
-records must be those of a run that was left alone.
+time while it writes one. Each next start continues with `--resume auto`. With `--rivals` the same
+command is started a second time before two of three kills, and has to be refused. In the end
+checkpoint and records must be those of a run that was left alone.
 """
 
 import argparse
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--workers", type=int, default=1, help="data loading processes")
     parser.add_argument("--method", default="baseline")
+    parser.add_argument("--rivals", action="store_true", help="start each run twice")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     begin = time.monotonic()
@@ -32,36 +34,55 @@ def main() -> None:
         data = Path(folder) / "data"
         write_domains(data, ("GTAV",), seed=0, workers=2, train=6, val=3)
         met = kill_and_compare(
-            Path(folder), data, options.kills, options.seed, options.method, options.workers
+            Path(folder),
+            data,
+            options.kills,
+            options.seed,
+            options.method,
+            options.workers,
+            options.rivals,
         )
     print(
-        f"{options.kills} kills in {time.monotonic() - begin:.0f} s: {met['in a checkpoint']} "
+        f"{options.kills} kills in {time.monotonic() - begin:.0f} s, {met['a rival']} of them "
+        f"after a rival was refused: {met['in a checkpoint']} "
         f"while a checkpoint was written, {met['before a step']} before a start had made its first "
         "step; the end equals that of a run that was left alone"
     )
 
 
 def kill_and_compare(
-    folder: Path, data: Path, kills: int, seed: int, method: str = "baseline", workers: int = 0
+    folder: Path,
+    data: Path,
+    kills: int,
+    seed: int,
+    method: str = "baseline",
+    workers: int = 0,
+    rivals: bool = False,
 ) -> Counter:
     """Run the test in `folder`; return how many kills met what, or raise AssertionError."""
     moments = random.Random(seed)
-    options = ["--method", method, "TRAIN.MAX_ITER", 8 * kills, "LOG.EVERY", 7, "VALID.EVERY", 11]
+    # A rival takes some seconds to be refused, in which the run goes on.
+    steps = (100 if rivals else 8) * kills
+    options = ["--method", method, "TRAIN.MAX_ITER", steps, "LOG.EVERY", 7, "VALID.EVERY", 11]
     options += ["LOG.CHECKPOINT_EVERY", 1, "WORKERS", workers]
     whole, killed = folder / "logs/whole", folder / "logs/killed"
     alone = Training(folder, data, *options, "--exp", "whole")
-    assert alone.wait(PATIENCE + 2 * kills) == [0], alone.output()
+    assert alone.wait(PATIENCE + steps) == [0], alone.output()
     met: Counter = Counter()
     for number in range(kills):
         training = Training(folder, data, *options, "--exp", "killed", "--resume", "auto")
         written = wait_for_a_moment(training, killed, moments, number % 3 == 0)
+        if rivals and number % 3:
+            rival = Training(folder, data, *options, "--exp", "killed", "--resume", "auto")
+            assert rival.wait() == [2] and "is being written to by" in rival.output()
+            met["a rival"] += 1
         assert training.processes[0].is_alive(), f"it ended by itself:\n{training.output()}"
         training.signal(signal.SIGKILL)
         training.processes[0].join()
         met["in a checkpoint"] += (killed / "last.pth.part").exists()
         met["before a step"] += written == 0
     last = Training(folder, data, *options, "--exp", "killed", "--resume", "auto")
-    assert last.wait(PATIENCE + 2 * kills) == [0], last.output()
+    assert last.wait(PATIENCE + steps) == [0], last.output()
     for name in ("last.pth", "best.pth"):
         states = [load(run / name, "settings", "log_position") for run in (whole, killed)]
         assert same(*states), name

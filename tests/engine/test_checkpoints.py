@@ -11,9 +11,11 @@ from collections import namedtuple
 import pytest
 import torch
 
+from network.build import resolve
 from tests.engine.processes import Training, load, small_disk
 from utils.engine import saving
 from utils.engine.saving import Checkpoints, link, newest_checkpoint, write_atomically
+from utils.engine.selection import Best
 from utils.errors import UserError
 
 OPTIONS = ["--method", "baseline", "--exp", "one", "VALID.EVERY", 0, "LOG.CHECKPOINT_EVERY", 1]
@@ -195,7 +197,7 @@ def test_a_link_replaces_at_one_stroke(tmp_path):
 
 @pytest.mark.parametrize("chosen, domain, oracle, said", [
     ([], "gtav", False, "best.pth is chosen by mIoU on gtav"),
-    (["VALID.BEST_ON", "bdd100k"], "bdd100k", True, "must stay unseen: the choice is an oracle"),
+    (["VALID.BEST_ON", "bdd100k"], "bdd100k", True, "for testing alone: the choice is an oracle"),
 ])  # fmt: skip
 def test_best(run, tmp_path, capsys, chosen, domain, oracle, said):
     options = [*OPTIONS, "TRAIN.MAX_ITER", 4, "VALID.EVERY", 1, *chosen]
@@ -236,3 +238,10 @@ def test_without_a_domain_to_choose_by(run, tmp_path, capsys):
     assert not (tmp_path / "logs/one/best.pth").exists()
     with pytest.raises(UserError, match="VALID.BEST_ON is mapillary, which is not among"):
         run("--exp", "two", "VALID.BEST_ON", "mapillary")
+
+
+def test_the_best_is_never_chosen_by_a_test_split_unasked():
+    settings = {"DATASET.SOURCE": "camvid", "DATASET.VALIDATION": "camvid:test,idd_lite"}
+    assert Best(resolve(settings)).domain == ""
+    asked = Best(resolve(settings | {"VALID.BEST_ON": "camvid:test"}))
+    assert (asked.domain, asked.oracle) == ("camvid:test", True)

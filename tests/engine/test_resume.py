@@ -124,22 +124,27 @@ def test_killed_after_a_checkpoint(run, tmp_path, monkeypatch, undisturbed):
     assert same(*weights)
 
 
-@pytest.mark.parametrize("method, workers", [("srha", 0), ("spc", 2)])
-def test_two_processes(miniature, tmp_path, method, workers):
+@pytest.mark.parametrize("method, workers, number", [
+    ("spc", 2, 2), ("baseline", 0, 3), ("srha", 0, 4),
+])  # fmt: skip
+def test_several_processes(miniature, tmp_path, method, workers, number):
+    """Also of more than two, whose sums depend on their order."""
     options = ["--method", method, "WORKERS", workers, *OPTIONS, "LOG.CHECKPOINT_EVERY", 1]
+    # Two images a pass: the decoder normalises over the batch.
+    options += ["TRAIN.BATCH_SIZE", 2 * number] if number > 2 else []
     options += ["--dataset", "gtav", "synthia"] if method == "spc" else []
-    whole = Training(tmp_path, miniature, *options, "--exp", "whole", world_size=2)
-    assert whole.wait() == [0, 0], whole.output()
+    whole = Training(tmp_path, miniature, *options, "--exp", "whole", world_size=number)
+    assert whole.wait() == [0] * number, whole.output()
     halves = [*options, "--exp", "halves", "--resume", "auto"]
-    first = Training(tmp_path, miniature, *halves, world_size=2)
+    first = Training(tmp_path, miniature, *halves, world_size=number)
     wait_for(tmp_path / "logs/halves/last.pth", first)
     # One of them alone: they have to agree.
     first.processes[1].terminate()
     codes = first.wait()
-    assert codes == [75, 75], first.output()
+    assert codes == [75] * number, first.output()
     assert load(tmp_path / "logs/halves/last.pth")["step"] < 8
-    second = Training(tmp_path, miniature, *halves, world_size=2)
-    assert second.wait() == [0, 0], second.output()
+    second = Training(tmp_path, miniature, *halves, world_size=number)
+    assert second.wait() == [0] * number, second.output()
     logs = tmp_path / "logs"
     for name in ("last.pth", "best.pth"):
         runs = logs / "whole", logs / "halves"

@@ -222,7 +222,10 @@ def test_scales_mirror_images_windows_and_batches(make):
         ({"DECODER__CHANNELS": 48}, "DECODER.CHANNELS 48 is no multiple of 32"),
         ({"DECODER__HEADS": 5}, "DECODER.CHANNELS 32 is no multiple of HEADS 5"),
         ({"DECODER__TARGETS": "some"}, "expected one of present, all"),
-        ({"DECODER__LOW_LEVEL_CHANNELS": 8}, "unknown setting DECODER.LOW_LEVEL_CHANNELS"),
+        (
+            {"DECODER__LOW_LEVEL_CHANNELS": 8},
+            "LOW_LEVEL_CHANNELS belongs to --decoder deeplabv3plus",
+        ),
     ],
 )
 def test_what_does_not_go_is_named(make, overrides, message):

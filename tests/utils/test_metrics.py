@@ -31,7 +31,7 @@ def test_measures_agree_with_torchmetrics(seed, absent):
         confusion.update(prediction, label)
     options = {"num_classes": 19, "ignore_index": 255}
     expected = MulticlassConfusionMatrix(**options)(predictions, labels)
-    assert torch.equal(confusion.counts, expected)
+    assert torch.equal(confusion.counts[:, :-1], expected) and not confusion.counts[:, -1].any()
     ours = measures(confusion.counts.numpy())
     present = np.array([c not in absent for c in range(19)])
     assert np.array_equal(np.isnan(ours["iou"]), ~present)
@@ -64,3 +64,14 @@ def test_means_over_chosen_classes_leave_absent_ones_out():
     assert mean_iou(iou) == pytest.approx(0.5)
     assert mean_iou(iou, (0, 1, 2)) == pytest.approx(0.75)
     assert np.isnan(mean_iou(iou, (1,)))
+
+
+def test_a_prediction_that_a_table_maps_to_void_is_wrong_and_of_no_class():
+    table = torch.full((256,), 255, dtype=torch.uint8)
+    table[:2] = torch.tensor([0, 1], dtype=torch.uint8)
+    confusion = ConfusionMatrix(2, torch.device("cpu"), table)
+    confusion.update(torch.tensor([0, 1, 2, 2, 2]), torch.tensor([0, 1, 0, 1, 255]))
+    assert confusion.counts.tolist() == [[1, 0, 1], [0, 1, 1]]
+    ours = measures(confusion.counts.numpy())
+    assert ours["iou"].tolist() == ours["recall"].tolist() == [0.5, 0.5]
+    assert ours["precision"].tolist() == [1, 1] and ours["pixel_accuracy"] == 0.5

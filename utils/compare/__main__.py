@@ -25,6 +25,7 @@ from utils.compare.paper_table import (
 )
 from utils.compare.runs import group_runs, plain_name
 from utils.draw.pictures import colourise, sheet
+from utils.engine.folder import require_writable
 from utils.errors import run_script
 
 
@@ -47,6 +48,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     parser.add_argument("--picture", type=Path, help="draw predictions of one run per row")
     options = parser.parse_args()
+    for path in filter(None, (options.out, options.picture)):
+        require_writable(path)
     groups = group_runs(options.runs, options.names)
     if options.classes:
         measure = options.measure or "iou"
@@ -56,10 +59,8 @@ def main() -> None:
     text = FORMATS[options.format](table)
     print(text)
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text + "\n")
     if options.picture:
-        options.picture.parent.mkdir(parents=True, exist_ok=True)
         draw_predictions(groups, options.picture)
 
 

@@ -40,7 +40,7 @@ class Network(NamedTuple):
 def open_network(source: Path, results: dict[str, Any]) -> Network:
     """Return the network of a results.json; UserError where its checkpoint is not found."""
     state = load_checkpoint(find_checkpoint(source, results))
-    cfg = resolve_stored(state["settings"] | results["settings"], {})
+    cfg = resolve_stored(state["settings"] | results["settings"], {}, source)
     method, space = build_method(cfg, state)
     with open_runtime(cfg) as runtime:
         method.to(runtime.device, memory_format=runtime.memory_format).eval()

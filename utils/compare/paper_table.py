@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from datasets import parse_domain
 from utils.draw.spread import deviation, deviation_text, mean, mean_text, paired_differences
 from utils.errors import UserError, unknown_name
-from utils.evaluate.results import text_columns
+from utils.evaluate.results import of_one_space, text_columns
 
 Groups = dict[str, list[tuple[Path, dict[str, Any]]]]
 
@@ -78,7 +78,8 @@ class ResultTable(NamedTuple):
 def domain_table(groups: Groups, measure: str = "mIoU", baseline: str | None = None) -> ResultTable:
     """Return the table of one measure: a row per group, a column per domain, the mean over unseen.
 
-    The mean is over the domains that every run was evaluated on and none was trained on. `baseline`
+    The mean is over the domains that every run was evaluated on and none was trained on, and that
+    `of_one_space` leaves. `baseline`
     names a row; a further column shows what each row gains over it, paired by seed. UserError for a
     measure or row that is not there.
     """
@@ -94,6 +95,10 @@ def domain_table(groups: Groups, measure: str = "mIoU", baseline: str | None = N
     unseen = [
         d for d in titles if all(d in r["unseen"] and score(r, d) is not None for r in results)
     ]
+    first = results[0]
+    unseen = of_one_space(
+        {d: first["domains"][d] for d in unseen}, first["settings"].get("DATASET.LABEL_SPACE", "")
+    )
     columns = []
     for domain, title in titles.items():
         column = _column(groups, title, lambda run, d=domain: score(run, d), domain)

@@ -14,7 +14,7 @@ from utils.errors import UserError
 # Settings in which two runs may differ and still be repetitions of one another: where things are,
 # how often something is written, what is evaluated.
 NUISANCE = re.compile(
-    r"SEED|EXPERIMENT|DEVICE|WORKERS|LOG\..*|VALID\..*|DATASET\.(ROOT|VALIDATION|.*_DIR)"
+    r"SEED|UNKNOWN_SETTINGS|EXPERIMENT|DEVICE|WORKERS|LOG\..*|VALID\..*|DATASET\.(ROOT|VALIDATION|.*_DIR)"
 )
 # What has to agree for two numbers of a domain to be comparable, in words.
 SAME = {

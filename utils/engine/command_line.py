@@ -8,8 +8,9 @@ from typing import Any
 import config
 import datasets
 from network.build import AXES, declarations
+from utils.errors import UserError, unknown_name
 from utils.recipes import read_recipe
-from utils.settings import describe, split
+from utils.settings import convert, describe, split, walk
 
 # Flags that stand for a setting, beside those of the axes.
 FLAGS = {
@@ -41,14 +42,27 @@ def command_parser(description: str) -> argparse.ArgumentParser:
 def read_settings(
     parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
 ) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """Parse a command line; return its flags, and settings by key: flags, pairs and recipe."""
+    """Parse a command line; return its flags, and settings by key: flags, pairs and recipe.
+
+    UserError for a flag and a pair that disagree, and for names that no registry knows.
+    """
     options, settings = split(parser, arguments)
-    given = {key: getattr(options, flag, None) for flag, key in FLAGS.items()}
-    settings |= {key: value for key, value in given.items() if value is not None}
+    shared = dict(walk(config.SETTINGS))
+    for flag, key in FLAGS.items():
+        value = getattr(options, flag, None)
+        if value is None:
+            continue
+        own = settings.setdefault(key, value)
+        if convert(key, own, shared[key]) != convert(key, value, shared[key]):
+            words = " ".join(value) if isinstance(value, list) else value
+            raise UserError(f"--{flag} {words} and {key} {own} disagree; give one of them")
     if getattr(options, "recipe", None):
         recipe = read_recipe(Path(options.recipe))
         method = (recipe.settings | settings).get("METHOD", config.SETTINGS["METHOD"].default)
         settings = recipe.of(method, settings)
+    for axis in AXES:
+        if settings.get(axis.key, axis.default()) not in axis.registry:
+            raise unknown_name(axis.flag, settings[axis.key], axis.registry)
     return options, settings
 
 

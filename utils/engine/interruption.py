@@ -9,7 +9,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -80,7 +79,7 @@ def start_workers(loader: DataLoader) -> Iterator[Any]:
     """
     # The DataLoader notices a killed parent after five seconds, in which peers believe it alive,
     # and not at all one that was killed while it started them.
-    loader.worker_init_fn = partial(_follow, os.getpid())
+    loader.worker_init_fn = _follow
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         return iter(loader)
@@ -89,8 +88,8 @@ def start_workers(loader: DataLoader) -> Iterator[Any]:
         end_children_at_exit()
 
 
-def _follow(parent: int, worker: int) -> None:
-    end_with_parent(parent)
+def _follow(worker: int) -> None:
+    end_with_parent()
 
 
 @contextmanager

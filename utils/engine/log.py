@@ -17,6 +17,28 @@ from tqdm import tqdm
 
 from utils.settings import flatten
 
+METRICS = "metrics.jsonl"
+
+
+def keep_records(metrics: Path) -> None:
+    """Give the records of an earlier start, which has no checkpoint to continue, another name."""
+    if metrics.is_file() and metrics.stat().st_size:
+        names = (metrics.with_name(f"metrics_{number}.jsonl") for number in range(1, 1 << 20))
+        metrics.rename(next(path for path in names if not path.exists()))
+
+
+def read_records(metrics: Path) -> list[dict[str, Any]]:
+    """Return the records of a run; those that were cut off or damaged are left out."""
+    records = []
+    for line in metrics.read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and "step" in record:
+            records.append(record)
+    return records
+
 
 class ExperimentLog:
     """Writes what a run measures. Only the main process writes; in others it does nothing.
@@ -31,11 +53,15 @@ class ExperimentLog:
             return
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "settings.json").write_text(json.dumps(flatten(cfg), indent=1) + "\n")
-        metrics = folder / "metrics.jsonl"
+        metrics = folder / METRICS
+        if not step:
+            keep_records(metrics)
         self.metrics = open(metrics, "a", buffering=1)
-        if metrics.stat().st_size < position:
+        content = metrics.read_bytes()
+        if len(content) < position:
             self.say(f"{metrics} lacks records that it had when the checkpoint was written")
-        os.truncate(metrics, min(position, metrics.stat().st_size))
+        # A line that was cut off would swallow the record behind it.
+        os.truncate(metrics, content[:position].rfind(b"\n") + 1)
         # Not SummaryWriter: its thread dies on a full disk, which the run then waits for, and a
         # kill loses events. The file's name has a time in seconds: the process id tells two starts
         # within one second apart.

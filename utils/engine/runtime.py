@@ -118,8 +118,11 @@ class Runtime:
         if self.world_size == 1:
             return method
         device_ids = [self.device.index] if self.device.type == "cuda" else None
+        # With this option DDP keeps its buckets. Without it, it sorts them anew after the first
+        # backward pass, and a sum over three processes or more then rounds differently: a resumed
+        # run would not repeat. torch warns that every parameter has a gradient, which is no fault.
         return nn.parallel.DistributedDataParallel(
-            method, device_ids=device_ids, broadcast_buffers=False
+            method, device_ids=device_ids, broadcast_buffers=False, find_unused_parameters=True
         )
 
 

@@ -6,7 +6,6 @@ on the disk to its last byte, and the old one stays as `previous.pth`.
 
 import os
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +16,7 @@ from torch import Tensor
 from network.checkpoint import BEST, LAST, PREVIOUS
 from utils.engine.failures import LAST_CHECKPOINT, cannot_write
 from utils.errors import UserError
-from utils.files import read_weights
+from utils.files import read_weights, seal
 
 # What training continues from, see `train.py`.
 COMPLETE = {
@@ -48,7 +47,12 @@ class Checkpoints:
                 f"no room for a checkpoint of {size / 1e6:.0f} MB in {self.folder} "
                 f"({free / 1e6:.0f} MB free); make room. {LAST_CHECKPOINT}"
             )
-        temporary = write_part(last, lambda file: torch.save(state, file))
+
+        def write(file: BinaryIO) -> None:
+            torch.save(state, file)
+            seal(file)
+
+        temporary = write_part(last, write)
         # A damaged last.pth that was passed over on resuming must not replace the one before it.
         if self.newest == last and last.exists():
             link(last, self.folder / PREVIOUS)
@@ -73,7 +77,6 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], str]:
         if not path.is_file():
             continue
         try:
-            _check_bytes(path)
             state = dict(read_weights(path))
         except UserError as error:
             damage.append(str(error))
@@ -96,17 +99,6 @@ def has_checkpoint(folder: Path) -> bool:
     return any((folder / name).exists() for name in (LAST, PREVIOUS))
 
 
-def _check_bytes(path: Path) -> None:
-    """Compare a checkpoint with its checksums, which torch does not."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise UserError(f"{path} is damaged ({error})") from error
-    if damaged is not None:
-        raise UserError(f"{path} is damaged ({damaged})")
-
-
 def write_atomically(path: Path, content: bytes, afterwards: str) -> None:
     """Write a file through a temporary one beside it, so that `path` is never there in part.
 
@@ -123,7 +115,7 @@ def write_part(
     """Fill a temporary file beside `path` with `write(file)`, down to the disk; return its path."""
     temporary = path.with_name(path.name + ".part")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

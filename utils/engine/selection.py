@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 from easydict import EasyDict
 
-from datasets import parse_domain
+from datasets import is_seen, parse_domain
 from utils.errors import UserError
 
 
 class Best:
     """Keeps the record of the highest mIoU.
 
-    It is taken on the domain VALID.BEST_ON. Without it, it is the mean over the sources, of each on
-    its first evaluated validation split. To choose by an unseen domain is to look at the test: such
-    a record is an `oracle`.
+    It is taken on the domain VALID.BEST_ON or, without it, as the mean over the sources' validation
+    splits that are evaluated. To choose by an unseen domain, or by a test split, is to look at the
+    test: such a record is an `oracle`.
     """
 
     def __init__(self, cfg: EasyDict, record: dict[str, Any] | None = None):
@@ -26,9 +26,11 @@ class Best:
                 f"VALID.BEST_ON is {chosen}, which is not among the evaluated domains "
                 f"({', '.join(evaluated) or 'none'}); add it to --val_dataset"
             )
-        self.domains = [chosen] if chosen else first_splits(evaluated, sources)
+        self.domains = [chosen] if chosen else validation_splits(evaluated, sources)
         self.domain = " + ".join(self.domains)
-        self.oracle = bool(chosen) and parse_domain(chosen)[0] not in sources
+        self.oracle = bool(chosen) and not (
+            is_seen(chosen, sources) and parse_domain(chosen)[1] == "val"
+        )
         self.record = record if record and record["domain"] == self.domain else None
 
     def describe(self) -> str:
@@ -38,7 +40,7 @@ class Best:
                 "no best.pth: no validation split of the source is evaluated (add it to "
                 "--val_dataset, or name a domain with VALID.BEST_ON)"
             )
-        mark = ", a domain that must stay unseen: the choice is an oracle" if self.oracle else ""
+        mark = ", which is for testing alone: the choice is an oracle" if self.oracle else ""
         mean = "the mean of " if len(self.domains) > 1 else ""
         return f"best.pth is chosen by {mean}mIoU on {self.domain}{mark}"
 
@@ -65,8 +67,6 @@ class Best:
         return True
 
 
-def first_splits(evaluated: list[str], sources: list[str]) -> list[str]:
-    """Return the first validation split of each source that is among the evaluated domains."""
-    own = [d for d in evaluated if not d.endswith(":train")]
-    firsts = [next((d for d in own if parse_domain(d)[0] == name), None) for name in sources]
-    return [domain for domain in firsts if domain is not None]
+def validation_splits(evaluated: list[str], sources: list[str]) -> list[str]:
+    """Return the evaluated domains that are the split val of a source."""
+    return [d for name in sources for d in evaluated if parse_domain(d) == (name, "val")]

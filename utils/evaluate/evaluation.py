@@ -200,7 +200,7 @@ def _by_size(samples: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def summarise(counts: Any, dataset: SegmentationDataset) -> dict[str, Any]:
-    """Turn a confusion matrix `[K, K]` into plain values: means, per class, and provenance.
+    """Turn a confusion matrix `[K, K + 1]` into plain values: means, per class, and provenance.
 
     Undefined values (absent classes) are None.
     """
@@ -219,7 +219,8 @@ def summarise(counts: Any, dataset: SegmentationDataset) -> dict[str, Any]:
         "pixel_accuracy": _plain(values["pixel_accuracy"]),
         "fw_iou": _plain(values["fw_iou"]),
         **per_class,
-        "confusion": counts.tolist(),
+        "confusion": counts[:, :-1].tolist(),
+        "no_class": counts[:, -1].tolist(),
         "label_space": dataset.label_space.name,
         "label_map": dataset.label_map,
         "split_rule": dataset.split_rule,

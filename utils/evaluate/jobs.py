@@ -1,5 +1,6 @@
 """What valid.py has to do: checkpoints, each with its settings, domains and folder for results."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 from easydict import EasyDict
 
 from datasets.dataset import SegmentationDataset
-from network.build import build_method, resolve_stored
+from network.build import AXES, build_method, resolve_stored
 from network.checkpoint import BEST, checkpoint_path, file_hash, load_checkpoint
 from transforms.protocols import PROTOCOLS
 from utils.engine.command_line import (
@@ -92,12 +93,21 @@ def open_checkpoint(path: Path, network: dict[str, Any]) -> dict[str, Any]:
     if state.get("published"):
         unknown = {"DATASET.LABEL_SPACE": "cityscapes19", "DATASET.SOURCE": []}
         state["settings"] = unknown | network
+        return state
+    for axis in AXES:
+        given = network.get(axis.key)
+        if given not in (None, state["settings"][axis.key]):
+            print(
+                f"note: --{axis.flag} {given} is not used; {path} knows its network, which has "
+                f"{state['settings'][axis.key]}",
+                file=sys.stderr,
+            )
     return state
 
 
 def _open(path: Path, options: ValidOptions) -> Job:
     state = open_checkpoint(path, options.network)
-    cfg = resolve_stored(state["settings"], options.settings)
+    cfg = resolve_stored(state["settings"], options.settings, path)
     if not cfg.DATASET.VALIDATION:
         raise UserError("no domain to evaluate on; name some with --val_dataset")
     try:
@@ -107,7 +117,8 @@ def _open(path: Path, options: ValidOptions) -> Job:
     domains = {name: open_domain(name, cfg, space) for name in cfg.DATASET.VALIDATION}
     stamp: dict[str, Any] = {"checkpoint": path.name, "checkpoint_sha256": file_hash(path)}
     if path.name == BEST and not state.get("published"):
-        choice = Best(resolve_stored(state["settings"], {}))
+        asked = {k: v for k, v in options.settings.items() if k == "UNKNOWN_SETTINGS"}
+        choice = Best(resolve_stored(state["settings"], asked, path))
         stamp["chosen_by"] = {"domain": choice.domain, "oracle": choice.oracle}
     return Job(path, cfg, domains, Path(), stamp)
 
@@ -144,10 +155,13 @@ def _folders(jobs: list[Job], out: str | None) -> list[Path]:
         return [Path(out)]
     if not out:
         shared = Counter(job.path.parent.resolve() for job in jobs)
-        names = [
-            f"valid_{job.path.stem}" if shared[job.path.parent.resolve()] > 1 else "valid"
-            for job in jobs
-        ]
+        stems = Counter((job.path.parent.resolve(), job.path.stem) for job in jobs)
+        names = []
+        for job in jobs:
+            place, name = job.path.parent.resolve(), job.path.stem
+            if stems[place, name] > 1:  # last.pth and last.safetensors
+                name = job.path.name.replace(".", "_")
+            names.append(f"valid_{name}" if shared[place] > 1 else "valid")
         return [job.path.parent / name for job, name in zip(jobs, names, strict=True)]
     folders: list[Path] = []
     for job in jobs:

@@ -11,20 +11,24 @@ import torch
 import torchvision
 from easydict import EasyDict
 
-from datasets import parse_domain
+from datasets import is_seen
 from utils.draw.confusion import confusion_picture
 from utils.draw.plotting import can_draw, save_figure
+from utils.engine.saving import write_atomically
 from utils.evaluate.evaluation import describe_protocol
+from utils.revision import revision
 from utils.settings import flatten
 
 
 def gather(domains: dict[str, dict[str, Any]], cfg: EasyDict, step: int) -> dict[str, Any]:
     """Join per-domain results (`evaluate`) with what they depend on, as plain values.
 
-    `mean_unseen` is the mean of the mIoUs of those datasets that were not trained on.
+    `mean_unseen` is the mean mIoU of the domains that were not trained on, in whole or in part, and
+    that `of_one_space` leaves.
     """
-    unseen = [d for d in domains if parse_domain(d)[0] not in cfg.DATASET.SOURCE]
-    scores = [domains[d]["means"]["mIoU"] for d in unseen]
+    unseen = [d for d in domains if not is_seen(d, cfg.DATASET.SOURCE)]
+    compared = of_one_space({d: domains[d] for d in unseen}, cfg.DATASET.LABEL_SPACE)
+    scores = [domains[d]["means"]["mIoU"] for d in compared]
     scores = [score for score in scores if score is not None]
     return {
         "experiment": cfg.EXPERIMENT,
@@ -36,12 +40,24 @@ def gather(domains: dict[str, dict[str, Any]], cfg: EasyDict, step: int) -> dict
         "domains": domains,
         "settings": flatten(cfg),
         "versions": {
+            "code": revision(),
             "python": platform.python_version(),
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "numpy": np.__version__,
         },
     }
+
+
+def of_one_space(domains: dict[str, dict[str, Any]], own: str) -> list[str]:
+    """Return the domains whose mIoUs have a mean, since means over different classes do not mix.
+
+    Those evaluated in `own`, the network's label space; if none is, all if they share a space, else
+    none.
+    """
+    chosen = [d for d, result in domains.items() if result["label_space"] == own]
+    shared = len({result["label_space"] for result in domains.values()}) == 1
+    return chosen or (list(domains) if shared else [])
 
 
 def domain_scalars(domains: dict[str, dict[str, Any]]) -> dict[str, float | None]:
@@ -99,10 +115,12 @@ def text_columns(rows: list[list[str]]) -> str:
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
-    """Write `results.json` (everything), `results.txt` (the table), `results.csv` (long form) and,
-    where matplotlib is, for each domain a picture of its confusion matrix, `confusion_NAME.png`."""
+    """Write `results.txt` (the table), `results.csv` (long form) and, where matplotlib is, for each
+    domain a picture of its confusion matrix, `confusion_NAME.png`.
+
+    `results.json` holds everything and comes last, at one stroke: where it is, a run is finished.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (folder / "results.txt").write_text(results_text(results) + "\n")
     with open(folder / "results.csv", "w", newline="") as file:
         writer = csv.writer(file)
@@ -115,11 +133,12 @@ def write(results: dict[str, Any], folder: Path) -> None:
             for name in ("iou", "precision", "recall"):
                 for label, value in result[name].items():
                     writer.writerow([domain, name, label, value])
-    if not can_draw("pictures of the confusion matrices"):
-        return
-    for domain, result in results["domains"].items():
+    drawn = results["domains"] if can_draw("pictures of the confusion matrices") else {}
+    for domain, result in drawn.items():
         miou, accuracy = percent(result["means"]["mIoU"]), percent(result["pixel_accuracy"])
         title = f"{results['experiment'] or results['method']} on {result['title']}: "
         title += f"mIoU {miou} %, pixel accuracy {accuracy} %"
         figure = confusion_picture(np.array(result["confusion"]), result["iou"], title)
         save_figure(figure, folder / f"confusion_{domain.replace(':', '_')}.png")
+    content = (json.dumps(results, indent=1) + "\n").encode()
+    write_atomically(folder / "results.json", content, "The other files of the results are there")

@@ -16,6 +16,7 @@ from typing import Any
 from datasets.label_spaces import LabelSpace
 from network.build import build_method, open_run
 from network.methods import Method
+from utils.engine.folder import require_writable
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script
 from utils.export.deployment import (
@@ -55,6 +56,7 @@ def export(checkpoint: Path, out: Path) -> int:
     """
     if out.suffix not in ENDINGS:
         raise UserError(f"--out {out} has to end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+    require_writable(out)
     cfg, state = open_run(checkpoint, {})
     method, space = build_method(cfg, state)
     if out.suffix in DEPLOYED:

@@ -10,7 +10,6 @@ utils/compare; a gallery needs the checkpoints and the data. Needs matplotlib
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ from utils.compare.runs import NUISANCE, group_runs
 from utils.draw.charts import dot_chart, line_chart
 from utils.draw.confusion import confusion_picture
 from utils.draw.plotting import row_style
+from utils.engine.folder import require_writable
+from utils.engine.log import METRICS, read_records
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script, unknown_name
 from utils.evaluate.metrics import measures
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=4, help="images of a domain in the gallery")
     parser.add_argument("--no-gallery", action="store_true")
     options = parser.parse_args()
+    require_writable(options.out)
     groups = group_runs(options.runs, options.names)
     names = list(groups)
     sections = {
@@ -65,7 +67,6 @@ def main() -> None:
     steps = sorted({run["step"] for runs in groups.values() for _, run in runs})
     lead = f"{sum(map(len, groups.values()))} runs, step {', '.join(map(str, steps))}."
     content = html.page(title, lead, sections).encode()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.out, content, "Nothing else was changed")
     print(f"wrote {options.out} ({len(content) / 1e6:.1f} MB)")
 
@@ -126,8 +127,8 @@ def learning_curves(groups: Groups) -> str:
 def _metrics(results_file: Path) -> list[dict[str, Any]]:
     """Read metrics.jsonl of the experiment that results belong to."""
     for folder in (results_file.parent, results_file.parent.parent):
-        if (folder / "metrics.jsonl").is_file():
-            return [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+        if (folder / METRICS).is_file():
+            return read_records(folder / METRICS)
     return []
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from datasets.files import Listing, read_image, read_label
+from datasets.files import Listing, read_header, read_image, read_label
 from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening, lookup_table
 from utils.errors import UserError, unknown_name
 from utils.labels import VOID
@@ -65,6 +65,11 @@ class SegmentationDataset(torch.utils.data.Dataset):
     def listing(cls, root: Path, split: str) -> Listing:
         """Return images and labels of a split; UserError says which path was looked for."""
         raise NotImplementedError
+
+    @classmethod
+    def read_numbers(cls, path: Path) -> torch.Tensor:
+        """Read the numbers of a label file, uint8 [H, W]; UserError for one that cannot be read."""
+        return read_label(path)
 
     @classmethod
     def options(cls, cfg: Any) -> dict[str, Any]:
@@ -162,13 +167,10 @@ class SegmentationDataset(torch.utils.data.Dataset):
         """
         position, index, centroid = key if isinstance(key, tuple) else (0, key, None)
         image = read_image(self.image_paths[index])
-        label = torch.from_numpy(self.label_table.take(read_label(self.label_paths[index]).numpy()))
+        numbers = self.read_numbers(self.label_paths[index])
+        label = torch.from_numpy(self.label_table.take(numbers.numpy()))
         if image.shape[1:] != label.shape:
-            sizes = [f"{w}×{h}" for h, w in (image.shape[1:], label.shape)]
-            raise UserError(
-                f"image and label differ in size: {self.image_paths[index]} is {sizes[0]}, "
-                f"{self.label_paths[index]} is {sizes[1]} pixels"
-            )
+            raise self.size_error(index, *image.shape[1:], *label.shape)
         sample = {"image": image, "label": label}
         if self.transform is not None:
             # Seeds the CPU generator alone: torch.manual_seed would reseed CUDA as well.
@@ -177,3 +179,20 @@ class SegmentationDataset(torch.utils.data.Dataset):
                 torch.default_generator.manual_seed(seed)
                 sample = self.transform(image, label, centroid)
         return sample | {"index": index, "domain": self.domain}
+
+    def size_error(
+        self, index: int, height: int, width: int, label_height: int, label_width: int
+    ) -> UserError:
+        """Return the error for an image and a label that differ in size."""
+        path = self.image_paths[index]
+        cause = ""
+        if (orientation := read_header(path).orientation) != 1:
+            cause = (
+                f"; the photograph is to be turned, say its EXIF data (orientation {orientation}), "
+                "and labels have to be of the pixels as stored: turn the photograph itself "
+                "(`mogrify -auto-orient`), or the label back"
+            )
+        return UserError(
+            f"image and label differ in size: {path} is {width}×{height}, "
+            f"{self.label_paths[index]} is {label_width}×{label_height} pixels{cause}"
+        )

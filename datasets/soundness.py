@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 
 PNG_SIGNATURE, JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
 MOST_PIXELS = 2**28  # the largest photographs of Mapillary have a tenth of that
 # Start of frame, of all kinds of JPEG.
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
@@ -19,7 +20,8 @@ START_OF_SCAN = 0xDA
 def find_damage(data: np.ndarray) -> str | None:
     """Return the damage of an image file from its bytes (uint8 [n]), in words, or None.
 
-    PNG: checks all chunks. JPEG has no checksums: checks the headers.
+    PNG: checks all chunks. JPEG has no checksums: checks the headers. TIFF and WebP are left to
+    Pillow, which checks them itself.
     """
     view = memoryview(data)
     if len(view) == 0:
@@ -29,9 +31,11 @@ def find_damage(data: np.ndarray) -> str | None:
             return _find_in_png(view)
         if bytes(view[:2]) == JPEG_SIGNATURE:
             return _find_in_jpeg(view)
+        if bytes(view[:4]) in TIFF_SIGNATURES or bytes(view[8:12]) == b"WEBP":
+            return None
     except (struct.error, IndexError):
         return "the file is cut off"
-    return "it is neither a PNG nor a JPEG"
+    return "it is no PNG, JPEG, TIFF or WebP"
 
 
 def _find_in_png(view: memoryview) -> str | None:

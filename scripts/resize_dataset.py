@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from datasets import DATASETS, dataset_class, find_root, load_settings
 from datasets.commands import in_processes
 from datasets.dataset import SegmentationDataset
-from datasets.files import read_image, read_label
+from datasets.files import read_header, read_image
 from datasets.soundness import find_damage
 from transforms.geometric import resize_image, resize_label
 from utils.errors import UserError, run_script
@@ -48,10 +48,14 @@ def write_image(source: Path, target: Path, *, size: tuple[int, int]) -> None:
         Image.fromarray(pixels).save(target, "PNG")
 
 
-def write_label(dtype: type, source: Path, target: Path, *, size: tuple[int, int]) -> None:
-    """Write the numbers of a label at `size` (h, w) as a grey PNG of `dtype`."""
-    numbers = resize_label(read_label(source), size).numpy().astype(dtype)
-    Image.fromarray(numbers).save(target, "PNG")
+def write_label(
+    dataset: type[SegmentationDataset], source: Path, target: Path, *, size: tuple[int, int]
+) -> None:
+    """Write the numbers of a label at `size` (h, w) as a grey PNG of the release's depth."""
+    numbers = resize_label(dataset.read_numbers(source), size).numpy()
+    Image.fromarray(numbers.astype(np.uint16 if dataset.label_bits == 16 else np.uint8)).save(
+        target, "PNG"
+    )
 
 
 def place(write: Callable[[Path, Path], object], source: Path, target: Path) -> None:
@@ -76,24 +80,15 @@ def copy(write: Callable, height: int, files: tuple[Path, Path]) -> None:
     UserError for a file that cannot be read or written, and for a target of another size.
     """
     source, target = files
-    old = size_of(source)
+    old = read_header(source)[:2]
     new = old if old[0] <= height else (height, max(1, round(old[1] * height / old[0])))
     if not target.exists() or find_damage(np.fromfile(target, np.uint8)) is not None:
         place(shutil.copyfile if new == old else partial(write, size=new), source, target)
-    elif size_of(target) != new:
+    elif read_header(target)[:2] != new:
         raise UserError(
-            f"{target} is {size_of(target)[0]} pixels high, not {new[0]}; choose another --out, or "
-            "delete the copy of another --height"
+            f"{target} is {read_header(target).height} pixels high, not {new[0]}; choose another "
+            "--out, or delete the copy of another --height"
         )
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    """Return height and width from the header of an image file."""
-    try:
-        with Image.open(path) as file:
-            return file.height, file.width
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error}") from None
 
 
 def resize_dataset(
@@ -108,8 +103,7 @@ def resize_dataset(
         if new.is_relative_to(root.resolve()) or root.resolve().is_relative_to(new):
             raise UserError(f"--out {out} lies in {root} or holds it; choose another folder")
     opened = [dataset(root, split) for split in splits]
-    dtype = np.uint16 if dataset.label_bits == 16 else np.uint8
-    for kind, write in (("image", write_image), ("label", partial(write_label, dtype))):
+    for kind, write in (("image", write_image), ("label", partial(write_label, dataset))):
         sources = [path for part in opened for path in getattr(part, f"{kind}_paths")]
         files = [(source, target / source.relative_to(root)) for source in sources]
         title = f"{kind}s of {dataset.title}"

@@ -57,7 +57,7 @@ def check_split(
     pairs = [(images[key], labels[key]) for key in sorted(images.keys() & labels.keys())]
     title = f"check of {dataset.title} {split}"
     reports = list(in_processes(partial(inspect_pair, dataset), pairs, workers, title))
-    swapped, in_doubt = find_swapped(pairs, reports)
+    swapped, in_doubt = find_swapped(dataset, pairs, reports)
     faults += [fault for report in reports for fault in report.faults] + swapped
     notes += [f"{path} hardly follows the edges of its image; have a look" for path in in_doubt]
     published = dataset.published_counts.get(split)
@@ -65,6 +65,16 @@ def check_split(
         notes.insert(0, f"{len(images)} images; the published split has {published}")
     single = [str(label) for (_, label), r in zip(pairs, reports, strict=True) if r.single]
     notes += [f"{path} is of one single class" for path in single]
+    turned = [image for (image, _), r in zip(pairs, reports, strict=True) if r.orientation != 1]
+    if turned:
+        notes.append(
+            f"{len(turned)} photographs are to be turned, say their EXIF data (first {turned[0]}); "
+            "pixels are taken as stored"
+        )
+    shares = _class_shares(dataset, reports)
+    if reports and not any(shares["class_share"].values()):
+        text = "no label has a pixel of a class; another kind of label file, perhaps?"
+        faults.append(Fault("no class", str(pairs[0][1]), text))
     sizes = Counter(f"{r.size[0]}×{r.size[1]}" for r in reports if r.size)
     result = {
         "dataset": dataset.name,
@@ -77,16 +87,14 @@ def check_split(
         "faults": [fault._asdict() for fault in faults],
         "notes": notes,
         "single_class": single,
-        **_class_shares(dataset, reports),
+        **shares,
     }
     sound = [pair for pair, report in zip(pairs, reports, strict=True) if not report.faults]
     _draw(dataset, result, sound, out / f"{dataset.name}_{split}")
     return result
 
 
-def _class_shares(
-    dataset: type[SegmentationDataset], reports: list[PairReport]
-) -> dict[str, dict[str, float] | float]:
+def _class_shares(dataset: type[SegmentationDataset], reports: list[PairReport]) -> dict[str, Any]:
     """Return the classes' shares of the labelled pixels, in how many images they are, and void's
     share of all pixels."""
     table = lookup_table(dataset.label_maps[dataset.label_space.name])

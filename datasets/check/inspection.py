@@ -11,11 +11,10 @@ import numpy as np
 import torch
 
 from datasets.dataset import SegmentationDataset
-from datasets.files import read_image, read_label
+from datasets.files import read_header, read_image
 from datasets.label_spaces import lookup_table
 from utils.errors import UserError
 
-COLOUR_TYPES = (2, 6)  # in the header of a PNG: RGB, with and without alpha
 # Agreement of label and image, see `agreement`. Measured on the miniature benchmark: labels have
 # 0.07 to 0.35 on their own image, on another one at most 0.08. Of 2308 real ones (CamVid,
 # IDD-Lite) 2 % are below 0.08.
@@ -43,6 +42,7 @@ class PairReport(NamedTuple):
     single: bool = False  # whether all pixels of the label have one train id
     agreement: float | None = None  # how well the label's outlines fit the image: `agreement`
     digest: str = ""  # hash of the label's pixels
+    orientation: int = 1  # of the image, in its EXIF data
 
 
 def inspect_pair(dataset: type[SegmentationDataset], pair: tuple[Path, Path]) -> PairReport:
@@ -53,7 +53,7 @@ def inspect_pair(dataset: type[SegmentationDataset], pair: tuple[Path, Path]) ->
     size = None if pixels is None else pixels.shape[:0:-1]
     if problem := _encoding_problem(dataset, label):
         return PairReport([*faults, problem], size)
-    numbers = _read(label, read_label, faults)
+    numbers = _read(label, dataset.read_numbers, faults)
     if numbers is None:
         return PairReport(faults, size)
     counts = np.bincount(numbers.ravel(), minlength=256)
@@ -65,15 +65,26 @@ def inspect_pair(dataset: type[SegmentationDataset], pair: tuple[Path, Path]) ->
         faults.append(Fault("stray id", str(label), text))
     table = lookup_table(dataset.label_maps[dataset.label_space.name])
     train_ids = np.unique(table[np.flatnonzero(counts)])
-    score = None
+    score, orientation = None, 1 if size is None else read_header(image).orientation
+    turned = None if orientation == 1 else read_image(image, upright=True).numpy()
     if size is not None and size != numbers.shape[::-1]:
         of_image, of_label = (f"{w}×{h}" for w, h in (size, numbers.shape[::-1]))
         text = f"is {of_label} pixels, its image {image} is {of_image}"
+        if turned is not None and turned.shape[1:] == numbers.shape:
+            text += f" as stored; it is of the image turned as EXIF orientation {orientation} says"
         faults.append(Fault("size", str(label), text))
     elif size is not None:
         score = agreement(pixels, numbers)
+        if turned is not None and turned.shape[1:] == numbers.shape and score is not None:
+            if (of_turned := agreement(turned, numbers)) > max(score, DOUBTFUL):
+                text = (
+                    f"fits its image {image} turned as EXIF orientation {orientation} says "
+                    f"({of_turned:.2f}), not as stored ({score:.2f}); pixels are taken as stored"
+                )
+                faults.append(Fault("turned", str(label), text))
     digest = hashlib.sha256(numbers.tobytes()).hexdigest()
-    return PairReport(faults, size, counts, len(train_ids) == 1, score, digest)
+    single = len(train_ids) == 1
+    return PairReport(faults, size, counts, single, score, digest, orientation)
 
 
 def _read(
@@ -104,16 +115,13 @@ def _encoding_problem(dataset: type[SegmentationDataset], label: Path) -> Fault 
         return None  # reading it will say what is wrong
     if len(header) < 26 or header[12:16] != b"IHDR":
         return None
-    bits, colour = header[24], header[25]
+    bits = header[24]
     if dataset.label_bits == 16 and bits != 16:
         text = (
             f"has {bits} bits per channel; {dataset.title}'s labels have 16, with the class in the "
             "first channel, and programs that cannot write that lose the classes"
         )
         return Fault("8-bit label", str(label), text)
-    if bits == 8 and colour in COLOUR_TYPES:
-        text = "holds colours; expected one class number per pixel (another file of the release?)"
-        return Fault("colour label", str(label), text)
     return None
 
 
@@ -164,7 +172,7 @@ def _spread(across: np.ndarray, down: np.ndarray, join: np.ufunc) -> np.ndarray:
 
 
 def find_swapped(
-    pairs: list[tuple[Path, Path]], reports: list[PairReport]
+    dataset: type[SegmentationDataset], pairs: list[tuple[Path, Path]], reports: list[PairReport]
 ) -> tuple[list[Fault], list[str]]:
     """Return labels that belong to another image, as faults, and labels in doubt, as paths.
 
@@ -177,7 +185,7 @@ def find_swapped(
     if len(scores) >= FEWEST and np.median(list(scores.values())) < OUT_OF_STEP:
         text = f"does not fit its image, like {len(doubtful)} of {len(scores)}: out of step?"
         return [Fault("swapped label", str(pairs[i][1]), text) for i in doubtful], []
-    partners = _swapped_with(pairs, doubtful[:MOST_COMPARED])
+    partners = _swapped_with(dataset, pairs, doubtful[:MOST_COMPARED])
     copies: dict[str, list[int]] = defaultdict(list)
     for i, report in enumerate(reports):
         if not report.single:
@@ -197,10 +205,12 @@ def find_swapped(
     return faults, in_doubt
 
 
-def _swapped_with(pairs: list[tuple[Path, Path]], doubtful: list[int]) -> dict[int, int]:
+def _swapped_with(
+    dataset: type[SegmentationDataset], pairs: list[tuple[Path, Path]], doubtful: list[int]
+) -> dict[int, int]:
     """Return {i: j} where the label of i fits the image of j convincingly, and the other way."""
     ranks = {i: _gradient_ranks(read_image(pairs[i][0]).numpy()) for i in doubtful}
-    outlines = {i: _outline(read_label(pairs[i][1]).numpy()) for i in doubtful}
+    outlines = {i: _outline(dataset.read_numbers(pairs[i][1]).numpy()) for i in doubtful}
 
     def fits(i: int, j: int) -> bool:
         return ranks[i].shape == outlines[j].shape and _fit(ranks[i], outlines[j]) > CONVINCING

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from datasets.dataset import SegmentationDataset
-from datasets.files import read_image, read_label
+from datasets.files import read_image
 from datasets.label_spaces import LabelSpace, lookup_table
 from utils.draw.pictures import colourise, overlay, sheet
 from utils.draw.plotting import GREY, INK, LETTERS, WIDTH, new_figure, wrapped
@@ -55,7 +55,7 @@ def sample_sheet(dataset: type[SegmentationDataset], pairs: list[tuple[Path, Pat
     rows = []
     for image_path, label_path in pairs:
         image = read_image(image_path)
-        train_ids = torch.from_numpy(table.take(read_label(label_path).numpy()))
+        train_ids = torch.from_numpy(table.take(dataset.read_numbers(label_path).numpy()))
         painted = colourise(train_ids, dataset.label_space)
         shown = overlay(image, train_ids, dataset.label_space)
         name = image_path.stem.removesuffix("_leftImg8bit").removesuffix("_rgb_anon")

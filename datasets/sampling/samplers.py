@@ -41,8 +41,10 @@ class ClassUniformSampler(_EndlessOrder):
 
     An epoch has N entries for N images: `int(N · fraction / K)` for each of the K classes, drawn
     from that class's centroids, and for the rest random images without replacement (Zhu et al.,
-    CVPR 2019, as in RobustNet). A class without centroids leaves its share to the random images.
-    The order is a function of (seed, epoch, domain).
+    CVPR 2019, as in RobustNet). What rounding leaves of `int(N · fraction)` goes to the classes in
+    turn, epoch after epoch, so that few images of many classes have their share too. A class
+    without centroids leaves its share to the random images. The order is a function of (seed,
+    epoch, domain).
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class ClassUniformSampler(_EndlessOrder):
         generator = np.random.default_rng((self.seed, epoch, self.domain))
         entries: list[tuple[int, tuple[float, float] | None]] = []
         if self.fraction > 0:
-            share = int(self.length * self.fraction / len(self.centroids))
-            for indices, xs, ys in self.centroids:
+            classes = len(self.centroids)
+            share, left = divmod(int(self.length * self.fraction), classes)
+            for number, (indices, xs, ys) in enumerate(self.centroids):
                 if len(indices) == 0:
                     continue
+                further = (number - epoch * left) % classes < left
                 # Each centroid once before any comes again.
-                chosen = np.resize(generator.permutation(len(indices)), share)
+                chosen = np.resize(generator.permutation(len(indices)), share + further)
                 entries += [(int(indices[i]), (float(xs[i]), float(ys[i]))) for i in chosen]
         rest = generator.permutation(self.length)[: self.length - len(entries)]
         entries += [(int(index), None) for index in rest]

@@ -1,5 +1,6 @@
 """The source domains of training: datasets with a transform, and the sampling order."""
 
+import sys
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -13,8 +14,8 @@ from torch.utils.data import Sampler
 from datasets import build_dataset, dataset_class
 from datasets.dataset import SegmentationDataset
 from datasets.label_spaces import LabelSpace, coarsening, label_space
-from datasets.sampling.centroids import ClassCentroids, load_or_compute
 from datasets.sampling.samplers import ClassUniformSampler, EqualParts, Key, ProportionalParts
+from datasets.sampling.survey import Survey, refuse_unusable, remarks, survey_split
 from transforms import TrainTransform
 from utils.errors import UserError
 from utils.processes import barrier, rank, world_size
@@ -57,9 +58,9 @@ def open_source(cfg: EasyDict, device: str, start: int = 0) -> tuple[Sources, Sa
     """Open the training splits of DATASET.SOURCE with class-uniform sampling of each.
 
     `device` is the type of the device that trains ("cpu", "cuda"). `start` is the number of samples
-    that earlier steps of a resumed run have drawn. The main process computes centroids; the others
-    wait and read its cache. UserError for no source, one that is named twice, and sources without a
-    common label space.
+    that earlier steps of a resumed run have drawn. Each source is surveyed: the main process reads
+    its labels; the others wait and read its cache. UserError for no source, one that is named
+    twice, sources without a common label space, and one that cannot be trained on.
     """
     names = cfg.DATASET.SOURCE
     repeated = [name for name in names if names.count(name) > 1]
@@ -87,7 +88,8 @@ def open_source(cfg: EasyDict, device: str, start: int = 0) -> tuple[Sources, Sa
     fraction = cfg.DATASET.CLASS_UNIFORM_FRACTION
     samplers = []
     for domain, dataset in enumerate(sources.datasets):
-        own = (len(dataset), fraction, _centroids(dataset, cfg), cfg.SEED)
+        centroids = _survey(dataset, cfg).centroids(len(sources.label_space))
+        own = (len(dataset), fraction, centroids, cfg.SEED)
         samplers.append(ClassUniformSampler(*own, *own_place, domain))
     if equal:
         return sources, EqualParts(samplers)
@@ -119,16 +121,15 @@ def common_label_space(cfg: EasyDict) -> LabelSpace:
     return first.label_space
 
 
-def _centroids(dataset: SegmentationDataset, cfg: EasyDict) -> list[ClassCentroids]:
-    """Return the class centroids of a source; the main process computes them first."""
-    if cfg.DATASET.CLASS_UNIFORM_FRACTION == 0:
-        return []
+def _survey(dataset: SegmentationDataset, cfg: EasyDict) -> Survey:
+    """Survey a source, the main process first, and say what is unusual about it."""
     if rank() > 0:
         barrier()
     settings = cfg.DATASET
-    centroids = load_or_compute(
-        dataset, settings.CLASS_UNIFORM_TILE, settings.CACHE_DIR, cfg.WORKERS
-    )
+    found = survey_split(dataset, settings.CLASS_UNIFORM_TILE, settings.CACHE_DIR, cfg.WORKERS)
     if rank() == 0:
         barrier()
-    return centroids
+        for line in remarks(dataset, found):
+            print(f"note: {line}", file=sys.stderr)
+    refuse_unusable(dataset, found)
+    return found

@@ -8,11 +8,12 @@ import pytest
 from scipy.ndimage import center_of_mass
 from trees import camvid_tree, write_grey, write_image, write_palette
 
-import datasets.sampling.centroids
+import datasets.sampling.survey
 from datasets.camvid import CamVid
 from datasets.label_spaces import IDD_LITE7
 from datasets.mapillary import Mapillary
-from datasets.sampling.centroids import load_or_compute, tile_centroids
+from datasets.sampling.centroids import tile_centroids
+from datasets.sampling.survey import survey_split
 from utils.errors import UserError
 
 
@@ -51,16 +52,16 @@ def camvid(tmp_path):
 @pytest.fixture
 def count_computations(monkeypatch):
     calls = []
-    compute = datasets.sampling.centroids._compute
+    compute = datasets.sampling.survey._compute
     monkeypatch.setattr(
-        datasets.sampling.centroids, "_compute", lambda *args: calls.append(1) or compute(*args)
+        datasets.sampling.survey, "_compute", lambda *args: calls.append(1) or compute(*args)
     )
     return calls
 
 
 def test_centroids_of_a_dataset_for_any_number_of_workers(camvid, tmp_path):
     for workers in (0, 2):
-        classes = load_or_compute(camvid, 8, tmp_path / f"cache{workers}", workers)
+        classes = survey_split(camvid, 8, tmp_path / f"cache{workers}", workers).centroids(19)
         assert len(classes) == 19
         found = sorted(
             (index, train_id, x, y)
@@ -76,24 +77,23 @@ def test_centroids_of_a_dataset_for_any_number_of_workers(camvid, tmp_path):
 
 
 def test_cache_is_reused_also_after_a_move(camvid, tmp_path, count_computations):
-    first = load_or_compute(camvid, 8, tmp_path / "cache", 0)
+    first = survey_split(camvid, 8, tmp_path / "cache", 0)
     moved = camvid.root.rename(tmp_path / "elsewhere")
-    second = load_or_compute(CamVid(moved, "train"), 8, tmp_path / "cache", 0)
+    second = survey_split(CamVid(moved, "train"), 8, tmp_path / "cache", 0)
     assert len(count_computations) == 1
-    for one, other in zip(first, second, strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert len(list((tmp_path / "cache").glob("*.npz"))) == 1
 
 
 def test_cache_is_computed_anew_when_the_input_changes(camvid, tmp_path, count_computations):
     cache = tmp_path / "cache"
-    load_or_compute(camvid, 8, cache, 0)
-    load_or_compute(camvid, 9, cache, 0)
+    survey_split(camvid, 8, cache, 0)
+    survey_split(camvid, 9, cache, 0)
     assert len(count_computations) == 2
-    load_or_compute(CamVid(camvid.root, "train", label_space=IDD_LITE7), 8, cache, 0)
+    survey_split(CamVid(camvid.root, "train", label_space=IDD_LITE7), 8, cache, 0)
     assert len(count_computations) == 3
     write_grey(camvid.label_paths[0], np.zeros((12, 20)))
-    classes = load_or_compute(CamVid(camvid.root, "train"), 8, cache, 0)
+    classes = survey_split(CamVid(camvid.root, "train"), 8, cache, 0).centroids(19)
     assert len(count_computations) == 4
     assert 0 not in classes[0].indices and 0 in classes[10].indices
 
@@ -101,14 +101,14 @@ def test_cache_is_computed_anew_when_the_input_changes(camvid, tmp_path, count_c
 def test_label_that_vanished_is_named(camvid, tmp_path):
     camvid.label_paths[2].unlink()
     with pytest.raises(UserError, match="cannot read .*f002.png: No such file"):
-        load_or_compute(camvid, 8, tmp_path / "cache", 0)
+        survey_split(camvid, 8, tmp_path / "cache", 0)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_unreadable_label_leaves_no_cache(camvid, tmp_path, workers):
     camvid.label_paths[3].write_bytes(b"no PNG")
     with pytest.raises(UserError, match="cannot read .*f003.png"):
-        load_or_compute(camvid, 8, tmp_path / "cache", workers)
+        survey_split(camvid, 8, tmp_path / "cache", workers)
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
@@ -119,50 +119,50 @@ def test_cache_of_another_label_map_or_list(tmp_path, count_computations):
     found = {}
     for label_map in ("robustnet", "openseg", "robustnet"):
         dataset = Mapillary(tmp_path, "train", label_map=label_map)
-        classes = load_or_compute(dataset, 8, tmp_path / "cache", 0)
+        classes = survey_split(dataset, 8, tmp_path / "cache", 0).centroids(19)
         found[label_map] = classes[0].indices.tolist()
     # 14 is a kind of road in one of the two.
     assert found == {"robustnet": [1], "openseg": [0, 1]} and len(count_computations) == 2
     (tmp_path / "training/images/a.jpg").unlink()
-    classes = load_or_compute(Mapillary(tmp_path, "train"), 8, tmp_path / "cache", 0)
+    classes = survey_split(Mapillary(tmp_path, "train"), 8, tmp_path / "cache", 0).centroids(19)
     assert classes[0].indices.tolist() == [0] and len(count_computations) == 3
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"something else" * 99])
 def test_damaged_cache_is_computed_again(camvid, tmp_path, count_computations, content):
-    first = load_or_compute(camvid, 8, tmp_path / "cache", 0)
+    first = survey_split(camvid, 8, tmp_path / "cache", 0)
     (cache,) = (tmp_path / "cache").glob("*.npz")
     for damage in (content, cache.read_bytes()[: cache.stat().st_size // 2]):
         cache.write_bytes(damage)
-        again = load_or_compute(camvid, 8, tmp_path / "cache", 0)
-        assert all(np.array_equal(a.x, b.x) for a, b in zip(first, again, strict=True))
+        again = survey_split(camvid, 8, tmp_path / "cache", 0)
+        assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert len(count_computations) == 3
-    load_or_compute(camvid, 8, tmp_path / "cache", 0)
+    survey_split(camvid, 8, tmp_path / "cache", 0)
     assert len(count_computations) == 3
 
 
 def test_cache_that_cannot_be_written(camvid, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write class centroids to .*DATASET.CACHE_DIR"):
-        load_or_compute(camvid, 8, tmp_path / "file" / "cache", 0)
+        survey_split(camvid, 8, tmp_path / "file" / "cache", 0)
 
 
 # Starts when told to, announces that it computes, and takes a second over it.
 PROCESS = """
 import os, sys, time
 from pathlib import Path
-import datasets.sampling.centroids as centroids
+import datasets.sampling.survey as survey
 from datasets.camvid import CamVid
-compute = centroids._compute
+compute = survey._compute
 def slow(*args):
     open(sys.argv[3], "a").write("computed\\n")
     time.sleep(1)
     return compute(*args)
-centroids._compute = slow
+survey._compute = slow
 Path(f"{sys.argv[3]}.ready.{os.getpid()}").touch()
 while not Path(f"{sys.argv[3]}.go").exists():
     time.sleep(0.01)
-classes = centroids.load_or_compute(CamVid(sys.argv[1], "train"), 8, sys.argv[2], 0)
+classes = survey.survey_split(CamVid(sys.argv[1], "train"), 8, sys.argv[2], 0).centroids(19)
 print(sum(float(c.x.sum()) for c in classes))
 """
 
@@ -198,5 +198,5 @@ def test_process_that_died_does_not_hold_up_others(camvid, tmp_path):
     process.kill()
     process.communicate()
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
-    assert len(load_or_compute(camvid, 8, tmp_path / "cache", 0)) == 19
+    assert len(survey_split(camvid, 8, tmp_path / "cache", 0).sizes) == 5
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".lock", ".npz"]

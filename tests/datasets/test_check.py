@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from trees import camvid_tree, write_grey, write_image
+from trees import camvid_tree, save_turned, write_grey, write_image
 
 from datasets.check.__main__ import main
 from datasets.check.inspection import agreement
@@ -157,14 +157,36 @@ def empty_label(image, label):
 
 
 def colours(image, label):
-    with Image.open(label) as file:
-        file.convert("RGB").save(label)
-    return "colour label", label
+    write_image(label, 192, 384)
+    return "unreadable", label
 
 
 def unreadable(image, label):
     image.write_bytes(b"no picture at all" * 9)
     return "unreadable", image
+
+
+def jpeg_label(image, label):
+    with Image.open(label) as file:
+        file.save(label, "JPEG")
+    return "unreadable", label
+
+
+def turned(image, label):
+    """The label is of the photograph as a viewer shows it: upside down."""
+    with Image.open(image) as file:
+        save_turned(file, image, 3)
+    with Image.open(label) as file:
+        file.rotate(180).save(label)
+    return "turned", label
+
+
+def turned_aside(image, label):
+    with Image.open(image) as file:
+        save_turned(file, image, 6)
+    with Image.open(label) as file:
+        file.rotate(-90, expand=True).save(label)
+    return "size", label
 
 
 def folder(image, label):
@@ -181,7 +203,7 @@ def dead_link(image, label):
 
 PLANTED = [
     *(truncate, truncate_label, wrong_size, stray_id, missing_label, missing_image, empty_image),
-    *(empty_label, colours, unreadable, folder, dead_link),
+    *(empty_label, colours, jpeg_label, unreadable, turned, turned_aside, folder, dead_link),
 ]
 
 

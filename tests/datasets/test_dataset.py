@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from trees import (
     camvid_tree,
     layout_tree,
+    save_turned,
     write_16bit,
     write_grey,
     write_image,
@@ -19,7 +20,7 @@ from trees import (
 
 from datasets import DATASETS, build_dataset, load_settings, parse_domain
 from datasets.camvid import CamVid
-from datasets.files import read_label
+from datasets.files import read_header, read_image, read_label
 from datasets.gtav import GTAV
 from transforms import EvalTransform, TrainTransform
 from utils.errors import UserError
@@ -118,6 +119,60 @@ def test_numbers_above_255_are_refused(tmp_path):
     write_16bit(tmp_path / "label.png", LABEL + 3)
     with pytest.raises(UserError, match="label.png holds the number 258; classes are below 256"):
         read_label(tmp_path / "label.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_labels_of_equal_channels_are_numbers(tmp_path, mode, ending):
+    path = tmp_path / f"label{ending}"
+    Image.fromarray(LABEL.astype(np.uint8)).convert(mode).save(path)
+    assert read_label(path).tolist() == LABEL.tolist()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
+def test_labels_in_tiff(tmp_path, mode):
+    image = Image.fromarray(LABEL.astype(np.uint16 if mode == "I;16" else np.uint8))
+    if mode == "P":
+        image.putpalette([(i * 7 + 90) % 256 for i in range(768)])
+    image.save(tmp_path / "label.tif")
+    assert read_label(tmp_path / "label.tif").tolist() == LABEL.tolist()
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".webp"])
+def test_labels_that_compression_changes_are_refused(tmp_path, ending):
+    write_image(tmp_path / f"label{ending}")
+    with pytest.raises(UserError, match=f"label{ending} is a JPEG or WebP.*; a label is a PNG or"):
+        read_label(tmp_path / f"label{ending}")
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".webp"])
+def test_pictures_of_other_kinds_are_read(tmp_path, ending):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    path = tmp_path / f"x{ending}"
+    save_turned(Image.fromarray(pixels), path, 6)
+    read, turned = (
+        read_image(path, upright=upright).permute(1, 2, 0).numpy() for upright in (False, True)
+    )
+    if ending == ".tif":
+        assert np.array_equal(read, np.rot90(pixels, -1)) and np.array_equal(turned, read)
+        assert read_header(path) == (7, 5, 1)
+    else:
+        assert np.array_equal(turned, np.rot90(read, -1)) and read_header(path) == (5, 7, 6)
+        assert ending == ".webp" or np.array_equal(read, pixels)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_sixteen_bits_are_rounded_to_eight(tmp_path, ending):
+    levels = np.array([[0, 128, 129, 65535 - 129, 65535 - 128, 257 * 9]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / f"x{ending}")
+    read = read_image(tmp_path / f"x{ending}")
+    assert read.dtype == torch.uint8 and read.tolist() == [[[0, 0, 1, 254, 255, 9]]] * 3
+
+
+def test_pictures_in_floats_are_refused(tmp_path):
+    Image.fromarray(np.zeros((3, 3), np.float32)).save(tmp_path / "x.tif")
+    with pytest.raises(UserError, match="x.tif holds float32; 8 or 16 bits are read"):
+        read_image(tmp_path / "x.tif")
 
 
 def test_label_of_colours_is_refused(tmp_path):

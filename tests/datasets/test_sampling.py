@@ -33,9 +33,21 @@ def test_an_epoch_has_equal_shares_of_the_classes_that_occur():
     assert np.bincount(drawn_classes(epoch)).tolist() == [5, 5, 0, 5]
 
 
-def test_share_is_rounded_down():
-    classes = drawn_classes(sampler(length=39, centroids=CENTROIDS).epoch(0))
-    assert np.bincount(classes).tolist() == [4, 4, 0, 4]
+def test_what_rounding_leaves_goes_to_the_classes_in_turn():
+    # 19 of 39 for 4 classes: 4 each, and 3 of them one more.
+    counts = [
+        np.bincount(drawn_classes(sampler(length=39, centroids=CENTROIDS).epoch(epoch)))
+        for epoch in range(4)
+    ]
+    assert [part.tolist() for part in counts[:2]] == [[5, 5, 0, 4], [5, 5, 0, 5]]
+    assert sum(counts).tolist() == [19, 19, 0, 19]
+
+
+def test_few_images_of_many_classes_have_their_class_uniform_part():
+    few = sampler(length=30, centroids=make_centroids([4] * 19))
+    drawn = [drawn_classes(few.epoch(epoch)) for epoch in range(19)]
+    assert {len(classes) for classes in drawn} == {15}
+    assert np.bincount(sum(drawn, [])).tolist() == [15] * 19
 
 
 def test_random_part_is_without_replacement():

@@ -75,7 +75,7 @@ def test_headers_that_claim_too_much(tmp_path):
     "data, message",
     [
         (b"", "is empty"),
-        (b"GIF89a" + bytes(50), "neither a PNG nor a JPEG"),
+        (b"GIF89a" + bytes(50), "no PNG, JPEG, TIFF or WebP"),
         (b"\xff\xd8\xff", "cut off"),
         (b"\xff\xd8\x00\x00\x00\x00", "a marker is missing"),
         (b"\xff\xd8\xff\xda\x00\x04", "no size before the pixels"),

@@ -48,9 +48,10 @@ def test_equal_parts_take_sources_in_turn_each_with_epochs_of_its_own():
         alone = list(islice(samplers()[domain], 40))
         offset = sum(SIZES[:domain])
         assert [(index - offset, c) for _, index, c in own] == [(i, c) for _, i, c in alone]
-        # Class-uniform in each: int(N · 0.5 / 3) for both classes that occur.
+        # Class-uniform in each: int(N · 0.5 / 3), and the rest in turn, for both classes there.
         drawn = [c[0] for _, _, c in own[:size] if c is not None]
-        assert sorted(drawn) == [0.0] * int(size / 6) + [1.0] * int(size / 6)
+        share, left = divmod(int(size / 2), 3)
+        assert sorted(drawn) == [0.0] * (share + (left > 0)) + [1.0] * (share + (left > 1))
 
 
 def test_sources_of_one_size_are_not_drawn_in_one_order():

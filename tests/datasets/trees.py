@@ -20,6 +20,13 @@ def write_image(path: Path, height: int = 16, width: int = 16, seed: int = 0) ->
     Image.fromarray(pixels).save(path)
 
 
+def save_turned(picture: Image.Image, path: Path, orientation: int) -> None:
+    """Save a picture with EXIF data that say how a viewer has to turn it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(path, exif=exif)
+
+
 def write_grey(path: Path, label: np.ndarray) -> None:
     """Write numbers [H, W] as an 8-bit PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)

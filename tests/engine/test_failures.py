@@ -8,6 +8,7 @@ import signal
 import time
 
 import pytest
+from PIL import Image
 
 from tests.engine.processes import Training, load, wait_for
 from utils.engine.failures import explain
@@ -80,3 +81,18 @@ def test_other_errors_keep_their_traceback():
         assert explain(broken).startswith("a data loading process was killed (often for want")
     full = OSError(28, "No space left on device", "logs/one/metrics.jsonl")
     assert explain(full).startswith("cannot write logs/one/metrics.jsonl: no space left on device")
+
+
+@pytest.mark.parametrize("number", [11, 77])
+def test_a_source_without_a_labelled_pixel_is_refused(run, tmp_path, capfd, number):
+    """Also without class-uniform sampling. CamVid's 11 is void, and it has no 77."""
+    for folder, picture in (
+        ("train", Image.new("RGB", (40, 40))),
+        ("trainannot", Image.new("L", (40, 40), number)),
+    ):
+        (tmp_path / "camvid" / folder).mkdir(parents=True)
+        picture.save(tmp_path / "camvid" / folder / "a.png")
+    arguments = ["--dataset", "camvid", "--method", "baseline", "DATASET.CLASS_UNIFORM_FRACTION", 0]
+    with pytest.raises(UserError, match="no label of CamVid train holds a pixel of a class"):
+        run(*arguments, "DATASET.CAMVID_DIR", tmp_path / "camvid")
+    assert (number == 77) == ("numbers that CamVid does not have (77;" in capfd.readouterr().err)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-import datasets.sampling.centroids
+import datasets.dataset
 from tests.engine.processes import Training, load, wait_until_gone
 from tests.engine.stop_test import stop_once
 from utils.engine.interruption import Interruption
@@ -18,15 +18,23 @@ from utils.errors import Stopped, run_script
 OPTIONS = ["--method", "baseline", "--exp", "one", "TRAIN.MAX_ITER", 6, "VALID.EVERY", 0]
 
 
-def slow_labels(rank):
+def slowed(reader):
     """Leave no doubt about what a process is at."""
+    read = getattr(datasets.dataset, reader)
 
     def slow(path):
         time.sleep(2)
-        return read_label(path)
+        return read(path)
 
-    read_label = datasets.sampling.centroids.read_label
-    datasets.sampling.centroids.read_label = slow
+    setattr(datasets.dataset, reader, slow)
+
+
+def slow_labels(rank):
+    slowed("read_label")
+
+
+def slow_images(rank):
+    slowed("read_image")
 
 
 @pytest.fixture
@@ -102,13 +110,14 @@ def test_processes_and_their_workers(miniature, tmp_path, world_size, workers):
 def test_workers_end_when_their_parent_is_killed(miniature, tmp_path, centroids):
     """Those that read data, and those that look for class centroids and hold a lock meanwhile."""
     options = ["--exp", "killed", "TRAIN.MAX_ITER", 10000, "WORKERS", 2]
-    if not centroids:
-        options += ["DATASET.CLASS_UNIFORM_FRACTION", 0]
-    training = Training(tmp_path, miniature, *options, prepare=slow_labels)
+    prepare = slow_labels if centroids else slow_images
+    training = Training(tmp_path, miniature, *options, prepare=prepare)
+    while not centroids and not any((tmp_path / "cache").glob("*.npz")):
+        time.sleep(0.05)
     workers = training.workers(2)
     training.kill()
     wait_until_gone(workers)
-    assert centroids == any((tmp_path / "cache").glob("*.lock"))
+    assert centroids != any((tmp_path / "cache").glob("*.npz"))
 
 
 def test_a_script_that_fails_ends_its_workers(miniature, tmp_path):

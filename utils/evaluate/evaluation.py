@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from easydict import EasyDict
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from datasets import build_dataset, dataset_class, parse_domain
 from datasets.dataset import SegmentationDataset
+from datasets.files import read_header
 from datasets.label_spaces import LabelSpace, coarsening
 from network.inference import predict, scaled_size
 from network.methods import Method
@@ -81,13 +81,7 @@ def refuse_large_images(dataset: SegmentationDataset, cfg: EasyDict) -> None:
     crop, _ = sliding_windows(cfg)
     if not cfg.VALID.MAX_PIXELS or 0 < crop**2 <= cfg.VALID.MAX_PIXELS:
         return
-    sizes = []
-    for path in dataset.image_paths:
-        try:
-            with Image.open(path) as file:
-                sizes.append((file.height, file.width))
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error}") from None
+    sizes = [read_header(path)[:2] for path in dataset.image_paths]
     largest = max(range(len(sizes)), key=lambda index: math.prod(sizes[index]))
     if pixels_at_once(sizes[largest], cfg) > cfg.VALID.MAX_PIXELS:
         # The size after the protocol's own resizing is what counts.

@@ -39,7 +39,7 @@ SETTINGS = {
     "COMPILE": Setting(False, "compile trunk and decoder: minutes at the start, faster on GPUs"),
     "WORKERS": Setting(4, "data loading processes of each training process"),
     "DATASET": {
-        "SOURCE": Setting(["gtav"], "training datasets (flag --dataset)"),
+        "SOURCE": Setting(["gtav"], "training datasets, names or files (flag --dataset)"),
         "MIXING": Setting(
             "equal",
             "how batches are made of several sources: equal parts of each, or in proportion to "
@@ -52,6 +52,11 @@ SETTINGS = {
         ),
         "LABEL_SPACE": Setting(
             "", "classes that are trained; empty: those of the sources, which have to agree then"
+        ),
+        "FILES": Setting(
+            [],
+            "files that describe datasets of your own, which then have names like the others; a "
+            "file can also be given in place of a name (docs/datasets.md)",
         ),
         "ROOT": Setting("", "folder that holds one folder for each dataset under its usual name"),
         "CLASS_UNIFORM_FRACTION": Setting(

@@ -115,7 +115,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
             )
             if cfg.LOG.PICTURES_EVERY and runtime.is_main:
                 log.picture(
-                    step, f"{name}/prediction", domain_picture(method, domain, cfg, runtime)
+                    step, f"{name}/prediction", domain_picture(method, domain, space, runtime)
                 )
         log.scalars(step, domain_scalars(results))
         if best.improves(results, step) and runtime.is_main:
@@ -178,6 +178,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
                 checkpoints.save(
                     {
                         "settings": flatten(cfg),
+                        "label_space": space.plain(),
                         "step": done,
                         "samples": samples,
                         "images": len(source),

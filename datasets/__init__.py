@@ -1,6 +1,6 @@
 """Datasets by name, and where their files are."""
 
-import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from datasets.bdd100k import BDD100K
 from datasets.camvid import CamVid
 from datasets.cityscapes import Cityscapes
 from datasets.dataset import SegmentationDataset
+from datasets.described import DescribedDataset, describe
 from datasets.gtav import GTAV
 from datasets.idd import IDD
 from datasets.idd_lite import IDDLite
+from datasets.label_spaces import LabelSpace, coarsening
 from datasets.mapillary import Mapillary
 from datasets.synthia import Synthia
 from utils.errors import UserError, unknown_name
@@ -35,48 +37,96 @@ DATASETS: dict[str, type[SegmentationDataset]] = {
 SETTINGS = merge(*{id(each.settings): each.settings for each in DATASETS.values()}.values())
 
 
+# Datasets that files describe, by name.
+DESCRIBED: dict[str, type[DescribedDataset]] = {}
+FILE = re.compile(r"(.+\.json)(:[^:/]*)?", re.IGNORECASE)
+
+
 def load_settings(overrides: Mapping[str, Any]) -> EasyDict:
     """Resolve the shared settings and those of datasets, for what needs no network."""
-    return load(overrides, config.SETTINGS, SETTINGS)
+    cfg = load(overrides, config.SETTINGS, SETTINGS)
+    adopt_files(cfg)
+    return cfg
+
+
+def adopt_files(cfg: EasyDict) -> None:
+    """Make the datasets of DATASET.FILES known, and of files in place of names, which get names."""
+    files = list(cfg.DATASET.FILES)
+    for file in files:
+        _adopt(file)
+
+    def plain(domain: str) -> str:
+        if not (file := FILE.fullmatch(domain)):
+            return domain
+        files.append(file[1])
+        return dataset_class(file[1]).name + (file[2] or "")
+
+    cfg.DATASET.SOURCE = [plain(name) for name in cfg.DATASET.SOURCE]
+    cfg.DATASET.VALIDATION = [plain(name) for name in cfg.DATASET.VALIDATION]
+    cfg.VALID.BEST_ON = plain(cfg.VALID.BEST_ON)
+    cfg.DATASET.FILES = list(dict.fromkeys(str(Path(file).resolve()) for file in files))
+
+
+def _adopt(file: str) -> type[DescribedDataset]:
+    found = describe(Path(file), label_spaces())
+    known = DATASETS.get(found.name) or DESCRIBED.get(found.name)
+    if known and Path(getattr(known, "file", "")).resolve() != Path(file).resolve():
+        where = getattr(known, "file", "this project")
+        raise UserError(f"{file}: the name {found.name} is taken by a dataset of {where}")
+    space = found.label_space
+    for other in (*DATASETS.values(), *DESCRIBED.values()):
+        if other.name != found.name:
+            coarsening(space, other.label_space)  # refuses two label spaces of one name
+    DESCRIBED[found.name] = found
+    return found
+
+
+def label_spaces() -> dict[str, LabelSpace]:
+    """Return the label spaces that datasets are annotated in, by name."""
+    return {d.label_space.name: d.label_space for d in (*DATASETS.values(), *DESCRIBED.values())}
+
+
+def label_space(name: str) -> LabelSpace:
+    """Return the label space called `name`; UserError with the known names otherwise."""
+    known = label_spaces()
+    if name not in known:
+        raise unknown_name("label space", name, known)
+    return known[name]
 
 
 def dataset_class(name: str) -> type[SegmentationDataset]:
-    """Return the class registered as `name`; UserError with the known names otherwise."""
-    if name not in DATASETS:
-        raise unknown_name("dataset", name, DATASETS)
-    return DATASETS[name]
-
-
-def find_root(dataset: type[SegmentationDataset], cfg: Any) -> Path:
-    """Return a dataset's root: its setting, else DATASET.ROOT, else the environment variable."""
-    key = dataset.root_setting
-    if cfg.DATASET[key]:
-        return Path(cfg.DATASET[key])
-    if cfg.DATASET.ROOT:
-        return Path(cfg.DATASET.ROOT) / dataset.folder
-    if os.environ.get(key):
-        return Path(os.environ[key])
-    raise UserError(
-        f"where is {dataset.title}? Set DATASET.{key} or the environment variable {key} to its "
-        f"root, or DATASET.ROOT to the folder that holds {dataset.folder}"
-    )
+    """Return the dataset called `name`, or that a file `name` describes; UserError, with the known
+    names, for another."""
+    if FILE.fullmatch(name):
+        return _adopt(name)
+    known = DATASETS | DESCRIBED
+    if name not in known:
+        raise unknown_name("dataset", name, known)
+    return known[name]
 
 
 def build_dataset(name: str, split: str, cfg: Any, **options: Any) -> SegmentationDataset:
     """Return a split of the dataset `name`; `options` go to the constructor, before settings."""
     dataset = dataset_class(name)
-    return dataset(find_root(dataset, cfg), split, **(dataset.options(cfg) | options))
+    return dataset(dataset.find_root(cfg), split, **(dataset.options(cfg) | options))
 
 
-def parse_domain(text: str) -> tuple[str, str]:
-    """Split NAME or NAME:SPLIT into name and split; the split is val by default."""
-    name, _, split = text.partition(":")
-    return name, split or "val"
+def parse_domain(text: str, split: str = "val") -> tuple[str, str]:
+    """Split NAME or NAME:SPLIT into name and split, by default `split`; a name may be a file."""
+    file = FILE.fullmatch(text)
+    name, _, own = (file[1], "", (file[2] or "")[1:]) if file else text.partition(":")
+    return name, own or split
 
 
 def is_seen(domain: str, sources: Sequence[str]) -> bool:
     """Whether a domain NAME[:SPLIT] is of a dataset that was trained on, of a part of one or of one
     that holds it (ACDC and its conditions)."""
-    own = dataset_class(parse_domain(domain)[0])
-    trained = [dataset_class(name) for name in sources]
-    return any(issubclass(own, source) or issubclass(source, own) for source in trained)
+    name = parse_domain(domain)[0]
+    known = DATASETS | DESCRIBED
+    return any(
+        name == source
+        or issubclass(known[name], known[source])
+        or issubclass(known[source], known[name])
+        for source in sources
+        if name == source or (name in known and source in known)
+    )

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from datasets.files import Listing, read_header, read_image, read_label
+from datasets.files import Colours, Listing, read_header, read_image, read_label
 from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening, lookup_table
+from datasets.lists import left_out
 from utils.errors import UserError, unknown_name
 from utils.labels import VOID
 from utils.seeding import stable_seed
@@ -18,7 +19,7 @@ from utils.settings import Setting
 
 
 def root(title: str, folder: str) -> Setting:
-    """Declare the root of a dataset, which find_root looks for."""
+    """Declare the root of a dataset, which `SegmentationDataset.find_root` looks for."""
     return Setting("", f"root of {title}; empty: ROOT/{folder}, else the environment variable")
 
 
@@ -60,6 +61,8 @@ class SegmentationDataset(torch.utils.data.Dataset):
     published_counts: ClassVar[dict[str, int]] = {}
     file_numbers: ClassVar[frozenset[int]] = frozenset(range(256))
     label_bits: ClassVar[int] = 8
+    # Of label files that hold colours: the number of a colour is its position.
+    colours: ClassVar[Colours | None] = None
 
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:
@@ -69,7 +72,43 @@ class SegmentationDataset(torch.utils.data.Dataset):
     @classmethod
     def read_numbers(cls, path: Path) -> torch.Tensor:
         """Read the numbers of a label file, uint8 [H, W]; UserError for one that cannot be read."""
-        return read_label(path)
+        return read_label(path, cls.colours)
+
+    @classmethod
+    def label_text(cls, number: int) -> str:
+        """Say what a number of `read_numbers` is in the file."""
+        if cls.colours is None:
+            return str(number)
+        return str(cls.colours[number]) if number < len(cls.colours) else "colours it does not list"
+
+    @classmethod
+    def find_root(cls, cfg: Any) -> Path:
+        """Return the root: its setting, else DATASET.ROOT, else the environment variable."""
+        key = cls.root_setting
+        if cfg.DATASET[key]:
+            return Path(cfg.DATASET[key])
+        if cfg.DATASET.ROOT:
+            return Path(cfg.DATASET.ROOT) / cls.folder
+        if os.environ.get(key):
+            return Path(os.environ[key])
+        raise UserError(
+            f"where is {cls.title}? Set DATASET.{key} or the environment variable {key} to its "
+            f"root, or DATASET.ROOT to the folder that holds {cls.folder}"
+        )
+
+    @classmethod
+    def root_advice(cls) -> str:
+        """Say how a user gives another root."""
+        key = cls.root_setting
+        return f"DATASET.{key}, the environment variable {key}, or DATASET.ROOT changes it"
+
+    @classmethod
+    def files(cls, root: Path, split: str) -> Listing:
+        """Return `listing` without the images that a list leaves out; UserError if none is left."""
+        found = left_out(root, split, cls.listing(root, split))
+        if not (found.images or found.absent):
+            raise UserError(f"{found.rule} leave no image")
+        return found
 
     @classmethod
     def options(cls, cfg: Any) -> dict[str, Any]:
@@ -104,12 +143,11 @@ class SegmentationDataset(torch.utils.data.Dataset):
             raise unknown_name(f"label map of {self.title}", self.label_map, known_maps)
         self.label_maps = known_maps[self.label_map]
         try:
-            listing = self.listing(self.root, split)
+            listing = self.files(self.root, split)
             pairs = listing.pairs()
         except UserError as error:
             raise UserError(
-                f"{self.title} {split}: {error} (its root is {root}; DATASET.{self.root_setting}, "
-                f"the environment variable {self.root_setting}, or DATASET.ROOT changes it)"
+                f"{self.title} {split}: {error} (its root is {root}; {self.root_advice()})"
             ) from None
         spare = sorted(listing.labels.keys() - listing.images.keys())
         if spare and os.environ.get("RANK", "0") == "0":

@@ -4,7 +4,32 @@ from pathlib import Path
 
 from datasets.dataset import SegmentationDataset, root
 from datasets.files import Listing, by_key
-from datasets.label_spaces import IDD_LITE7, identity
+from datasets.label_spaces import identity, of_palette
+
+# The level-1 groups of the India Driving Dataset.
+IDD_LITE7 = of_palette(
+    "idd_lite7",
+    {
+        "drivable": (128, 64, 128),
+        "non-drivable": (244, 35, 232),
+        "living thing": (220, 20, 60),
+        "vehicle": (0, 0, 142),
+        "roadside object": (220, 220, 0),
+        "far object": (70, 70, 70),
+        "sky": (70, 130, 180),
+    },
+    {
+        "cityscapes19": {
+            "drivable": ("road",),
+            "non-drivable": ("sidewalk", "terrain"),
+            "living thing": ("person", "rider"),
+            "vehicle": ("car", "truck", "bus", "train", "motorcycle", "bicycle"),
+            "roadside object": ("wall", "fence", "pole", "traffic light", "traffic sign"),
+            "far object": ("building", "vegetation"),
+            "sky": ("sky",),
+        }
+    },
+)
 
 
 class IDDLite(SegmentationDataset):

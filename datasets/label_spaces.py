@@ -1,20 +1,29 @@
 """Label spaces, each a list of classes, and the tables that lead from one to another."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
-from utils.errors import UserError, unknown_name
+from utils.errors import UserError
 from utils.labels import VOID
 
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """Named classes; a class's train id is its position. `colours` are RGB, 0–255."""
+    """Named classes; a class's train id is its position.
+
+    colours  RGB of each class, 0–255
+    merges   {finer label space: {class: the classes there that it joins}}
+    """
 
     name: str
     classes: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
+    colours: tuple[tuple[int, int, int], ...] = field(compare=False)
+    merges: Mapping[str, Mapping[str, tuple[str, ...]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         """UserError for fewer than 2 classes and for more than a label file can number."""
@@ -26,13 +35,26 @@ class LabelSpace:
     def __len__(self) -> int:
         return len(self.classes)
 
+    def plain(self) -> dict[str, Any]:
+        """Return all of it as plain values, which checkpoints hold; `restored` takes them."""
+        return asdict(self)
 
-def _label_space(name: str, palette: dict[str, tuple[int, int, int]]) -> LabelSpace:
-    return LabelSpace(name, tuple(palette), tuple(palette.values()))
+    @classmethod
+    def restored(cls, plain: Mapping[str, Any]) -> "LabelSpace":
+        """Return a label space from what `plain` returned, also after JSON."""
+        colours = tuple(tuple(colour) for colour in plain["colours"])
+        return cls(plain["name"], tuple(plain["classes"]), colours, plain["merges"])
+
+
+def of_palette(
+    name: str, palette: Mapping[str, tuple[int, int, int]], merges: Mapping | None = None
+) -> LabelSpace:
+    """Return the label space of classes with their colours."""
+    return LabelSpace(name, tuple(palette), tuple(palette.values()), merges or {})
 
 
 # Names, order and colours of the Cityscapes evaluation.
-CITYSCAPES19 = _label_space(
+CITYSCAPES19 = of_palette(
     "cityscapes19",
     {
         "road": (128, 64, 128),
@@ -57,22 +79,6 @@ CITYSCAPES19 = _label_space(
     },
 )
 
-# The level-1 groups of the India Driving Dataset.
-IDD_LITE7 = _label_space(
-    "idd_lite7",
-    {
-        "drivable": (128, 64, 128),
-        "non-drivable": (244, 35, 232),
-        "living thing": (220, 20, 60),
-        "vehicle": (0, 0, 142),
-        "roadside object": (220, 220, 0),
-        "far object": (70, 70, 70),
-        "sky": (70, 130, 180),
-    },
-)
-
-LABEL_SPACES = {space.name: space for space in (CITYSCAPES19, IDD_LITE7)}
-
 # Label file of Cityscapes ("ids") → train id.
 CITYSCAPES_IDS = {
     **{7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9},
@@ -88,27 +94,6 @@ def cityscapes_ids(space: LabelSpace) -> np.ndarray | None:
     table = np.zeros(256, dtype=np.uint8)
     table[list(CITYSCAPES_IDS.values())] = list(CITYSCAPES_IDS)
     return table
-
-
-# (fine, coarse) → {class of the coarse space: classes of the fine space}
-_COARSENINGS = {
-    ("cityscapes19", "idd_lite7"): {
-        "drivable": ["road"],
-        "non-drivable": ["sidewalk", "terrain"],
-        "living thing": ["person", "rider"],
-        "vehicle": ["car", "truck", "bus", "train", "motorcycle", "bicycle"],
-        "roadside object": ["wall", "fence", "pole", "traffic light", "traffic sign"],
-        "far object": ["building", "vegetation"],
-        "sky": ["sky"],
-    },
-}
-
-
-def label_space(name: str) -> LabelSpace:
-    """Return the label space registered as `name`; UserError with the known names otherwise."""
-    if name not in LABEL_SPACES:
-        raise unknown_name("label space", name, LABEL_SPACES)
-    return LABEL_SPACES[name]
 
 
 def lookup_table(mapping: dict[int, int]) -> np.ndarray:
@@ -130,7 +115,12 @@ def coarsening(fine: LabelSpace, coarse: LabelSpace) -> np.ndarray | None:
     """
     if fine == coarse:
         return lookup_table(identity(fine))
-    groups = _COARSENINGS.get((fine.name, coarse.name))
+    if fine.name == coarse.name:
+        raise UserError(
+            f"two label spaces are called {fine.name}: {', '.join(fine.classes)}; and "
+            f"{', '.join(coarse.classes)}"
+        )
+    groups = coarse.merges.get(fine.name)
     if groups is None:
         return None
     index = fine.classes.index

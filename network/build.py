@@ -9,9 +9,9 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 import config
-from datasets import DATASETS
+from datasets import DATASETS, adopt_files, label_space
 from datasets import SETTINGS as DATASET_SETTINGS
-from datasets.label_spaces import LabelSpace, label_space
+from datasets.label_spaces import LabelSpace
 from network.checkpoint import checkpoint_path, load_checkpoint
 from network.decoders import DECODERS
 from network.methods import METHODS, Method, method_class
@@ -82,7 +82,9 @@ def resolve(overrides: Mapping[str, Any]) -> EasyDict:
             raise UserError(
                 f"setting {key} belongs to {' and '.join(owners)}; this is {' '.join(chosen)}"
             )
-    return load(overrides, tree, defaults=defaults)
+    cfg = load(overrides, tree, defaults=defaults)
+    adopt_files(cfg)
+    return cfg
 
 
 def owners_of(key: str) -> list[str]:
@@ -110,6 +112,7 @@ def resolve_stored(
     """
     kept = {k: v for k, v in stored.items() if k not in REMOVED or v != REMOVED[k]}
     kept = {k: v for k, v in kept.items() if k not in ROOTS or not v or os.path.exists(v)}
+    kept["DATASET.FILES"] = [f for f in kept.get("DATASET.FILES", []) if os.path.exists(f)]
     known = dict(walk(declared(kept)[0]))
     strange = [key for key in kept if key not in known]
     key = "UNKNOWN_SETTINGS"
@@ -144,7 +147,8 @@ def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Me
     With the `state` of a checkpoint its weights are loaded, and no pretrained ones are read. Those
     of training have to fit strictly, others have to fill the inference network.
     """
-    space = label_space(cfg.DATASET.LABEL_SPACE)
+    stored = (state or {}).get("label_space")
+    space = LabelSpace.restored(stored) if stored else label_space(cfg.DATASET.LABEL_SPACE)
     method = method_class(cfg.METHOD)(cfg, len(space), pretrained=state is None)
     if state is not None:
         load = load_network if state.get("network_only") else load_weights

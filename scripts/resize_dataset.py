@@ -22,12 +22,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from easydict import EasyDict
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from datasets import DATASETS, dataset_class, find_root, load_settings
+from datasets import DATASETS, dataset_class, load_settings
 from datasets.commands import in_processes
 from datasets.dataset import SegmentationDataset
 from datasets.files import read_header, read_image
@@ -36,26 +37,30 @@ from transforms.geometric import resize_image, resize_label
 from utils.errors import UserError, run_script
 from utils.settings import split
 
+FORMATS: dict[str, dict] = {
+    **dict.fromkeys((".jpg", ".jpeg"), {"format": "JPEG", "quality": 95, "subsampling": 0}),
+    **dict.fromkeys((".tif", ".tiff"), {"format": "TIFF"}),
+    ".webp": {"format": "WEBP", "quality": 95},
+}
 LISTS = ("*.txt", "split_data/*.txt", "split.mat", "read_mapping/split.mat")
 
 
 def write_image(source: Path, target: Path, *, size: tuple[int, int]) -> None:
     """Write an image at `size` (h, w) in the file type of its source."""
     pixels = resize_image(read_image(source), size).permute(1, 2, 0).numpy()
-    if source.suffix.lower() in (".jpg", ".jpeg"):
-        Image.fromarray(pixels).save(target, "JPEG", quality=95, subsampling=0)
-    else:
-        Image.fromarray(pixels).save(target, "PNG")
+    Image.fromarray(pixels).save(target, **FORMATS.get(source.suffix.lower(), {"format": "PNG"}))
 
 
 def write_label(
     dataset: type[SegmentationDataset], source: Path, target: Path, *, size: tuple[int, int]
 ) -> None:
-    """Write the numbers of a label at `size` (h, w) as a grey PNG of the release's depth."""
-    numbers = resize_label(dataset.read_numbers(source), size).numpy()
-    Image.fromarray(numbers.astype(np.uint16 if dataset.label_bits == 16 else np.uint8)).save(
-        target, "PNG"
-    )
+    """Write a label at `size` (h, w) as a PNG: colours, or numbers in the release's depth."""
+    if dataset.colours:
+        resized = torch.stack([resize_label(part, size) for part in read_image(source)], dim=-1)
+    else:
+        resized = resize_label(dataset.read_numbers(source), size)
+    dtype = np.uint16 if dataset.label_bits == 16 else np.uint8
+    Image.fromarray(resized.numpy().astype(dtype)).save(target, "PNG")
 
 
 def place(write: Callable[[Path, Path], object], source: Path, target: Path) -> None:
@@ -98,7 +103,7 @@ def resize_dataset(
 
     UserError for missing files, and where the copy would be written to, or read as other samples.
     """
-    root, target = find_root(dataset, cfg), out / dataset.folder
+    root, target = dataset.find_root(cfg), out / dataset.folder
     for new in (out.resolve(), target.resolve()):
         if new.is_relative_to(root.resolve()) or root.resolve().is_relative_to(new):
             raise UserError(f"--out {out} lies in {root} or holds it; choose another folder")
@@ -108,7 +113,8 @@ def resize_dataset(
         files = [(source, target / source.relative_to(root)) for source in sources]
         title = f"{kind}s of {dataset.title}"
         list(in_processes(partial(copy, write, height), files, cfg.WORKERS, title))
-    for path in [path for pattern in LISTS for path in root.glob(pattern)]:
+    lists = [path for pattern in LISTS for path in root.glob(pattern)]
+    for path in [path for path in lists if not path.name.startswith("leave_out_")]:
         place(shutil.copyfile, path, target / path.relative_to(root))
     for part in opened:
         if dataset(target, part.split).relative_list() != part.relative_list():

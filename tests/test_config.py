@@ -97,10 +97,10 @@ def test_a_stored_root_that_is_gone_does_not_count(tmp_path, monkeypatch):
     stored = {"METHOD": "baseline", "DATASET.ROOT": str(tmp_path / "gone")}
     monkeypatch.setenv("GTAV_DIR", str(tmp_path))
     cfg = resolve_stored(stored, {}, tmp_path / "last.pth")
-    assert datasets.find_root(datasets.dataset_class("gtav"), cfg) == tmp_path
+    assert datasets.dataset_class("gtav").find_root(cfg) == tmp_path
     (tmp_path / "gone").mkdir()
     cfg = resolve_stored(stored, {}, tmp_path / "last.pth")
-    assert datasets.find_root(datasets.dataset_class("gtav"), cfg) == tmp_path / "gone" / "GTAV"
+    assert datasets.dataset_class("gtav").find_root(cfg) == tmp_path / "gone" / "GTAV"
 
 
 def test_flattened_settings_resolve_to_themselves():

@@ -12,15 +12,16 @@ from utils.errors import UserError
 from utils.extras import import_extra
 
 SAFETENSORS = ".safetensors"
+NOTES = ("settings", "step", "label_space")
 
 
 def _library() -> Any:
     return import_extra(f"{SAFETENSORS} files", "safetensors", "safetensors.torch")
 
 
-def network_bytes(weights: dict[str, Tensor], settings: dict[str, Any], step: int) -> bytes:
-    """Return the content of a safetensors file: weights by name, settings and step as JSON."""
-    metadata = {"format": "pt", "settings": json.dumps(settings), "step": json.dumps(step)}
+def network_bytes(weights: dict[str, Tensor], notes: dict[str, Any]) -> bytes:
+    """Return the content of a safetensors file: weights by name, and `notes` (NOTES) as JSON."""
+    metadata = {"format": "pt"} | {key: json.dumps(notes[key]) for key in NOTES}
     dense = {name: weight.contiguous() for name, weight in weights.items()}
     return _library().torch.save(dense, metadata | {"sha256": digest(dense, metadata)})
 
@@ -36,7 +37,7 @@ def digest(weights: dict[str, Tensor], metadata: dict[str, str]) -> str:
 
 
 def read_network(path: Path) -> dict[str, Any]:
-    """Read a file of `network_bytes` to the CPU: `settings`, `step` and `method` (the weights).
+    """Read a file of `network_bytes` to the CPU: NOTES and `method` (the weights).
 
     UserError if it is damaged or was made by something else.
     """
@@ -56,4 +57,6 @@ def read_network(path: Path) -> dict[str, Any]:
             f"{path} holds no settings: it was not made by `python -m utils.export`, and what "
             "network its weights belong to is unknown"
         )
-    return {key: json.loads(metadata[key]) for key in ("settings", "step")} | {"method": weights}
+    return {key: json.loads(metadata[key]) for key in NOTES if key in metadata} | {
+        "method": weights
+    }

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets import DATASETS, dataset_class, find_root, load_settings
+from datasets import dataset_class, load_settings, parse_domain
 from datasets.check.inspection import Fault, PairReport, find_swapped, inspect_pair
 from datasets.check.pictures import class_chart, sample_sheet
 from datasets.commands import in_processes, parse_words
@@ -41,7 +41,7 @@ def check_split(
     faults: list[Fault] = []
     notes: list[str] = []
     try:
-        listing = dataset.listing(root, split)
+        listing = dataset.files(root, split)
     except UserError as error:
         listing = Listing({}, {})
         # Releases come without the labels of their test split, and most users without its images.
@@ -78,6 +78,7 @@ def check_split(
     sizes = Counter(f"{r.size[0]}×{r.size[1]}" for r in reports if r.size)
     result = {
         "dataset": dataset.name,
+        "title": dataset.title,
         "split": split,
         "root": str(root),
         "split_rule": listing.rule,
@@ -132,7 +133,7 @@ def _draw(
 def split_summary(result: dict[str, Any]) -> str:
     """Return what was found in a split, for the screen."""
     lines = [
-        f"{DATASETS[result['dataset']].title} {result['split']}: {result['images']} images in "
+        f"{result['title']} {result['split']}: {result['images']} images in "
         f"{result['root']}, split by {result['split_rule']}"
     ]
     if sizes := [f"{size} ({count})" for size, count in result["sizes"].items()]:
@@ -164,11 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = Path(options.out or Path(cfg.LOG.DIR) / "check")
     wanted = []
     for text in names:
-        name, _, split = text.partition(":")
+        name, split = parse_domain(text, "")
         dataset = dataset_class(name)
         if split and split not in dataset.splits:
             raise unknown_name(f"split of {dataset.title}", split, dataset.splits)
-        root = find_root(dataset, cfg)
+        root = dataset.find_root(cfg)
         wanted += [(dataset, root, part) for part in ([split] if split else dataset.splits)]
     try:
         out.mkdir(parents=True, exist_ok=True)

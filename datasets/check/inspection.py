@@ -59,9 +59,9 @@ def inspect_pair(dataset: type[SegmentationDataset], pair: tuple[Path, Path]) ->
     counts = np.bincount(numbers.ravel(), minlength=256)
     strays = [n for n in np.flatnonzero(counts).tolist() if n not in dataset.file_numbers]
     if strays:
-        shown = ", ".join(f"{n} ({counts[n]} pixels)" for n in strays[:5])
+        shown = ", ".join(f"{dataset.label_text(n)} ({counts[n]} pixels)" for n in strays[:5])
         more = f" and {len(strays) - 5} more" if len(strays) > 5 else ""
-        text = f"holds numbers that {dataset.title} does not have: {shown}{more}"
+        text = f"holds labels that {dataset.title} does not have: {shown}{more}"
         faults.append(Fault("stray id", str(label), text))
     table = lookup_table(dataset.label_maps[dataset.label_space.name])
     train_ids = np.unique(table[np.flatnonzero(counts)])

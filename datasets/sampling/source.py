@@ -11,9 +11,9 @@ import torch
 from easydict import EasyDict
 from torch.utils.data import Sampler
 
-from datasets import build_dataset, dataset_class
+from datasets import build_dataset, dataset_class, label_space
 from datasets.dataset import SegmentationDataset
-from datasets.label_spaces import LabelSpace, coarsening, label_space
+from datasets.label_spaces import LabelSpace, coarsening
 from datasets.sampling.samplers import ClassUniformSampler, EqualParts, Key, ProportionalParts
 from datasets.sampling.survey import Survey, refuse_unusable, remarks, survey_split
 from transforms import TrainTransform

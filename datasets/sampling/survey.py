@@ -88,10 +88,10 @@ def refuse_unusable(dataset: SegmentationDataset, found: Survey) -> None:
             f"(leave_out_{dataset.split}.txt in the root leaves images out)"
         )
     if not len(found.rows):
-        numbers = ", ".join(map(str, np.unique(found.pixels[:, 1])[:10]))
+        numbers = _texts(dataset, found.pixels[:, 1])
         raise UserError(
-            f"no label of {where} holds a pixel of a class; the numbers there are {numbers}, and "
-            f"none of them is a class of {dataset.title} (another kind of label file, perhaps?)"
+            f"no label of {where} holds a pixel of a class: there is {numbers} alone, which "
+            f"is no class of {dataset.title} (another kind of label file, perhaps?)"
         )
 
 
@@ -103,9 +103,8 @@ def remarks(dataset: SegmentationDataset, found: Survey) -> list[str]:
         images, numbers, pixels = found.pixels[~known].T
         first = dataset.label_paths[images[0]]
         lines.append(
-            f"{len(np.unique(images))} labels hold numbers that {dataset.title} does not have "
-            f"({', '.join(map(str, np.unique(numbers)[:10]))}; first {first}, {pixels[0]} pixels); "
-            "they count as void"
+            f"{len(np.unique(images))} label files hold what {dataset.title} does not have "
+            f"({_texts(dataset, numbers)}; first {first}, {pixels[0]} pixels); it counts as void"
         )
     classes = dataset.label_space.classes
     absent = [name for i, name in enumerate(classes) if not (found.rows[:, 1] == i).any()]
@@ -119,6 +118,11 @@ def remarks(dataset: SegmentationDataset, found: Survey) -> list[str]:
             f"of those; `python -m datasets.check {dataset.name}` looks whether they fit"
         )
     return [f"{dataset.title} {dataset.split}: {line}" for line in lines]
+
+
+def _texts(dataset: SegmentationDataset, numbers: np.ndarray) -> str:
+    shown = [dataset.label_text(number) for number in np.unique(numbers)]
+    return ", ".join(shown[:10]) + (", …" if len(shown) > 10 else "")
 
 
 def _read(cache: Path) -> Survey | None:

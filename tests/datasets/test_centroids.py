@@ -10,7 +10,7 @@ from trees import camvid_tree, write_grey, write_image, write_palette
 
 import datasets.sampling.survey
 from datasets.camvid import CamVid
-from datasets.label_spaces import IDD_LITE7
+from datasets.idd_lite import IDD_LITE7
 from datasets.mapillary import Mapillary
 from datasets.sampling.centroids import tile_centroids
 from datasets.sampling.survey import survey_split

@@ -5,16 +5,10 @@ import pytest
 import torch
 from trees import camvid_tree, every_layout, layout_tree
 
-from datasets import DATASETS, build_dataset, load_settings
+from datasets import DATASETS, build_dataset, label_spaces, load_settings
 from datasets.camvid import CamVid
-from datasets.label_spaces import (
-    CITYSCAPES19,
-    IDD_LITE7,
-    LABEL_SPACES,
-    LabelSpace,
-    coarsening,
-    lookup_table,
-)
+from datasets.idd_lite import IDD_LITE7
+from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening, lookup_table
 from transforms import TrainTransform
 from utils.errors import UserError
 
@@ -70,7 +64,7 @@ def test_class_names():
     assert len(IDD_LITE7) == 7 and IDD_LITE7.classes[6] == "sky"
 
 
-@pytest.mark.parametrize("space", LABEL_SPACES.values(), ids=LABEL_SPACES)
+@pytest.mark.parametrize("space", label_spaces().values(), ids=label_spaces())
 def test_colours_tell_classes_apart(space):
     assert len(set(space.colours)) == len(set(space.classes)) == len(space)
 

@@ -95,4 +95,4 @@ def test_a_source_without_a_labelled_pixel_is_refused(run, tmp_path, capfd, numb
     arguments = ["--dataset", "camvid", "--method", "baseline", "DATASET.CLASS_UNIFORM_FRACTION", 0]
     with pytest.raises(UserError, match="no label of CamVid train holds a pixel of a class"):
         run(*arguments, "DATASET.CAMVID_DIR", tmp_path / "camvid")
-    assert (number == 77) == ("numbers that CamVid does not have (77;" in capfd.readouterr().err)
+    assert (number == 77) == ("what CamVid does not have (77;" in capfd.readouterr().err)

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from datasets.dataset import SegmentationDataset
-from datasets.label_spaces import CITYSCAPES19, IDD_LITE7, coarsening
+from datasets.idd_lite import IDD_LITE7
+from datasets.label_spaces import CITYSCAPES19, coarsening
 from network.build import build_method
 from utils.engine.runtime import Runtime
 from utils.errors import UserError

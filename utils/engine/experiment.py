@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from easydict import EasyDict
 
-import config
+from datasets import load_settings
 from network.build import AXES, resolve, resolve_stored
 from network.checkpoint import LAST
 from utils.engine.folder import LOCK, WRITER, writing_into
 from utils.engine.saving import has_checkpoint, newest_checkpoint
 from utils.errors import UserError
-from utils.settings import flatten, load
+from utils.settings import flatten
 
 # What a start leaves that ends before its first checkpoint.
 BEGINNINGS = (
@@ -28,7 +28,9 @@ FIXED = (*(axis.key for axis in AXES), "DATASET.LABEL_SPACE", "DATASET.SOURCE")
 LONGEST_NAME = 200  # bytes; file systems take 255, and files beside the folder have its name
 
 # Settings that may differ between the machines of one run.
-OF_A_MACHINE = re.compile(r"WORKERS|DATASET\.(ROOT|.*_DIR)|TRUNK\.WEIGHTS|TEACHER\.WEIGHTS|INIT")
+OF_A_MACHINE = re.compile(
+    r"WORKERS|DATASET\.(ROOT|FILES|.*_DIR)|TRUNK\.WEIGHTS|TEACHER\.WEIGHTS|INIT"
+)
 
 
 class Experiment(NamedTuple):
@@ -134,7 +136,7 @@ def _refuse_other_network(path: Path, own: dict[str, Any], overrides: dict[str, 
     for key in FIXED:
         if key not in overrides:
             continue
-        given = flatten(load({key: overrides[key]}, config.SETTINGS))[key]
+        given = flatten(load_settings({key: overrides[key]}))[key]
         if given != own[key]:
             values = [" ".join(v) if isinstance(v, list) else v for v in (own[key], given)]
             raise UserError(

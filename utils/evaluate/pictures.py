@@ -2,13 +2,12 @@
 
 import torch
 import torch.nn.functional as F
-from easydict import EasyDict
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from datasets.dataset import SegmentationDataset
-from datasets.label_spaces import coarsening, label_space
+from datasets.label_spaces import LabelSpace, coarsening
 from network.methods import Method
 from transforms import denormalise
 from utils.draw.pictures import colourise, side_by_side
@@ -17,10 +16,11 @@ from utils.engine.runtime import Runtime
 
 @torch.no_grad()
 def domain_picture(
-    method: Method, domain: SegmentationDataset, cfg: EasyDict, runtime: Runtime
+    method: Method, domain: SegmentationDataset, space: LabelSpace, runtime: Runtime
 ) -> Tensor:
     """Show image, label and prediction of the middle image of a domain of `open_domain`, each 512
-    pixels wide: `[3, H, W]` uint8. The image is evaluated whole, at half size if it is large."""
+    pixels wide: `[3, H, W]` uint8. The method predicts in `space`. The image is evaluated whole, at
+    half size if it is large."""
     sample = domain[len(domain) // 2]
     image = sample["image"][None]
     width = min(512, image.shape[3])
@@ -30,8 +30,7 @@ def domain_picture(
     method.eval()
     with runtime.autocast():
         logits = method(image.to(runtime.device, memory_format=runtime.memory_format))
-    own = label_space(cfg.DATASET.LABEL_SPACE)
-    to_evaluated = torch.from_numpy(coarsening(own, domain.label_space))
+    to_evaluated = torch.from_numpy(coarsening(space, domain.label_space))
     prediction = to_evaluated[logits[0].argmax(0).cpu()]
     labels = [sample["label"], prediction]
     pictures = [denormalise(image[0]), *(colourise(each, domain.label_space) for each in labels)]

@@ -64,7 +64,7 @@ def export(checkpoint: Path, out: Path) -> int:
     else:
         parts = method.inference_parts
         weights = {k: v for k, v in method.state_dict().items() if k.split(".")[0] in parts}
-        content = network_bytes(weights, state["settings"], state["step"])
+        content = network_bytes(weights, state | {"label_space": space.plain()})
     write_atomically(out, content, "Nothing else was changed")
     return len(content)
 

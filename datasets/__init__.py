@@ -101,7 +101,8 @@ def dataset_class(name: str) -> type[SegmentationDataset]:
         return _adopt(name)
     known = DATASETS | DESCRIBED
     if name not in known:
-        raise unknown_name("dataset", name, known)
+        error = unknown_name("dataset", name, known)
+        raise UserError(f"{error}; a dataset of your own is named by its JSON file")
     return known[name]
 
 

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+import datasets
+import network
 import train
 import valid
+from tests.datasets.trees import orchard_tree
 from utils.compare import __main__ as compare
 from utils.errors import UserError
+from utils.export.__main__ import export
 
 ROOT = Path(__file__).parent.parent
 NETWORK = (
@@ -30,7 +34,8 @@ def run(miniature, tmp_path, monkeypatch):
     def start(main, *arguments):
         line = [str(a) for a in arguments]
         if main is train.main:
-            line += [*NETWORK, "--dataset", "gtav", "DATASET.ROOT", str(miniature)]
+            source = [] if "--dataset" in line else ["--dataset", "gtav"]
+            line += [*NETWORK, *source, "DATASET.ROOT", str(miniature)]
         monkeypatch.setattr(sys, "argv", ["script", *line])
         main()
 
@@ -129,3 +134,35 @@ def test_a_users_mistake_is_one_line_without_a_traceback(tmp_path):
         "error: unknown setting TRAIN.MAX_ITR; did you mean TRAIN.MAX_ITER?"
     )
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_dataset_of_a_file_in_every_command(run, tmp_path, capsys, monkeypatch):
+    """It is trained on and resumed; checkpoint and export know its classes without the file."""
+    monkeypatch.setattr(datasets, "DESCRIBED", {})
+    file, _ = orchard_tree(tmp_path / "my orchard")
+    small = ["--method", "baseline", "TRANSFORM.CROP_SIZE", "32,32", "TRAIN.BATCH_SIZE", 2]
+    run(train.main, "--dataset", file, "--val_dataset", file, "cityscapes", *small,
+        "TRAIN.MAX_ITER", 2)  # fmt: skip
+    folder = tmp_path / "logs" / "orchard_resnet_mini_baseline"
+    for line in (["--dataset", file], ["--dataset", "orchard", "DATASET.FILES", file]):
+        run(train.main, *line, *small, "--resume", "TRAIN.MAX_ITER", 3)
+    results = json.loads((folder / "results.json").read_text())
+    assert list(results["domains"]) == ["orchard", "cityscapes"]
+    assert results["unseen"] == ["cityscapes"] and results["best"]["domain"] == "orchard"
+    assert [*results["domains"]["cityscapes"]["iou"]] == ["grass", "path", "tree", "fruit", "sky"]
+
+    export(folder / "last.pth", tmp_path / "net.safetensors")
+    datasets.DESCRIBED.clear()
+    file.rename(tmp_path / "orchard.json")
+    assert network.load(tmp_path / "net.safetensors").classes[2] == "tree"
+    for snapshot in (folder / "last.pth", tmp_path / "net.safetensors"):
+        run(valid.main, "--snapshot", snapshot, "--val_dataset", "cityscapes", "--out", "again")
+        again = json.loads((tmp_path / "again" / "results.json").read_text())
+        assert again["domains"]["cityscapes"] == results["domains"]["cityscapes"]
+    with pytest.raises(UserError, match="unknown dataset 'orchard'.*is named by its JSON file"):
+        run(valid.main, "--snapshot", folder)
+    # Other classes under the same name are other ones.
+    file = tmp_path / "orchard.json"
+    file.write_text(file.read_text().replace("fruit", "fruits"))
+    with pytest.raises(UserError, match="two label spaces are called orchard: .*fruit, .*fruits,"):
+        run(valid.main, "--snapshot", folder, "--val_dataset", file)

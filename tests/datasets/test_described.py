@@ -2,23 +2,17 @@
 
 import json
 import pickle
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from trees import EXAMPLE, orchard_tree
 
 import datasets
 from datasets import build_dataset, dataset_class, is_seen, load_settings
 from datasets.check.__main__ import main as check
+from scripts.resize_dataset import main as resize
 from utils.errors import UserError
-
-PAGE = Path(__file__).parents[2] / "docs" / "datasets.md"
-EXAMPLE = json.loads(re.search(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)[1])
-COLOURS = [(0, 255, 0), (128, 64, 0), (160, 82, 45), (0, 100, 0), (255, 0, 0), (135, 206, 235)]
-TRAIN_IDS = [0, 1, 1, 2, 3, 4]
-BLACK, STRAY = (0, 0, 0), (9, 9, 9)
 
 
 @pytest.fixture(autouse=True)
@@ -26,33 +20,10 @@ def forget(monkeypatch):
     monkeypatch.setattr(datasets, "DESCRIBED", {})
 
 
-def write(root, image, label, seed):
-    """Write a photograph, and a label whose blocks have all colours; return their numbers."""
-    generator = np.random.default_rng(seed)
-    numbers = generator.permutation(np.arange(32) % 8).reshape(4, 8)
-    numbers = numbers.repeat(8, axis=0).repeat(8, axis=1)
-    for path in (root / image, root / label):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(generator.integers(0, 256, (32, 64, 3), dtype=np.uint8)).save(root / image)
-    Image.fromarray(np.array([*COLOURS, BLACK, STRAY], np.uint8)[numbers]).save(root / label)
-    return np.array([*TRAIN_IDS, 255, 255])[numbers]
-
-
 @pytest.fixture
 def orchard(tmp_path):
     """The example's folder: `(its JSON file, train ids of the labels by name)`."""
-    root = tmp_path / "orchard"
-    labels = {}
-    for seed, name in enumerate(("a b", "row 1/c", "row 2/c")):
-        paths = (f"photos/spring 2024/{name}.jpg", f"masks/spring 2024/{name}.png")
-        labels[name] = write(root, *paths, seed)
-    for seed, name in enumerate(("row 1/x 1", "row 2/x 1", "row 2/y"), start=3):
-        paths = (f"photos/late/{name}_rgb.jpg", f"masks/late/{name}_mask.png")
-        labels[name] = write(root, *paths, seed)
-    (root / "val.txt").write_text("# two\nrow 2/x 1_rgb.jpg\nphotos/late/row 2/y_rgb\n")
-    file = root / "orchard.json"
-    file.write_text(json.dumps(EXAMPLE))
-    return file, labels
+    return orchard_tree(tmp_path / "orchard")
 
 
 def opened(file, split="train", **overrides):
@@ -226,3 +197,12 @@ def test_leaving_images_out(orchard):
     (file.parent / "leave_out_train.txt").write_text("row 1/c\na b\nrow 2/c\n")
     with pytest.raises(UserError, match="without the 3 images of .* leave no image"):
         opened(file)
+
+
+def test_a_resized_copy_has_its_colours(orchard, tmp_path):
+    file, labels = orchard
+    resize([str(file), "--out", str(tmp_path / "small"), "--height", "16"])
+    copy = opened(file, **{"DATASET.ROOT": str(tmp_path / "small")})
+    assert copy.root == tmp_path / "small" / "orchard"
+    # Blocks of 8 pixels become blocks of 4.
+    assert np.array_equal(copy[0]["label"].numpy(), labels["a b"][::2, ::2])

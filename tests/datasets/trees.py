@@ -1,5 +1,7 @@
 """Tiny dataset trees in the encodings of the real ones."""
 
+import json
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -169,3 +171,39 @@ def layout_tree(root: Path, layout: str, label: np.ndarray) -> tuple[str, str, P
 
 
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)
+
+
+# The dataset described by a file in docs/datasets.md: its label colours, and their train ids.
+_PAGE = Path(__file__).parents[2] / "docs" / "datasets.md"
+EXAMPLE = json.loads(re.search(r"```json\n(.*?)```", _PAGE.read_text(), re.DOTALL)[1])
+_COLOURS = [(0, 255, 0), (128, 64, 0), (160, 82, 45), (0, 100, 0), (255, 0, 0), (135, 206, 235)]
+_BLACK, _STRAY = (0, 0, 0), (9, 9, 9)
+_TRAIN_IDS = np.array([0, 1, 1, 2, 3, 4, 255, 255])
+
+
+def orchard_tree(root: Path) -> tuple[Path, dict[str, np.ndarray]]:
+    """Write the example of docs/datasets.md; return its JSON file, and train ids by image.
+
+    Labels are of blocks in all its colours, void, and a colour that it does not list.
+    """
+    train, late = "spring 2024/{}", "late/{}"
+    files = {
+        **{name: (f"{train}.jpg", f"{train}.png") for name in ("a b", "row 1/c", "row 2/c")},
+        **{
+            name: (f"{late}_rgb.jpg", f"{late}_mask.png")
+            for name in ("row 1/x 1", "row 2/x 1", "row 2/y")
+        },
+    }
+    labels = {}
+    for seed, (name, (image, label)) in enumerate(files.items()):
+        numbers = np.random.default_rng(seed).permutation(np.arange(32) % 8).reshape(4, 8)
+        numbers = numbers.repeat(8, axis=0).repeat(8, axis=1)
+        write_image(root / "photos" / image.format(name), 32, 64, seed)
+        path = root / "masks" / label.format(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.array([*_COLOURS, _BLACK, _STRAY], np.uint8)[numbers]).save(path)
+        labels[name] = _TRAIN_IDS[numbers]
+    (root / "val.txt").write_text("# two\nrow 2/x 1_rgb.jpg\nphotos/late/row 2/y_rgb\n")
+    file = root / "orchard.json"
+    file.write_text(json.dumps(EXAMPLE))
+    return file, labels

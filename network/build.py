@@ -145,7 +145,7 @@ def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Me
     of training have to fit strictly, others have to fill the inference network.
     """
     space = label_space(cfg.DATASET.LABEL_SPACE)
-    method = method_class(cfg.METHOD)(cfg, len(space), pretrained=state is None)
+    method = method_class(cfg.METHOD)(cfg, len(space), pretrained=state is None).train()
     if state is not None:
         load = load_network if state.get("network_only") else load_weights
         load(method, state["method"])

@@ -12,7 +12,7 @@ import torch
 from network.build import build_method, resolve
 from network.methods.baseline import Baseline
 from network.regions.rearrangement import eliminate_style
-from tests.conftest import SMALL, SMALL_DECODERS
+from tests.conftest import small
 from transforms import normalise
 from utils.errors import UserError
 from utils.export import __main__ as export_script
@@ -27,8 +27,8 @@ SIZES = [(1, 64, 96), (3, 51, 33), (2, 130, 40), (1, 32, 32)]
 def exported(tmp_path_factory):
     """A small SRHA method and {ending: its exported file}."""
     torch.manual_seed(0)
-    small = SMALL | SMALL_DECODERS["deeplabv3plus"]
-    cfg = resolve(small | {"METHOD": "srha", "DATASET.LABEL_SPACE": "cityscapes19"})
+    names = {"METHOD": "srha", "DATASET.LABEL_SPACE": "cityscapes19"}
+    cfg = resolve(small(names) | names)
     method, _ = build_method(cfg)
     for module in method.modules():
         if isinstance(module, torch.nn.BatchNorm2d) and module.running_mean is not None:

@@ -10,7 +10,6 @@ from torch import nn
 from network.methods import Method
 from utils.errors import UserError
 
-
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # of several dimensions too
 MATRICES = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
 

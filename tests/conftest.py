@@ -9,12 +9,14 @@ from filelock import FileLock
 from datasets import DATASETS
 from datasets.miniature.write import write_domains
 from network.build import DECODER, METHOD, resolve
-from network.decoders import decoder_class
-from network.methods import method_class
+from network.decoders import DECODERS, decoder_class
+from network.methods import METHODS, method_class
 from utils.evaluate import results
 
 DOMAINS = ("GTAV", "SYNTHIA", "Cityscapes", "BDD100K", "Mapillary", "IDD")
 
+# What processes are forked with, since importing it takes seconds.
+PRELOAD = ["train", *(entry.split(":")[0] for entry in (METHODS | DECODERS).values())]
 # Random weights.
 SMALL = {"TRUNK.NAME": "resnet_mini", "TRUNK.WEIGHTS": "none", "VALID.PROTOCOL": "native"}
 SOURCES = ["gtav", "synthia", "cityscapes"]

@@ -14,8 +14,9 @@ from torch import nn
 from datasets.dataset import SegmentationDataset
 from loss.mask_classification import number_of_targets
 from network.build import build_method
-from network.decoders import DECODERS, decoder_class
+from network.decoders import decoder_class
 from network.methods import method_class
+from tests.conftest import PRELOAD
 from tests.networks import PAIRS
 from utils.engine.guard import StepGuard
 from utils.engine.interruption import Interruption
@@ -97,8 +98,7 @@ def in_processes(world_size, tmp_path, work, *arguments):
     out = tmp_path / "out.pt"
     options = (world_size, tmp_path / "rendezvous", work, arguments, out)
     # Forked from a server that has imported everything, which takes seconds.
-    decoders = [entry.split(":")[0] for entry in DECODERS.values()]
-    mp.get_context("forkserver").set_forkserver_preload(["train", *decoders])
+    mp.get_context("forkserver").set_forkserver_preload(PRELOAD)
     mp.start_processes(in_process, options, nprocs=world_size, start_method="forkserver")
     return torch.load(out, weights_only=True)
 

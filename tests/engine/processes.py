@@ -17,8 +17,7 @@ from typing import Any
 import torch
 
 from network.build import AXES
-from network.methods import METHODS
-from tests.conftest import small
+from tests.conftest import PRELOAD, small
 
 # Everything small: a step takes some 50 ms on one core.
 SETTINGS = (
@@ -29,7 +28,7 @@ FLAGS = {"TRUNK.NAME": "trunk", "DATASET.SOURCE": "dataset"}  # beside which a s
 PATIENCE = 60  # seconds
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["train", *(entry.split(":")[0] for entry in METHODS.values())])
+_context.set_forkserver_preload(PRELOAD)
 
 
 def command_line(*arguments: Any) -> list[str]:

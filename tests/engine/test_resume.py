@@ -52,9 +52,13 @@ def undisturbed(run, tmp_path, wholes):
 WORKERS = [(2, 2), (0, 2), (0, 0), (2, 0)]
 
 
-@pytest.mark.parametrize(("pair", "workers"), list(zip(COVERING, cycle(WORKERS))))
-def test_stopped_in_mid_epoch(run, tmp_path, signal_after, undisturbed, pair, workers):
-    (method, decoder), (before, after) = pair, workers
+@pytest.mark.parametrize(
+    ("method", "decoder", "before", "after"),
+    [(*pair, *workers) for pair, workers in zip(COVERING, cycle(WORKERS))],
+)
+def test_stopped_in_mid_epoch(
+    run, tmp_path, signal_after, undisturbed, method, decoder, before, after
+):
     whole = undisturbed(method, "--decoder", decoder)
     # Steps 5 to 7 are in the checkpoint as a part of the log entry of step 8.
     signal_after(4, signal.SIGTERM)
@@ -67,10 +71,10 @@ def test_stopped_in_mid_epoch(run, tmp_path, signal_after, undisturbed, pair, wo
 
 
 @pytest.mark.parametrize(
-    ("method", "how"), list(zip(METHODS, cycle([("proportional", 2), ("equal", 0)])))
+    ("method", "mixing", "workers"),
+    [(m, *how) for m, how in zip(METHODS, cycle([("proportional", 2), ("equal", 0)]))],
 )
-def test_stopped_with_several_sources(run, tmp_path, signal_after, method, how):
-    mixing, workers = how
+def test_stopped_with_several_sources(run, tmp_path, signal_after, method, mixing, workers):
     options = ["--method", method, *OPTIONS, "--dataset", "gtav", "synthia"]
     options += ["DATASET.MIXING", mixing]
     options += ["--val_dataset", "gtav", "synthia", "WORKERS", workers]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from network.build import build_method, resolve
-from network.methods.baseline import Baseline
+from network.methods import METHODS
 from network.regions.rearrangement import eliminate_style
 from tests.conftest import small
 from transforms import normalise
@@ -120,9 +120,12 @@ def test_without_the_packages(monkeypatch, package):
             deployment.onnx_bytes(None, {})
 
 
-def test_the_baseline_is_exported_too(settings):
-    cfg = settings(METHOD="baseline", TRUNK__NAME="shufflenet_v2_x0_5")
-    network = deployment.Deployed(Baseline(cfg, 7))
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_exported(settings, name):
+    # One of them with a trunk whose channels are shuffled.
+    trunk = {"TRUNK__NAME": "shufflenet_v2_x0_5"} if name == "baseline" else {}
+    cfg = settings(METHOD=name, DATASET__LABEL_SPACE="idd_lite7", **trunk)
+    network = deployment.Deployed(build_method(cfg)[0])
     content = deployment.program_bytes(deployment.export_program(network), {})
     found = list(deployment.agreements(network, deployment.program_runner(content)))
     assert [own.size for own in found] == list(deployment.CHECK_SIZES)

@@ -117,7 +117,7 @@ SETTINGS = {
         "NO_DECAY": Setting(
             [],
             "parameters without weight decay, any of norms, embeddings, biases (SRHA as published: "
-            "none)",
+            "none); with any of them also what a trunk's no_weight_decay() names",
             choices=("norms", "embeddings", "biases"),
         ),
         "POLY_POWER": Setting(0.9, "both rates fall by (1 - step / MAX_ITER) ** POLY_POWER"),

@@ -149,7 +149,7 @@ def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Me
     """
     stored = (state or {}).get("label_space")
     space = LabelSpace.restored(stored) if stored else label_space(cfg.DATASET.LABEL_SPACE)
-    method = method_class(cfg.METHOD)(cfg, len(space), pretrained=state is None)
+    method = method_class(cfg.METHOD)(cfg, len(space), pretrained=state is None).train()
     if state is not None:
         load = load_network if state.get("network_only") else load_weights
         load(method, state["method"])

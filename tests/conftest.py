@@ -8,35 +8,31 @@ from filelock import FileLock
 
 from datasets import DATASETS
 from datasets.miniature.write import write_domains
-from network.build import resolve
-from network.decoders import DECODERS
-from network.methods import METHODS
+from network.build import DECODER, METHOD, resolve
+from network.decoders import DECODERS, decoder_class
+from network.methods import METHODS, method_class
 from utils.evaluate import results
 
 DOMAINS = ("GTAV", "SYNTHIA", "Cityscapes", "BDD100K", "Mapillary", "IDD")
 
-# Random weights and a narrow decoder.
+# What processes are forked with, since importing it takes seconds.
+PRELOAD = ["train", *(entry.split(":")[0] for entry in (METHODS | DECODERS).values())]
+# Random weights.
 SMALL = {"TRUNK.NAME": "resnet_mini", "TRUNK.WEIGHTS": "none", "VALID.PROTOCOL": "native"}
-# Methods that need a pixel embedding, and decoders that have none.
-REFUSED = {("spc", "mask2former")}
-PAIRS = [(m, d) for m in METHODS for d in DECODERS if (m, d) not in REFUSED]
-SMALL_DECODERS = {
-    "deeplabv3plus": {
-        "DECODER.CHANNELS": 16,
-        "DECODER.LOW_LEVEL_CHANNELS": 8,
-        "DECODER.AUX_CHANNELS": 16,
-    },
-    "mask2former": {
-        "DECODER.CHANNELS": 32,
-        "DECODER.QUERIES": 12,
-        "DECODER.PIXEL_LAYERS": 1,
-        "DECODER.PIXEL_FEEDFORWARD": 32,
-        "DECODER.LAYERS": 2,
-        "DECODER.FEEDFORWARD": 32,
-        "DECODER.HEADS": 4,
-        "DECODER.POINTS": 64,
-    },
-}
+SOURCES = ["gtav", "synthia", "cityscapes"]
+
+
+def small(names):
+    """Return the small settings that the method and the decoder of {METHOD, DECODER.NAME} declare,
+    a trunk that the method works with, and as many sources as it needs, if it needs several."""
+    method = method_class(names.get(METHOD.key, METHOD.default()))
+    decoder = decoder_class(names.get(DECODER.key, DECODER.default()))
+    found = SMALL | decoder.small | method.small
+    if method.trunks and SMALL["TRUNK.NAME"] not in method.trunks:
+        found["TRUNK.NAME"] = method.trunks[0]
+    if method.least_sources > 1:
+        found["DATASET.SOURCE"] = SOURCES[: method.least_sources]
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +56,7 @@ def settings():
 
     def make(**overrides):
         changes = {key.replace("__", "."): value for key, value in overrides.items()}
-        decoder = SMALL_DECODERS.get(changes.get("DECODER.NAME", "deeplabv3plus"), {})
-        return resolve(SMALL | decoder | changes)
+        return resolve(small(changes) | changes)
 
     return make
 
@@ -83,9 +78,9 @@ def miniature(tmp_path_factory):
 
 @pytest.fixture
 def batch():
-    """A batch of two random images 64×80 of one source with five classes and some void."""
+    """A batch of two random images 64×80 of two sources with five classes and some void."""
     images = torch.randn(2, 3, 64, 80)
     labels = torch.randint(0, 5, (2, 8, 10)).repeat_interleave(8, 1).repeat_interleave(8, 2)
     labels[:, :8, :8] = 255
     return {"image": images, "label": labels, "index": torch.arange(2),
-            "domain": torch.zeros(2, dtype=torch.long), "step": 0}  # fmt: skip
+            "domain": torch.arange(2), "step": 0}  # fmt: skip

@@ -14,7 +14,10 @@ from torch import nn
 from datasets.dataset import SegmentationDataset
 from loss.mask_classification import number_of_targets
 from network.build import build_method
-from tests.conftest import PAIRS
+from network.decoders import decoder_class
+from network.methods import method_class
+from tests.conftest import PRELOAD
+from tests.networks import PAIRS
 from utils.engine.guard import StepGuard
 from utils.engine.interruption import Interruption
 from utils.engine.optimization import build_optimizer
@@ -95,25 +98,21 @@ def in_processes(world_size, tmp_path, work, *arguments):
     out = tmp_path / "out.pt"
     options = (world_size, tmp_path / "rendezvous", work, arguments, out)
     # Forked from a server that has imported everything, which takes seconds.
-    mp.get_context("forkserver").set_forkserver_preload(["train", "network.mask2former"])
+    mp.get_context("forkserver").set_forkserver_preload(PRELOAD)
     mp.start_processes(in_process, options, nprocs=world_size, start_method="forkserver")
     return torch.load(out, weights_only=True)
 
 
-@pytest.mark.parametrize(("name", "decoder"), PAIRS)
+@pytest.mark.parametrize(
+    ("name", "decoder"), [pair for pair in PAIRS if method_class(pair[0]).mixes_batch is not True]
+)
 def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_split(
     settings, tmp_path, name, decoder
 ):
     """One process with four images, with two passes of two, and two processes with two."""
-    overrides = {"METHOD": name, "DECODER__NAME": decoder, "DATASET__LABEL_SPACE": "cityscapes19"}
-    if decoder == "deeplabv3plus":
-        overrides["DECODER__AUX_DROPOUT"] = 0.0
-    if name == "srha":
-        overrides["TEACHER__BATCH_STATISTICS"] = False
-    if name == "spc":
-        # The direction of a mean does not split into directions of means.
-        overrides |= {"DATASET__SOURCE": ["gtav", "idd"], "SPC__DISCRIMINATION_WEIGHT": 0.0}
-    cfg = settings(**overrides)
+    overrides = {"METHOD": name, "DECODER.NAME": decoder, "DATASET.LABEL_SPACE": "cityscapes19"}
+    overrides |= decoder_class(decoder).without_dropout | (method_class(name).mixes_batch or {})
+    cfg = settings(**overrides, DATASET__SOURCE=["gtav", "idd"])
     losses, gradients = losses_and_gradients(cfg, 1, 0, 1)
     assert len(gradients) > 20 and all(loss > 0 for loss in losses.values())
     accumulated = losses_and_gradients(cfg, 2, 0, 1)

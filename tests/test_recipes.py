@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from network.build import resolve
-from tests.conftest import SMALL_DECODERS
+from network.build import DECODER, resolve
+from network.decoders import decoder_class
 from utils.engine.command_line import parse_train
 
 ROOT = Path(__file__).parent.parent
@@ -103,7 +103,8 @@ def test_published_settings(name, other, handed_over):
     assert cfg.DATASET.SOURCE == recipe.sources and cfg.DATASET.VALIDATION == recipe.domains
     assert cfg.TRUNK.NAME == recipe.trunk and cfg.TRUNK.OUTPUT_STRIDE == 16
     assert cfg.TRUNK.WEIGHTS == "imagenet" and cfg.DECODER.NAME == recipe.decoder
-    assert cfg.TRAIN.OPTIMIZER == ("adamw" if recipe.decoder == "mask2former" else "sgd")
+    defaults = decoder_class(recipe.decoder).defaults
+    assert cfg.TRAIN.OPTIMIZER == defaults.get("TRAIN.OPTIMIZER", "sgd")
     assert cfg.TRAIN.MAX_ITER == recipe.iterations
     assert (cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS) == (recipe.batch, recipe.per_process)
     assert (cfg.TRAIN.LR_ENCODER, cfg.TRAIN.LR_DECODER) == recipe.rates
@@ -112,7 +113,7 @@ def test_published_settings(name, other, handed_over):
     given = "DATASET.SOURCE DATASET.VALIDATION METHOD TRUNK.NAME EXPERIMENT TRUNK.OUTPUT_STRIDE "
     given += "TRAIN.MAX_ITER TRAIN.BATCH_SIZE TRAIN.BATCH_PER_PROCESS TRAIN.LR_ENCODER "
     given += "TRAIN.LR_DECODER TRANSFORM.CROP_SIZE SEED"
-    decoder = {"DECODER.NAME"} if recipe.decoder == "mask2former" else set()
+    decoder = {"DECODER.NAME"} if recipe.decoder != DECODER.default() else set()
     assert overrides.keys() == set(given.split()) | decoder
 
 
@@ -132,7 +133,7 @@ def test_a_checkpoint_is_evaluated_as_its_recipe_does(name, handed_over):
 def test_dry_run(name, miniature, tmp_path):
     recipe = RECIPES[name]
     small = {"LOG.DIR": tmp_path, "DATASET.CACHE_DIR": tmp_path / "cache"}
-    small |= SMALL_DECODERS["deeplabv3plus"]
+    small |= decoder_class(recipe.decoder).small
     words = [word for pair in small.items() for word in pair]
     done = run(f"train_{name}.sh", miniature, "--trunk", "resnet_mini", *words)
     assert done.returncode == 0, done.stderr

@@ -34,6 +34,9 @@ class Decoder(nn.Module):
 
     settings: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
+    small: dict[str, Any] = {}  # settings ({dotted key: value}) of a decoder for tests
+    without_dropout: dict[str, Any] = {}  # settings that switch its dropout off
+    waits = 0  # how often the host waits for the device in the losses of a pass
     # {layer: stride} that features are resized to if all layers of the trunk have one stride.
     wanted_strides: dict[int, int] = {}
     align_corners = False

@@ -58,6 +58,12 @@ class DeepLabV3Plus(LogitDecoder):
             "AUX_DROPOUT": Setting(0.1, "channel dropout in the auxiliary head"),
         },
     }
+    small = {
+        "DECODER.CHANNELS": 16,
+        "DECODER.LOW_LEVEL_CHANNELS": 8,
+        "DECODER.AUX_CHANNELS": 16,
+    }
+    without_dropout = {"DECODER.AUX_DROPOUT": 0.0}
     wanted_strides = {1: 4}
     align_corners = True
 

@@ -121,6 +121,17 @@ class Mask2Former(Decoder):
         "TRAIN.NO_DECAY": ["norms", "embeddings"],
         "TRAIN.CLIP_NORM": 0.01,
     }
+    small = {
+        "DECODER.CHANNELS": 32,
+        "DECODER.QUERIES": 12,
+        "DECODER.PIXEL_LAYERS": 1,
+        "DECODER.PIXEL_FEEDFORWARD": 32,
+        "DECODER.LAYERS": 2,
+        "DECODER.FEEDFORWARD": 32,
+        "DECODER.HEADS": 4,
+        "DECODER.POINTS": 64,
+    }
+    waits = 1  # for the costs of matching
     wanted_strides = {1: 4, 2: 8, 3: 16, 4: 32}
 
     def __init__(self, trunk: Trunk, num_classes: int, cfg: EasyDict):

@@ -8,6 +8,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from network.decoders import decoder_class
+from network.decoders.decoder import require_embedding
 from network.trunks import build_trunk
 from utils.errors import UserError
 
@@ -23,26 +24,66 @@ class Method(nn.Module):
 
     A method declares its settings in `settings`, a tree as in `config.py`, and in `defaults` where
     its recipe differs from the defaults of shared settings and of the decoder's ({dotted key:
-    value}). `inference_parts` are the parts (attributes) that `predict` needs: what is exported.
-    `after[i]` acts on what enters layer i + 1, in training and in inference alike; `rearrangement`,
-    a module like SRHA's, restyles the regions of layer 0's feature in training. With `pretrained`
-    off no weights are read, because a checkpoint will fill them in.
+    value}). `after[i]` acts on what enters layer i + 1, in training and in inference alike;
+    `rearrangement`, a module like SRHA's, restyles the regions of layer 0's feature in training.
+    With `pretrained` off no weights are read, because a checkpoint will fill them in. UserError for
+    a trunk, a decoder or sources that the method cannot work with.
     """
 
     settings: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
+    # Parts (attributes) that `predict` needs: what is exported.
     inference_parts: tuple[str, ...] = ("trunk", "decoder")
+    needs_embedding = False  # a decoder with `embed`, `projection` and `classifier`
+    trunks: tuple[str, ...] = ()  # names that it works with; empty: all
+    least_sources = 1
+    # Whether an image's losses depend on the others of its pass; or settings that prevent that.
+    mixes_batch: bool | dict[str, Any] = False
+    small: dict[str, Any] = {}  # settings ({dotted key: value}) of a network for tests
 
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__()
+        self._check_choices(cfg)
         self.num_classes = num_classes
         weights = cfg.TRUNK.WEIGHTS if pretrained else "none"
         self.trunk = build_trunk(
             cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights, cfg.TRUNK.RECOMPUTE
         )
         self.decoder = decoder_class(cfg.DECODER.NAME)(self.trunk, num_classes, cfg)
+        if self.needs_embedding:
+            require_embedding(self.decoder, cfg.DECODER.NAME, f"{cfg.METHOD} needs an embedding")
         self.after: dict[int, Callable[[Tensor], Tensor]] = {}
         self.rearrangement: nn.Module | None = None
+
+    def _check_choices(self, cfg: EasyDict) -> None:
+        if self.trunks and cfg.TRUNK.NAME not in self.trunks:
+            raise UserError(
+                f"--method {cfg.METHOD} does not work with --trunk {cfg.TRUNK.NAME}; choose "
+                f"{', '.join(self.trunks)}"
+            )
+        # Networks may be evaluated without a source.
+        if 0 < len(cfg.DATASET.SOURCE) < self.least_sources:
+            raise UserError(
+                f"--method {cfg.METHOD} needs {self.least_sources} sources or more, and "
+                f"DATASET.SOURCE holds {' '.join(cfg.DATASET.SOURCE)} alone; add others (--dataset)"
+            )
+
+    def train(self, mode: bool = True) -> "Method":
+        """Switch to training or evaluation.
+
+        UserError for a module in `after` that is in none of the `inference_parts`: modes, devices
+        or checkpoints would not reach it.
+        """
+        reached = {m for part in self.inference_parts for m in getattr(self, part).modules()}
+        for i, act in self.after.items():
+            owner = getattr(act, "__self__", act)  # of a module's method: the module
+            if isinstance(owner, nn.Module) and owner not in reached:
+                raise UserError(
+                    f"{type(self).__name__}.after[{i}] holds a {type(owner).__name__} that is in "
+                    f"none of the parts {', '.join(self.inference_parts)}; make it an attribute of "
+                    "the method and name that in inference_parts"
+                )
+        return super().train(mode)
 
     def forward(self, inputs: dict[str, Any] | Tensor) -> dict[str, Tensor] | Tensor:
         """Losses by name for a batch (training), logits for images (evaluation).

@@ -11,7 +11,6 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from network.decoders.decoder import require_embedding
 from network.methods.method import Method
 from network.regions.statistics import downsample_labels, from_rows, wide_rows
 from utils.labels import VOID
@@ -56,10 +55,12 @@ class SPC(Method):
     # SPC has no auxiliary head.
     defaults = {"DECODER.AUX_WEIGHT": 0.0}
     inference_parts = ("trunk", "decoder", "styles")
+    needs_embedding = True
+    # The direction of a mean of embeddings is no mean of directions.
+    mixes_batch = {"SPC.DISCRIMINATION_WEIGHT": 0.0}
 
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__(cfg, num_classes, pretrained)
-        require_embedding(self.decoder, cfg.DECODER.NAME, "spc clusters pixel embeddings")
         options, sources = cfg.SPC, len(cfg.DATASET.SOURCE)
         self.assigned = sources <= 1
         number = options.BASES if self.assigned else sources
@@ -89,8 +90,8 @@ class SPC(Method):
         images, labels = batch["image"], batch["label"]
         domain = None if self.assigned else batch["domain"]
         features = self.features(images)
-        for i, projection in self.after.items():
-            projection.observe(features[i], domain)
+        for i in PROJECTED:
+            self.styles[f"layer{i}"].observe(features[i], domain)
         output = self.decoder(features, images.shape[-2:])
         losses = self.decoder.losses(output, labels)
         losses["ce"] = self.ce_weight * losses["ce"]
@@ -113,7 +114,7 @@ class SPC(Method):
 
     def bases(self) -> dict[str, Tensor]:
         """Return the style bases `[M, 2 C]` by layer and the semantic ones `[K, M, D]`."""
-        styles = {f"layer {i}": module.bases.flatten(1) for i, module in self.after.items()}
+        styles = {f"layer {i}": self.styles[f"layer{i}"].bases.flatten(1) for i in PROJECTED}
         return styles | {"embedding": self.decoder.classifier.bases}
 
 

@@ -77,6 +77,9 @@ class SRHA(Method):
         },
     }
 
+    # The teacher's statistics are those of all images of a pass.
+    mixes_batch = {"TEACHER.BATCH_STATISTICS": False}
+
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__(cfg, num_classes, pretrained)
         if cfg.STYLE_ELIMINATION:
@@ -101,7 +104,6 @@ class SRHA(Method):
         self.teacher, self.teacher_stem = None, None
         if self.alignment.last_layer:
             self._add_teacher(cfg, pretrained)
-        self.train()
 
     def _add_teacher(self, cfg: EasyDict, pretrained: bool) -> None:
         """Build the neutral network, and what compares its features if it is of another kind."""
@@ -148,9 +150,10 @@ class SRHA(Method):
             streams = torch.cat([original, self.rearrangement(original, labels)])
             labels = torch.cat([labels, labels])
 
-        if self.after:
-            streams = eliminate_style(streams)
-        features = self.trunk(streams, start=1)
+        # The teacher shares what enters layer 1, so that hook is not left to the trunk.
+        streams = self._enter_layer1(streams)
+        later = {i: act for i, act in self.after.items() if i > 0}
+        features = self.trunk(streams, start=1, after=later)
         output = self.decoder(features, images.shape[-2:])
         if self.rearrangement is not None and self.consistency_weight:
             losses, divergence = self.decoder.paired_losses(output, labels)
@@ -161,6 +164,9 @@ class SRHA(Method):
             targets = self._targets(images, streams, batch["label"])
             losses |= self.alignment(features, targets, batch["label"])
         return losses
+
+    def _enter_layer1(self, feature: Tensor) -> Tensor:
+        return self.after[0](feature) if 0 in self.after else feature
 
     @torch.no_grad()
     def _targets(self, images: Tensor, streams: Tensor, labels: Tensor) -> dict[int, Tensor]:
@@ -173,8 +179,7 @@ class SRHA(Method):
             streams = self.teacher_stem(images)
             if self.rearrangement is not None and self.teacher_sees_both:
                 streams = torch.cat([streams, self.rearrangement(streams, labels)])
-            if self.after:
-                streams = eliminate_style(streams)
+            streams = self._enter_layer1(streams)
         elif not self.teacher_sees_both:
             streams = streams[: len(images)]
         features = self.teacher(streams)

@@ -69,7 +69,8 @@ def limit_stride(layers: list[nn.Module], output_stride: int, dilate_all: bool) 
     """Replace strides by dilation where a layer would exceed `output_stride`; return all strides.
 
     Each removed factor of two doubles the dilation of the layer (2, then 4 at output stride 8).
-    UserError for a convolution of an even size, whose output would shrink.
+    UserError for a convolution of an even size, whose output would shrink, and for a stride that is
+    not a convolution's (pooling).
     """
     stride, dilation, strides = 1, 1, []
     for layer in layers:
@@ -83,6 +84,11 @@ def limit_stride(layers: list[nn.Module], output_stride: int, dilate_all: bool) 
                 conv.stride = (1, 1)
                 if strided or dilate_all:
                     _dilate(conv, dilation)
+            if _stride_of(layer) != 1:
+                raise UserError(
+                    f"a layer of stride {factor} has it from more than convolutions, whose strides "
+                    "alone can become dilation; choose a larger TRUNK.OUTPUT_STRIDE"
+                )
         strides.append(stride)
     return strides
 

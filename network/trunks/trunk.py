@@ -39,6 +39,11 @@ class Trunk(nn.Module):
         """Whether what a layer returns depends on the other images of a training batch."""
         return any(isinstance(module, _BatchNorm) for module in self.modules())
 
+    def no_weight_decay(self) -> set[str]:
+        """Return names of parameters that TRAIN.NO_DECAY spares if it names any kind, such as
+        position embeddings and scales. Default: none."""
+        return set()
+
     def forward(
         self,
         x: Tensor,

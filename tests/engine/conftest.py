@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import train
-from network.methods.method import Method
 from tests.engine.processes import command_line
+from utils.engine.progress import Progress
 
 
 @pytest.fixture
@@ -32,11 +32,14 @@ def after_step(monkeypatch):
     """Return `after_step(step, act)`, by which `act()` happens right after that optimizer step."""
 
     def plan(step: int, act: Callable[[], None]) -> None:
-        def hook(method: Method, current: int) -> None:
-            if current == step:
+        def update(progress: Progress) -> None:
+            if progress.done == step:
                 act()
+            count(progress)
 
-        monkeypatch.setattr(Method, "after_step", hook)
+        # Called right after every method's own `after_step`.
+        count = Progress.update
+        monkeypatch.setattr(Progress, "update", update)
 
     return plan
 

@@ -16,28 +16,30 @@ from typing import Any
 
 import torch
 
-from tests.conftest import SMALL_DECODERS
+from network.build import AXES
+from tests.conftest import PRELOAD, small
 
 # Everything small: a step takes some 50 ms on one core.
 SETTINGS = (
-    "--trunk resnet_mini TRUNK.WEIGHTS none TRANSFORM.CROP_SIZE 64,64 TRAIN.BATCH_SIZE 4 WORKERS 0 "
-    "DEVICE cpu VALID.PROTOCOL native VALID.SCALES 0.25 LOG.PICTURES_EVERY 0 "
-    "--dataset gtav --val_dataset gtav"
+    "TRANSFORM.CROP_SIZE 64,64 TRAIN.BATCH_SIZE 4 WORKERS 0 DEVICE cpu VALID.SCALES 0.25 "
+    "LOG.PICTURES_EVERY 0 --dataset gtav --val_dataset gtav"
 ).split()
+FLAGS = {"TRUNK.NAME": "trunk", "DATASET.SOURCE": "dataset"}  # beside which a setting is refused
 PATIENCE = 60  # seconds
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["train", "network.methods.srha", "network.methods.baseline", "network.mask2former"]
-)
+_context.set_forkserver_preload(PRELOAD)
 
 
 def command_line(*arguments: Any) -> list[str]:
-    """Return the arguments of train.py: small settings, also of the decoder, then `arguments`."""
+    """Return the arguments of train.py: small settings, then `arguments`."""
     words = [str(word) for word in arguments]
-    decoder = words[words.index("--decoder") + 1] if "--decoder" in words else "deeplabv3plus"
-    small = [str(word) for pair in SMALL_DECODERS[decoder].items() for word in pair]
-    return [*SETTINGS, *small, *words]
+    given = {a.key: words[words.index(f"--{a.flag}") + 1] for a in AXES if f"--{a.flag}" in words}
+    line = SETTINGS.copy()
+    for key, value in small(given).items():
+        items = list(map(str, value)) if isinstance(value, list) else [str(value)]
+        line += [f"--{FLAGS[key]}", *items] if key in FLAGS else [key, ",".join(items)]
+    return [*line, *words]
 
 
 class Training:

@@ -2,12 +2,15 @@
 
 import json
 import signal
+from itertools import cycle
 
 import pytest
 
 import train
+from network.methods import METHODS
 from network.methods.method import Method
 from tests.engine.processes import Training, load, records, same, wait_for
+from tests.networks import COVERING
 from utils.errors import Stopped, UserError
 
 # Six images and batch 4: every stop but one in three is inside an epoch.
@@ -45,19 +48,21 @@ def undisturbed(run, tmp_path, wholes):
     return start
 
 
-MASK2FORMER = ["--decoder", "mask2former"]
+# Data loading processes before the stop and after it.
+WORKERS = [(2, 2), (0, 2), (0, 0), (2, 0)]
 
 
-@pytest.mark.parametrize("method, before, after, decoder", [
-    ("baseline", 2, 2, []), ("srha", 0, 2, []), ("srha", 2, 0, MASK2FORMER), ("spc", 0, 0, []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "decoder", "before", "after"),
+    [(*pair, *workers) for pair, workers in zip(COVERING, cycle(WORKERS))],
+)
 def test_stopped_in_mid_epoch(
-    run, tmp_path, signal_after, undisturbed, method, before, after, decoder
+    run, tmp_path, signal_after, undisturbed, method, decoder, before, after
 ):
-    whole = undisturbed(method, *decoder)
+    whole = undisturbed(method, "--decoder", decoder)
     # Steps 5 to 7 are in the checkpoint as a part of the log entry of step 8.
     signal_after(4, signal.SIGTERM)
-    halves = ["--method", method, "--exp", "halves", *OPTIONS, *decoder]
+    halves = ["--method", method, "--decoder", decoder, "--exp", "halves", *OPTIONS]
     with pytest.raises(Stopped):
         run(*halves, "WORKERS", before)
     assert load(tmp_path / "logs/halves/last.pth")["step"] == 7
@@ -65,9 +70,10 @@ def test_stopped_in_mid_epoch(
     ends_as(tmp_path / "logs/halves", whole)
 
 
-@pytest.mark.parametrize("method, mixing, workers", [
-    ("srha", "equal", 0), ("spc", "proportional", 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "mixing", "workers"),
+    [(m, *how) for m, how in zip(METHODS, cycle([("proportional", 2), ("equal", 0)]))],
+)
 def test_stopped_with_several_sources(run, tmp_path, signal_after, method, mixing, workers):
     options = ["--method", method, *OPTIONS, "--dataset", "gtav", "synthia"]
     options += ["DATASET.MIXING", mixing]
@@ -124,15 +130,13 @@ def test_killed_after_a_checkpoint(run, tmp_path, monkeypatch, undisturbed):
     assert same(*weights)
 
 
-@pytest.mark.parametrize("method, workers, number", [
-    ("spc", 2, 2), ("baseline", 0, 3), ("srha", 0, 4),
-])  # fmt: skip
-def test_several_processes(miniature, tmp_path, method, workers, number):
+@pytest.mark.parametrize(("method", "number"), list(zip(METHODS, cycle([3, 4, 2]))))
+def test_several_processes(miniature, tmp_path, method, number):
     """Also of more than two, whose sums depend on their order."""
-    options = ["--method", method, "WORKERS", workers, *OPTIONS, "LOG.CHECKPOINT_EVERY", 1]
-    # Two images a pass: the decoder normalises over the batch.
-    options += ["TRAIN.BATCH_SIZE", 2 * number] if number > 2 else []
-    options += ["--dataset", "gtav", "synthia"] if method == "spc" else []
+    options = ["--method", method, "--dataset", "gtav", "synthia", *OPTIONS]
+    # Two images a pass, one of each source: the decoder normalises over the batch.
+    options += ["TRAIN.BATCH_SIZE", 2 * number, "LOG.CHECKPOINT_EVERY", 1]
+    options += ["WORKERS", 2 if number == 2 else 0]
     whole = Training(tmp_path, miniature, *options, "--exp", "whole", world_size=number)
     assert whole.wait() == [0] * number, whole.output()
     halves = [*options, "--exp", "halves", "--resume", "auto"]

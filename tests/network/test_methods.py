@@ -2,17 +2,20 @@
 
 import pytest
 import torch
+from torch import nn
 
 from network.build import build_method
-from network.methods import method_class
+from network.methods import METHODS, baseline, method_class
+from network.methods.baseline import Baseline
 from network.trunks import TRUNKS
-from tests.conftest import PAIRS, REFUSED
 from tests.network import toy_trunks
+from tests.networks import COVERING, FAMILIES, PAIRS, REFUSED, takes
 from utils.errors import UserError
 
 SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
-# A plain one, one of other strides, one whose layers all have the same; test_trunks.py has all.
-KINDS = ["resnet_mini", "shufflenet_v2_x0_5", "patches16"]
+# Every pair with a plain trunk and with one whose layers have one stride; a pair with each family.
+NETWORKS = [(t, m, d) for t in ("resnet_mini", "patches16") for m, d in PAIRS if takes(m, t)]
+NETWORKS += [(t, m, d) for t in FAMILIES for m, d in COVERING[:1] if takes(m, t)]
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +31,7 @@ def train_step(method, batch):
     return losses
 
 
-@pytest.mark.parametrize(("name", "decoder"), PAIRS)
-@pytest.mark.parametrize("trunk", KINDS)
+@pytest.mark.parametrize(("trunk", "name", "decoder"), NETWORKS)
 def test_a_step_reaches_every_trainable_parameter(settings, batch, name, trunk, decoder):
     network = {"TRUNK__NAME": trunk, "DECODER__NAME": decoder}
     method, _ = build_method(settings(METHOD=name, **network, **SPACE))
@@ -45,9 +47,9 @@ def test_a_step_reaches_every_trainable_parameter(settings, batch, name, trunk, 
     assert len(grouped) == len(trainable)
 
 
-@pytest.mark.parametrize(("name", "decoder"), PAIRS)
-@pytest.mark.parametrize("trunk", KINDS)
-def test_odd_sizes_and_saving(settings, name, trunk, decoder):
+@pytest.mark.parametrize(("trunk", "name", "decoder"), NETWORKS)
+def test_odd_sizes_and_saving(settings, trunk, name, decoder):
+    """Also of the inference network alone, as an exported file holds it."""
     cfg = settings(METHOD=name, TRUNK__NAME=trunk, DECODER__NAME=decoder, **SPACE)
     method, _ = build_method(cfg)
     method.eval()
@@ -55,8 +57,11 @@ def test_odd_sizes_and_saving(settings, name, trunk, decoder):
     with torch.no_grad():
         logits = method(images)
         assert logits.shape == (1, 19, 97, 131)
-        loaded, _ = build_method(cfg, {"method": method.state_dict()})
-        assert torch.equal(loaded.eval()(images), logits)
+        state = method.state_dict()
+        parts = {k: v for k, v in state.items() if k.split(".")[0] in method.inference_parts}
+        for saved in ({"method": state}, {"method": parts, "network_only": True}):
+            loaded, _ = build_method(cfg, saved)
+            assert torch.equal(loaded.eval()(images), logits)
 
 
 @pytest.mark.parametrize(("name", "decoder"), PAIRS)
@@ -110,7 +115,80 @@ def test_an_unknown_method_is_named():
         method_class("shra")
 
 
-@pytest.mark.parametrize(("name", "decoder"), sorted(REFUSED))
+@pytest.mark.parametrize(("name", "decoder"), REFUSED)
 def test_what_does_not_go_together_is_refused(settings, name, decoder):
     with pytest.raises(UserError, match=f"the decoder {decoder} has no .*; choose --decoder"):
         build_method(settings(METHOD=name, DECODER__NAME=decoder, **SPACE))
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    ({"TRUNK__NAME": "mobilenet_v2"}, "toy does not work with --trunk mobilenet_v2; choose resnet"),
+    ({"DATASET__SOURCE": ["gtav"]}, "toy needs 2 sources or more, and DATASET.SOURCE holds gtav "),
+])  # fmt: skip
+def test_what_a_method_declares_is_held(settings, monkeypatch, overrides, message):
+    monkeypatch.setitem(METHODS, "toy", "tests.network.toy_methods:Toy")
+    build_method(settings(METHOD="toy", **SPACE))
+    with pytest.raises(UserError, match=f"--method {message}"):
+        build_method(settings(METHOD="toy", **overrides, **SPACE))
+
+
+@pytest.mark.parametrize(("name", "decoder"), COVERING)
+def test_what_stands_behind_a_layer_acts_in_training_and_in_evaluation(
+    settings, batch, name, decoder
+):
+    """Also behind layers that the method leaves alone."""
+    method, _ = build_method(settings(METHOD=name, DECODER__NAME=decoder, **SPACE))
+    own, seen = dict(method.after), []
+
+    def behind(i):
+        def act(x):
+            seen.append(i)
+            assert x.shape[1] == method.trunk.channels[i]
+            return own[i](x) if i in own else x
+
+        return act
+
+    method.after = {i: behind(i) for i in range(4)}
+    for mode, inputs in ((True, batch), (False, batch["image"])):
+        method.train(mode)(inputs)
+        assert set(seen) == {0, 1, 2, 3}
+        seen.clear()
+
+
+class Act(nn.Module):
+    def forward(self, x):
+        return x
+
+    act = forward
+
+
+@pytest.mark.parametrize("parts", [("trunk", "decoder"), ("trunk", "decoder", "acts")])
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_module_that_nothing_reaches_is_refused(settings, monkeypatch, bound, parts):
+    """It would stay in training mode in evaluation; an exported network would lack it."""
+
+    class Hooked(Baseline):
+        inference_parts = parts
+
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.acts = Act()
+            self.add(self.acts)
+
+        def add(self, module):
+            self.after = {1: module.act if bound else module}
+
+    monkeypatch.setattr(baseline, "Baseline", Hooked)
+    cfg = settings(METHOD="baseline", **SPACE)
+    message = (
+        r"Hooked.after\[1\] holds a Act that is in none of the parts trunk, decoder.*; make it"
+    )
+    if "acts" not in parts:
+        with pytest.raises(UserError, match=message):
+            build_method(cfg)
+        return
+    method, _ = build_method(cfg)
+    assert not method.eval().acts.training
+    method.add(Act())
+    with pytest.raises(UserError, match=message):
+        method.eval()

@@ -10,7 +10,18 @@ from torch import nn
 
 from network.trunks import TRUNKS, build_trunk
 from network.trunks.backbone import limit_stride
+from tests.network import toy_trunks
+from tests.networks import FAMILIES
 from utils.errors import UserError
+
+# With a trunk of no paper whose layers have one stride, and no batch norm, as a transformer's.
+NAMES = [*TRUNKS, "patches16"]
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch):
+    for name, builder in toy_trunks.REGISTRY.items():
+        monkeypatch.setitem(TRUNKS, name, builder)
 
 
 @lru_cache
@@ -18,29 +29,37 @@ def random_trunk(name):
     return build_trunk(name, 16, "none")
 
 
-@pytest.fixture(params=TRUNKS)
-def trunk(request):
+@pytest.fixture(params=NAMES)
+def trunk(request, toys):
     """A trunk of the registry at output stride 16 with random weights, of its own."""
     return copy.deepcopy(random_trunk(request.param))
 
 
-@pytest.mark.parametrize("name", TRUNKS)
+def images_for(trunk, batch=2, height=64, width=64):
+    """Random images of at least this size that the trunk takes."""
+    return torch.randn(batch, 3, *(-(-side // trunk.multiple) * trunk.multiple
+                                   for side in (height, width)))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 def test_channels_and_strides_are_what_the_layers_return(name, output_stride):
     trunk = build_trunk(name, output_stride, "none").eval()
+    images = images_for(trunk, 1, 64, 96)
     with torch.no_grad():
-        features = trunk(torch.randn(1, 3, 64, 96))
+        features = trunk(images)
     assert list(features) == [0, 1, 2, 3, 4]
     for i, feature in features.items():
-        stride = trunk.strides[i]
-        assert feature.shape == (1, trunk.channels[i], 64 // stride, 96 // stride)
-    assert trunk.strides[4] == output_stride
-    assert all(stride <= output_stride for stride in trunk.strides)
+        size = tuple(side // trunk.strides[i] for side in images.shape[2:])
+        assert feature.shape == (1, trunk.channels[i], *size)
+    # Either layers keep to the output stride or all have that of a patch.
+    assert trunk.strides[4] == output_stride or trunk.strides == [trunk.multiple] * 5
 
 
 @torch.no_grad()
 def test_after_acts_on_what_enters_the_next_layer(trunk):
-    trunk, image = trunk.eval(), torch.randn(2, 3, 64, 64)
+    trunk = trunk.eval()
+    image = images_for(trunk)
     after = {0: lambda x: x * 2, 2: lambda x: x + 1}
     plain, hooked = trunk(image), trunk(image, after=after)
     assert torch.equal(hooked[0], plain[0])
@@ -52,16 +71,17 @@ def test_after_acts_on_what_enters_the_next_layer(trunk):
 
 
 def test_images_need_a_multiple_and_batch_norms_are_told(trunk):
-    assert trunk.multiple == 1 and trunk.has_batch_norm
+    norms = [m for m in trunk.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert trunk.has_batch_norm == bool(norms)
     with torch.no_grad():
-        assert trunk(torch.randn(2, 3, 33, 47))[4].shape[1] == trunk.channels[4]
+        assert trunk(images_for(trunk, 2, 33, 47))[4].shape[1] == trunk.channels[4]
 
 
 def test_recomputed_layers_change_nothing(trunk):
     """Neither features nor gradients, and running statistics and counters see a batch once."""
     other = copy.deepcopy(trunk)
     other.recompute = (False, True, True, True, True)
-    images = torch.randn(2, 3, 64, 64)
+    images = images_for(trunk)
     for each in (trunk, other):
         features = each.train()(images)
         sum(feature.square().mean() for feature in features.values()).backward()
@@ -160,19 +180,27 @@ def test_kernels_of_an_even_size_are_refused():
     assert limit_stride([nn.Conv2d(3, 4, 4, 4), nn.Conv2d(4, 8, 2, 2)], 8, False) == [4, 8]
 
 
-@pytest.mark.parametrize("name, model", [
-    ("resnet50", torchvision.models.resnet50),
-    ("mobilenet_v2", torchvision.models.mobilenet_v2),
-    ("shufflenet_v2_x0_5", torchvision.models.shufflenet_v2_x0_5),
-])  # fmt: skip
-def test_weights_of_a_file_give_torchvisions_features(tmp_path, name, model):
-    network = model().eval()
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(2), nn.MaxPool2d(3, 2, 1)])
+def test_strides_of_pooling_are_refused(pool):
+    """They would stay, and `strides` would be wrong."""
+    layers = [nn.Conv2d(3, 4, 4, 4), nn.Sequential(nn.Conv2d(4, 8, 3, 1, 1), pool)]
+    with pytest.raises(UserError, match="stride 2 has it from more than convolutions.*OUT"):
+        limit_stride(copy.deepcopy(layers), 4, True)
+    assert limit_stride(layers, 8, True) == [4, 8]
+
+
+OF_TORCHVISION = [name for name in FAMILIES if hasattr(torchvision.models, name)]
+
+
+@pytest.mark.parametrize("name", OF_TORCHVISION)
+def test_weights_of_a_file_give_torchvisions_features(tmp_path, name):
+    network = getattr(torchvision.models, name)().eval()
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     trunk = build_trunk(name, 32, str(tmp_path / "weights.pth")).eval()
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         pooled = trunk(image)[4].mean((2, 3))
-        head = network.classifier if name == "mobilenet_v2" else network.fc
+        head = network.fc if hasattr(network, "fc") else network.classifier
         torch.testing.assert_close(head(pooled), network(image))
 
 

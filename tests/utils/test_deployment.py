@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from network.build import build_method, resolve
-from network.methods.baseline import Baseline
+from network.methods import METHODS
 from network.regions.rearrangement import eliminate_style
-from tests.conftest import SMALL, SMALL_DECODERS
+from tests.conftest import small
 from transforms import normalise
 from utils.errors import UserError
 from utils.export import __main__ as export_script
@@ -27,8 +27,8 @@ SIZES = [(1, 64, 96), (3, 51, 33), (2, 130, 40), (1, 32, 32)]
 def exported(tmp_path_factory):
     """A small SRHA method and {ending: its exported file}."""
     torch.manual_seed(0)
-    small = SMALL | SMALL_DECODERS["deeplabv3plus"]
-    cfg = resolve(small | {"METHOD": "srha", "DATASET.LABEL_SPACE": "cityscapes19"})
+    names = {"METHOD": "srha", "DATASET.LABEL_SPACE": "cityscapes19"}
+    cfg = resolve(small(names) | names)
     method, _ = build_method(cfg)
     for module in method.modules():
         if isinstance(module, torch.nn.BatchNorm2d) and module.running_mean is not None:
@@ -120,9 +120,12 @@ def test_without_the_packages(monkeypatch, package):
             deployment.onnx_bytes(None, {})
 
 
-def test_the_baseline_is_exported_too(settings):
-    cfg = settings(METHOD="baseline", TRUNK__NAME="shufflenet_v2_x0_5")
-    network = deployment.Deployed(Baseline(cfg, 7))
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_exported(settings, name):
+    # One of them with a trunk whose channels are shuffled.
+    trunk = {"TRUNK__NAME": "shufflenet_v2_x0_5"} if name == "baseline" else {}
+    cfg = settings(METHOD=name, DATASET__LABEL_SPACE="idd_lite7", **trunk)
+    network = deployment.Deployed(build_method(cfg)[0])
     content = deployment.program_bytes(deployment.export_program(network), {})
     found = list(deployment.agreements(network, deployment.program_runner(content)))
     assert [own.size for own in found] == list(deployment.CHECK_SIZES)

@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
+from transformers.models.convnextv2.modeling_convnextv2 import ConvNextV2GRN
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from network.build import build_method
 from utils.engine.optimization import (
@@ -10,6 +13,7 @@ from utils.engine.optimization import (
     plan_batch,
     restore_optimizer,
     set_rates,
+    without_decay,
 )
 from utils.errors import UserError
 
@@ -197,3 +201,53 @@ def test_clipping_scales_all_gradients_to_a_norm(settings):
         scale = limit / norm if limit else 1.0
         for parameter, gradient in zip(method.parameters(), gradients, strict=True):
             torch.testing.assert_close(parameter.grad, gradient * scale, rtol=1e-4, atol=1e-9)
+
+
+class FrozenBN(nn.Module):
+    """A norm of no known class."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.ones(4)) for _ in range(2))
+
+
+class NormedLinear(nn.Module):
+    """No norm, whatever its name."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4))
+
+
+class Backbone(nn.Sequential):
+    """Names what should not decay, as timm's networks do, some of which it may not have."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(4, 4))
+        self.position, self.other = (nn.Parameter(torch.ones(9, 4)) for _ in range(2))
+
+    def no_weight_decay(self):
+        return {"position", "0.weight", "class_token"}
+
+
+@pytest.mark.parametrize(
+    "kinds, module, spared",
+    [
+        *(("norms", module, "all") for module in (
+            nn.BatchNorm2d(4), nn.LayerNorm((4, 3, 3)), nn.GroupNorm(2, 4), nn.RMSNorm(4),
+            nn.InstanceNorm2d(4, affine=True), LlamaRMSNorm(4), ConvNextV2GRN(4), FrozenBN(),
+        )),
+        *(("norms", module, "") for module in (
+            nn.Linear(4, 1), nn.Conv2d(4, 4, 1, groups=4), nn.Embedding(1, 4), NormedLinear(),
+        )),
+        ("embeddings", nn.Embedding(1, 4), "all"),
+        ("embeddings", FrozenBN(), ""),
+        ("biases", NormedLinear(), "bias"),
+        ("biases", Backbone(), "position 0.weight 0.bias"),
+        ("", Backbone(), ""),
+    ],
+)  # fmt: skip
+def test_what_decay_spares_of_any_library(kinds, module, spared):
+    names = {id(p): name for name, p in module.named_parameters()}
+    found = without_decay(nn.ModuleList([module]), kinds.split())
+    assert {names[i] for i in found} == set(names.values() if spared == "all" else spared.split())

@@ -25,12 +25,13 @@ def run(monkeypatch, *arguments):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_pictures_of_every_method(saved, monkeypatch, capsys, name):
-    _, _, folder = saved(name)
+    _, method, folder = saved(name)
     run(monkeypatch, "gtav", "--snapshot", folder, "bdd100k", "--images", 2, "--pixels", 2)
-    expected = {"styles", "embeddings"} | ({"regions"} if name == "srha" else set())
+    expected = {"styles"} | ({"regions"} if method.rearrangement is not None else set())
+    expected |= {"embeddings"} if hasattr(method.decoder, "embed") else set()
     found = {path.stem: Image.open(path) for path in (folder / "styles").iterdir()}
     assert found.keys() == expected
-    panels = 1 if name == "baseline" else 2
+    panels = 2 if method.after else 1
     assert found["styles"].width > 500 * panels and found["styles"].height > 2 * 500
     assert capsys.readouterr().out.count("picture: ") == len(expected)
 

@@ -1,6 +1,6 @@
 """Optimizer, schedule, and how an effective batch is split over processes and passes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,6 +9,9 @@ from torch import nn
 
 from network.methods import Method
 from utils.errors import UserError
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # of several dimensions too
+MATRICES = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
 
 
 class BatchPlan(NamedTuple):
@@ -84,17 +87,30 @@ def build_optimizer(method: Method, cfg: EasyDict) -> torch.optim.Optimizer:
 
 
 def without_decay(method: nn.Module, kinds: Sequence[str]) -> set[int]:
-    """Return the ids of a method's parameters that are of one of the `kinds`: those of norms, of
-    embeddings, and biases."""
-    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
-    types = {"norms": norms, "embeddings": (nn.Embedding,)}
-    chosen = tuple(each for kind in kinds for each in types.get(kind, ()))
+    """Return the ids of a method's parameters that are of one of the `kinds` (those of norms, of
+    embeddings, and biases) or that a module's `no_weight_decay()`, as timm has it too, names."""
     exempt = set()
-    for module in method.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if isinstance(module, chosen) or ("biases" in kinds and name.endswith("bias")):
+    for module in method.modules() if kinds else ():
+        own = dict(module.named_parameters(recurse=False))
+        whole = "norms" in kinds and _is_norm(module, own)
+        whole |= "embeddings" in kinds and isinstance(module, nn.Embedding)
+        for name, parameter in own.items():
+            if whole or ("biases" in kinds and name.endswith("bias")):
                 exempt.add(id(parameter))
+        named = module.no_weight_decay() if hasattr(module, "no_weight_decay") else ()
+        exempt |= {id(p) for name, p in module.named_parameters() if name in named}
     return exempt
+
+
+def _is_norm(module: nn.Module, own: Mapping[str, nn.Parameter]) -> bool:
+    """Whether a module with its `own` parameters is a norm: it scales and shifts channels.
+
+    Libraries have norms of their own classes: nothing but vectors, also as `[1, 1, 1, C]`, makes
+    one. Convolutions and linear layers of a single channel are none.
+    """
+    if isinstance(module, NORMS) or isinstance(module, MATRICES):
+        return isinstance(module, NORMS)
+    return all(p.numel() == max(p.shape, default=1) for p in own.values())
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:

@@ -16,7 +16,7 @@ from network.checkpoint import checkpoint_path, load_checkpoint
 from network.decoders import DECODERS
 from network.methods import METHODS, Method, method_class
 from network.trunks import TRUNKS
-from utils.errors import UserError
+from utils.errors import UserError, memory_for
 from utils.registry import find
 from utils.settings import convert, flatten, load, merge, walk
 
@@ -138,6 +138,7 @@ def open_run(name: Path, overrides: dict[str, Any]) -> tuple[EasyDict, dict[str,
     return resolve_stored(state["settings"], overrides, path), state
 
 
+@memory_for("the network of these settings", "smaller widths (such as DECODER.CHANNELS) need less")
 def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Method, LabelSpace]:
     """Build the method that the settings describe, and the label space it is trained in.
 

@@ -22,7 +22,7 @@ from transforms import EvalTransform
 from transforms.protocols import PROTOCOLS
 from utils.engine.interruption import start_workers
 from utils.engine.runtime import Runtime
-from utils.errors import UserError
+from utils.errors import UserError, memory_for
 from utils.evaluate.metrics import ConfusionMatrix, mean_iou, measures
 from utils.processes import sum_over_processes
 
@@ -175,6 +175,10 @@ def evaluate(
     return summarise(counts, dataset) | {"images": len(images), "sizes": all_sizes}
 
 
+@memory_for(
+    "predicting images of this size",
+    "windows (--sliding 1024 683), smaller VALID.SCALES or a smaller VALID.BATCH_SIZE need less",
+)
 def predict_batch(
     method: Method,
     images: Tensor,

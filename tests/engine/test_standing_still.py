@@ -49,14 +49,14 @@ def short_patience(rank):
 def test_stopped_while_all_workers_stand_still(miniature, tmp_path, signals, code):
     training = Training(
         tmp_path, miniature, *OPTIONS, "--exp", "one", "TRAIN.MAX_ITER", 100000, "WORKERS", 3,
-        "LOG.EVERY", 1, prepare=short_patience,
+        "LOG.EVERY", 1, "LOG.CHECKPOINT_EVERY", 3, prepare=short_patience,
     )  # fmt: skip
     metrics = tmp_path / "logs/one/metrics.jsonl"
-    wait_for(metrics, training)
+    wait_for(tmp_path / "logs/one/last.pth", training)
     workers = training.workers(3)
     for worker in workers:
         os.kill(worker, signal.SIGSTOP)
-    while not metrics.stat().st_size or time.time() - metrics.stat().st_mtime < 1:
+    while time.time() - metrics.stat().st_mtime < 1:
         time.sleep(0.1)  # what they had read before
     begin = time.monotonic()
     for number in signals:

@@ -82,8 +82,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
 
     # Method and optimizer.
     method, space = build_method(cfg, state)
-    if cfg.INIT and not state:
-        initialise(method, cfg)
+    anew = initialise(method, cfg) if cfg.INIT and not state else []
     if cfg.COMPILE:
         method.compile_network()
     wrapped = runtime.wrap(method, cfg.TRAIN.SYNC_BATCH_NORM)
@@ -104,6 +103,8 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     log.say(f"{runtime.describe()}; {plan.describe(runtime.world_size)}; code {revision()}")
     log.say(best.describe())
     log.say(f"curves and pictures: tensorboard --logdir {shlex.quote(str(folder.parent))}")
+    if anew:
+        log.say(f"not of {cfg.INIT}, which has other classes: {', '.join(anew)}")
     if state:
         log.say(experiment.warning or f"continuing {experiment.checkpoint} from step {first_step}")
         if state.get("images", len(source)) != len(source):

@@ -10,11 +10,18 @@ from utils.settings import Setting
 SETTINGS = {
     "METHOD": Setting("srha", "training method, a name of network/methods (flag --method)"),
     "EXPERIMENT": Setting("", "name of the experiment folder below LOG.DIR (flag --exp)"),
-    "INIT": Setting("", "checkpoint whose weights training starts from (flag --init)"),
+    "INIT": Setting(
+        "", "checkpoint or experiment folder whose weights training starts from (flag --init)"
+    ),
     "INIT_PARTS": Setting(
         ["trunk", "decoder"],
         "parts of the method that INIT fills: trunk, decoder, teacher …",
         least=1,
+    ),
+    "INIT_CLASSIFIER": Setting(
+        "copy",
+        "weights of INIT that count other classes: an error (copy), or left out (new)",
+        choices=("copy", "new"),
     ),
     "UNKNOWN_SETTINGS": Setting(
         "refuse",
@@ -37,7 +44,7 @@ SETTINGS = {
         "operation has no such form there (docs/running.md)",
     ),
     "COMPILE": Setting(False, "compile trunk and decoder: minutes at the start, faster on GPUs"),
-    "WORKERS": Setting(4, "data loading processes of each training process"),
+    "WORKERS": Setting(4, "data loading processes of each training process", maximum=1024),
     "DATASET": {
         "SOURCE": Setting(["gtav"], "training datasets, names or files (flag --dataset)"),
         "MIXING": Setting(
@@ -65,12 +72,12 @@ SETTINGS = {
             maximum=1,
         ),
         "CLASS_UNIFORM_TILE": Setting(
-            1024, "pixels; side of the label tiles that give centroids", minimum=1
+            1024, "pixels; side of the label tiles that give centroids", minimum=8
         ),
         "CACHE_DIR": Setting("cache", "folder for class centroids, which are computed once"),
     },
     "TRANSFORM": {
-        "SCALE": Setting([0.5, 2.0], "range of the random scale", minimum=0.01),
+        "SCALE": Setting([0.5, 2.0], "range of the random scale", minimum=0.01, maximum=100),
         "CROP_SIZE": Setting([768, 768], "pixels, height and width of a training crop", minimum=1),
         "FLIP": Setting(0.5, "probability of a horizontal flip", maximum=1),
         "JITTER": Setting([0.4, 0.4, 0.4, 0.1], "brightness, contrast, saturation, hue"),
@@ -103,24 +110,29 @@ SETTINGS = {
     },
     "TRAIN": {
         "MAX_ITER": Setting(60000, "optimizer steps", minimum=1),
-        "BATCH_SIZE": Setting(8, "images in an optimizer step, over all processes", minimum=1),
+        "BATCH_SIZE": Setting(
+            8, "images in an optimizer step, over all processes", minimum=1, maximum=2**16
+        ),
         "BATCH_PER_PROCESS": Setting(
             4,
             "at most so many images in one forward pass; the rest of the batch is accumulated",
             minimum=1,
+            maximum=2**16,
         ),
-        "LR_ENCODER": Setting(0.005, "learning rate of the trunk"),
-        "LR_DECODER": Setting(0.01, "learning rate of everything else"),
+        "LR_ENCODER": Setting(0.005, "learning rate of the trunk", maximum=1000),
+        "LR_DECODER": Setting(0.01, "learning rate of everything else", maximum=1000),
         "OPTIMIZER": Setting("sgd", "optimizer", choices=("sgd", "adamw")),
         "MOMENTUM": Setting(0.9, "of SGD", maximum=1),
-        "WEIGHT_DECAY": Setting(5e-4, "of everything trained but what NO_DECAY names"),
+        "WEIGHT_DECAY": Setting(5e-4, "of everything trained but what NO_DECAY names", maximum=10),
         "NO_DECAY": Setting(
             [],
             "parameters without weight decay, any of norms, embeddings, biases (SRHA as published: "
             "none); with any of them also what a trunk's no_weight_decay() names",
             choices=("norms", "embeddings", "biases"),
         ),
-        "POLY_POWER": Setting(0.9, "both rates fall by (1 - step / MAX_ITER) ** POLY_POWER"),
+        "POLY_POWER": Setting(
+            0.9, "both rates fall by (1 - step / MAX_ITER) ** POLY_POWER", maximum=100
+        ),
         "CLIP_NORM": Setting(0.0, "gradients are scaled down to this total L2 norm; 0: never"),
         "SYNC_BATCH_NORM": Setting(True, "batch statistics over all GPUs"),
     },
@@ -151,7 +163,9 @@ SETTINGS = {
             "domain of VALIDATION whose mIoU chooses best.pth; empty: the mean over the validation "
             "splits of the sources. An unseen domain makes the choice an oracle",
         ),
-        "BATCH_SIZE": Setting(1, "images of equal size in one evaluation pass", minimum=1),
+        "BATCH_SIZE": Setting(
+            1, "images of equal size in one evaluation pass", minimum=1, maximum=2**16
+        ),
         "MAX_IMAGES": Setting(
             0, "evaluate only so many images of each domain while training; 0: all"
         ),

@@ -6,6 +6,7 @@
 Read from top to bottom: settings → data → method → loop. `python config.py` lists the settings.
 """
 
+import shlex
 from itertools import islice
 from typing import Any
 
@@ -24,6 +25,7 @@ from utils.engine.optimization import (
     build_optimizer,
     clip_gradients,
     plan_batch,
+    refuse_more_than_memory,
     restore_optimizer,
     set_rates,
 )
@@ -31,7 +33,7 @@ from utils.engine.progress import Progress
 from utils.engine.runtime import Runtime, open_runtime
 from utils.engine.saving import Checkpoints
 from utils.engine.selection import Best
-from utils.errors import UserError, run_script
+from utils.errors import UserError, memory_for, run_script
 from utils.evaluate.evaluation import evaluate, open_domain
 from utils.evaluate.pictures import domain_picture
 from utils.evaluate.results import domain_scalars, gather, results_text, write
@@ -48,6 +50,10 @@ def main() -> None:
                 train(experiment, runtime, interruption)
 
 
+@memory_for(
+    "training",
+    "a smaller TRANSFORM.CROP_SIZE or TRAIN.BATCH_PER_PROCESS, or TRUNK.RECOMPUTE, needs less",
+)
 def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) -> None:
     """Train in this process from step 0, or from the state of a checkpoint, to MAX_ITER."""
     cfg, folder, state = experiment.cfg, experiment.folder, experiment.state
@@ -62,6 +68,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     # Data: the sources, and the domains to evaluate.
     parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
     plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, runtime.world_size, parts)
+    refuse_more_than_memory(plan, cfg.TRANSFORM.CROP_SIZE, runtime.device)
     source, sampler = open_source(cfg, runtime.device.type, start=samples)
     cfg.DATASET.LABEL_SPACE = source.label_space.name
     domains = {d: open_domain(d, cfg, source.label_space) for d in cfg.DATASET.VALIDATION}
@@ -75,8 +82,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
 
     # Method and optimizer.
     method, space = build_method(cfg, state)
-    if cfg.INIT and not state:
-        initialise(method, cfg)
+    anew = initialise(method, cfg) if cfg.INIT and not state else []
     if cfg.COMPILE:
         method.compile_network()
     wrapped = runtime.wrap(method, cfg.TRAIN.SYNC_BATCH_NORM)
@@ -96,6 +102,9 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     log.say(f"{cfg.METHOD} with {cfg.TRUNK.NAME} on {source.describe()}")
     log.say(f"{runtime.describe()}; {plan.describe(runtime.world_size)}; code {revision()}")
     log.say(best.describe())
+    log.say(f"curves and pictures: tensorboard --logdir {shlex.quote(str(folder.parent))}")
+    if anew:
+        log.say(f"not of {cfg.INIT}, which has other classes: {', '.join(anew)}")
     if state:
         log.say(experiment.warning or f"continuing {experiment.checkpoint} from step {first_step}")
         if state.get("images", len(source)) != len(source):
@@ -122,10 +131,35 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
             checkpoints.keep_best()
         return results
 
+    def save(done: int) -> None:
+        """Write the checkpoint of a step that is known to be sound."""
+        checkpoints.save(
+            {
+                "settings": flatten(cfg),
+                "label_space": space.plain(),
+                "step": done,
+                "samples": samples,
+                "images": len(source),
+                "method": method.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "best": best.record,
+                "running_means": running.state(),
+                "log_position": log.position(),
+            }
+        )
+
+    def save_last_step() -> None:
+        """Where data ends the run, save what was reached without the step that lacks them."""
+        if runtime.is_main and step > first_step and not guard.void:
+            for buffer, content in zip(method.buffers(), before, strict=False):
+                buffer.copy_(content)
+            save(step)
+            log.say(f"saved step {step}; --resume continues from it")
+
     # Loop.
     interruption.defer()
     progress = Progress(folder.name, cfg.TRAIN.MAX_ITER, first_step, cfg.TRAIN.BATCH_SIZE, runtime)
-    with data_from(loader) as samples_in_order, progress:
+    with data_from(loader, save_last_step) as samples_in_order, progress:
         batches = progress.timed(samples_in_order)
         for step in range(first_step, cfg.TRAIN.MAX_ITER):
             # At the start of a step, so that a run that was cut off here evaluates on resuming.
@@ -135,6 +169,8 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
             method.train()
             set_rates(optimizer, step, cfg)
             runtime.seed_step(cfg.SEED, step)
+            # A later pass that gets no data leaves statistics of the earlier ones.
+            before = [buffer.clone() for buffer in method.buffers()] if plan.passes > 1 else []
             for number, batch in enumerate(islice(batches, plan.passes), start=1):
                 batch = source.transform.finish(runtime.to_device(batch)) | {"step": step}
                 with runtime.gradient_sync(wrapped, last_pass=number == plan.passes):
@@ -175,20 +211,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
                     done, "training crop", prediction_picture(image[0], label, logits, space)
                 )
             if runtime.is_main and (saving or stop):
-                checkpoints.save(
-                    {
-                        "settings": flatten(cfg),
-                        "label_space": space.plain(),
-                        "step": done,
-                        "samples": samples,
-                        "images": len(source),
-                        "method": method.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "best": best.record,
-                        "running_means": running.state(),
-                        "log_position": log.position(),
-                    }
-                )
+                save(done)
             if stop and not last:
                 # Whoever ended before the checkpoint is written would have the others ended.
                 barrier()

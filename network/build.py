@@ -16,7 +16,7 @@ from network.checkpoint import checkpoint_path, load_checkpoint
 from network.decoders import DECODERS
 from network.methods import METHODS, Method, method_class
 from network.trunks import TRUNKS
-from utils.errors import UserError
+from utils.errors import UserError, memory_for
 from utils.registry import find
 from utils.settings import convert, flatten, load, merge, walk
 
@@ -141,6 +141,7 @@ def open_run(name: Path, overrides: dict[str, Any]) -> tuple[EasyDict, dict[str,
     return resolve_stored(state["settings"], overrides, path), state
 
 
+@memory_for("the network of these settings", "smaller widths (such as DECODER.CHANNELS) need less")
 def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Method, LabelSpace]:
     """Build the method that the settings describe, and the label space it is trained in.
 
@@ -156,10 +157,12 @@ def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Me
     return method, space
 
 
-def initialise(method: Method, cfg: EasyDict) -> None:
+def initialise(method: Method, cfg: EasyDict) -> list[str]:
     """Fill the parts that INIT_PARTS names with the weights of the checkpoint INIT.
 
-    UserError if it lacks one of their keys, has another shape, or if a name is no part.
+    Returns the names of those that keep their new weights because INIT_CLASSIFIER says so and their
+    first axis counts other classes. UserError if it lacks one of their keys, has another shape, or
+    if a name is no part.
     """
     known = [name for name, _ in method.named_children()]
     unknown = [part for part in cfg.INIT_PARTS if part not in known]
@@ -168,10 +171,26 @@ def initialise(method: Method, cfg: EasyDict) -> None:
             f"INIT_PARTS names {unknown[0]}, which is no part of this method "
             f"(parts: {', '.join(known)})"
         )
+    classes = len(label_space(cfg.DATASET.LABEL_SPACE))
     try:
-        load_network(method, load_checkpoint(Path(cfg.INIT))["method"], cfg.INIT_PARTS)
+        weights = load_checkpoint(checkpoint_path(cfg.INIT))["method"]
+        new = {
+            name: own
+            for name, own in method.state_dict().items()
+            if cfg.INIT_CLASSIFIER == "new"
+            and name.split(".")[0] in cfg.INIT_PARTS
+            and name in weights
+            and own.shape[:1] != weights[name].shape[:1]
+            and own.shape[1:] == weights[name].shape[1:]
+            and own.shape[0] - classes in (0, 1)  # mask classification has a class for no object
+        }
+        load_network(method, weights | new, cfg.INIT_PARTS)
     except UserError as error:
-        raise UserError(f"--init {cfg.INIT}: {error}; INIT_PARTS says what is loaded") from error
+        raise UserError(
+            f"--init {cfg.INIT}: {error}; INIT_PARTS says what is loaded, and INIT_CLASSIFIER new "
+            "leaves out what has another number of classes"
+        ) from error
+    return list(new)
 
 
 def load_network(

@@ -2,10 +2,20 @@
 
 import difflib
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from utils.children import end_children
+
+# How torch, numpy, Pillow and the system say that memory ran out, and what says how much was asked
+# for.
+NO_MEMORY = re.compile(
+    "allocate memory|out of memory|Unable to allocate|STATUS_ALLOC_FAILED|MemoryError"
+    "|Storage size calculation overflowed|integer multiplication overflow"
+)
+ASKED_FOR = re.compile(r"allocate (\d+) bytes|[Aa]llocate ([\d.]+ [KMGTPE]i?B)")
 
 
 class UserError(Exception):
@@ -32,20 +42,38 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")
 
 
-def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`. It exits with 2 after a UserError, printed as one line on stderr, with
-    the code of a Stopped, and with 130 after Ctrl-C."""
+@contextmanager
+def memory_for(what: str, advice: str) -> Iterator[None]:
+    """Raise UserError, with the advice, where memory runs out in the `with` or the function."""
     try:
-        code = _exit_code(main)
-    finally:
-        end_children()
-    if code:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not (isinstance(error, MemoryError) or NO_MEMORY.search(str(error))):
+            raise
+        asked = ASKED_FOR.search(str(error))
+        size = ""
+        if asked:
+            size = f" ({int(asked[1]) / 1e9:.3g} GB more)" if asked[1] else f" ({asked[2]} more)"
+        kind = "GPU memory" if re.search("CUDA|CUBLAS|CUDNN", str(error)) else "memory"
+        raise UserError(f"not enough {kind} for {what}{size}; {advice}") from error
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's `main`. It exits with 2 after a UserError and for want of memory, printed as
+    one line on stderr, with the code of a Stopped, and with 130 after Ctrl-C."""
+    if code := _exit_code(main):
         sys.exit(code)
 
 
 def _exit_code(main: Callable[[], None]) -> int:
     try:
-        main()
+        with memory_for("this command", "smaller images, crops, batches or networks need less"):
+            try:
+                main()
+            finally:
+                # While the error is alive: a DataLoader that goes with it would wait for each of
+                # its processes.
+                end_children()
     except UserError as error:
         # A data loading process hands its error on with a traceback in front of the message.
         message = str(error).rpartition(f"{UserError.__module__}.UserError: ")[2].strip()

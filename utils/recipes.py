@@ -2,6 +2,7 @@
 
     {"settings": {"KEY": value, …}, "methods": {"srha": {"KEY": value, …}, …}}
 
+A file without these parts holds the settings themselves, as the settings.json of a run does.
 `$NAME` in a value is the environment variable of that name. A value `null` takes the setting of
 what stands below it away.
 """
@@ -32,6 +33,8 @@ class Recipe(NamedTuple):
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe; UserError for a file that is none."""
     content = read_object(path)
+    if not content.keys() & set(Recipe._fields):
+        content = {"settings": content}
     for part, value in content.items():
         if part not in Recipe._fields:
             raise UserError(f"{path}: {part} is no part of a recipe (settings, methods)")

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -160,6 +161,8 @@ def convert(key: str, value: Any, setting: Setting) -> Any:
         converted: Any = words[str(value).lower()]
     elif isinstance(default, str):
         converted = str(value)
+        if any(unicodedata.category(letter) == "Cc" for letter in converted):
+            raise _wrong_type(key, value, "text without control characters")
     else:
         try:
             converted = type(default)(value)

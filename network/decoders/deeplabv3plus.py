@@ -51,11 +51,13 @@ class DeepLabV3Plus(LogitDecoder):
 
     settings = {
         "DECODER": {
-            "CHANNELS": Setting(256, "width of ASPP branches and final convolutions"),
-            "LOW_LEVEL_CHANNELS": Setting(48, "width of the projected low-level feature"),
-            "AUX_CHANNELS": Setting(512, "width of the auxiliary head on layer 3"),
+            "CHANNELS": Setting(256, "width of ASPP branches and final convolutions", minimum=1),
+            "LOW_LEVEL_CHANNELS": Setting(
+                48, "width of the projected low-level feature", minimum=1
+            ),
+            "AUX_CHANNELS": Setting(512, "width of the auxiliary head on layer 3", minimum=1),
             "AUX_WEIGHT": Setting(0.4, "weight of the auxiliary cross entropy; 0: no such head"),
-            "AUX_DROPOUT": Setting(0.1, "channel dropout in the auxiliary head"),
+            "AUX_DROPOUT": Setting(0.1, "channel dropout in the auxiliary head", maximum=1),
         },
     }
     small = {

@@ -33,6 +33,8 @@ def test_a_recipe_as_its_file_says_it(tmp_path):
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps({"settings": {"A": 1}, "methods": {"srha": {"B": [1, 2]}}}))
     assert read_recipe(path).of("srha") == {"A": 1, "B": [1, 2]}
+    path.write_text(json.dumps({"A": 1}))  # the settings.json of a run
+    assert read_recipe(path) == Recipe({"A": 1})
     path.write_text("{}")
     assert read_recipe(path) == Recipe()
 
@@ -40,7 +42,7 @@ def test_a_recipe_as_its_file_says_it(tmp_path):
 @pytest.mark.parametrize("content, message", [
     ("[1", "recipe.json is no JSON"),
     ("[1]", "recipe.json has to hold a JSON object"),
-    ('{"TRAIN.MAX_ITER": 5}', "TRAIN.MAX_ITER is no part of a recipe .settings, methods"),
+    ('{"settings": {}, "TRAIN.MAX_ITER": 5}', "TRAIN.MAX_ITER is no part of a recipe .settings, m"),
     ('{"settings": [1]}', "settings has to hold objects of settings"),
     ('{"methods": {"srha": 1}}', "methods has to hold objects of settings"),
 ])  # fmt: skip

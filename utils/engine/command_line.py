@@ -56,7 +56,7 @@ def read_settings(
         if convert(key, own, shared[key]) != convert(key, value, shared[key]):
             words = " ".join(value) if isinstance(value, list) else value
             raise UserError(f"--{flag} {words} and {key} {own} disagree; give one of them")
-    if getattr(options, "recipe", None):
+    if getattr(options, "recipe", None) is not None:
         recipe = read_recipe(Path(options.recipe))
         method = (recipe.settings | settings).get("METHOD", config.SETTINGS["METHOD"].default)
         settings = recipe.of(method, settings)
@@ -79,11 +79,16 @@ def parse_train(arguments: Sequence[str] | None = None) -> tuple[dict[str, Any],
     add_validation_flag(parser)
     add_network_flags(parser)
     parser.add_argument("--exp", metavar="NAME", help="name of the experiment folder")
-    parser.add_argument("--recipe", metavar="FILE", help="settings as JSON (studies/recipes)")
+    parser.add_argument(
+        "--recipe",
+        metavar="FILE",
+        help="settings as JSON: of studies/recipes, or a run's settings.json",
+    )
     parser.add_argument(
         "--init",
-        metavar="FILE",
-        help="start from trunk and decoder of a checkpoint, ours or of the published code",
+        metavar="PATH",
+        help="start from trunk and decoder of an experiment folder or checkpoint, ours or one "
+        "of the published code",
     )
     parser.add_argument(
         "--resume",

@@ -112,6 +112,11 @@ def experiment_folder(cfg: EasyDict) -> Path:
     named = [axis for axis in AXES if axis.names or axis.chosen(cfg) != axis.default()]
     parts = ["+".join(cfg.DATASET.SOURCE), *(axis.chosen(cfg) for axis in named)]
     folder = Path(cfg.LOG.DIR) / (cfg.EXPERIMENT or "_".join(parts))
+    if cfg.EXPERIMENT and {"/", ".", ".."} & {*Path(cfg.EXPERIMENT).parts, cfg.EXPERIMENT}:
+        raise UserError(
+            f"--exp {cfg.EXPERIMENT} is no name of a folder below LOG.DIR ({cfg.LOG.DIR}); set "
+            "that for another place"
+        )
     if len(folder.name.encode()) > LONGEST_NAME:
         raise UserError(
             f"the experiment's name {folder.name[:40]}… is too long for a folder; choose one of at "

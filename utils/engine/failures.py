@@ -6,7 +6,8 @@ import re
 import torch.distributed as dist
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LAST_CHECKPOINT = "The last checkpoint is intact, and --resume continues from it"
+NO_PROCESSES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+LAST_CHECKPOINT = "A checkpoint that was written is intact, and --resume continues from it"
 
 
 def explain(error: RuntimeError | OSError | EOFError) -> str | None:
@@ -17,8 +18,13 @@ def explain(error: RuntimeError | OSError | EOFError) -> str | None:
     if isinstance(error, (ConnectionError, EOFError)) or worker:
         end = text[worker.end() :].rstrip(". ") if worker else "was killed"
         return (
-            f"a data loading process {end} (often for want of memory: fewer WORKERS need less). "
-            f"{LAST_CHECKPOINT}"
+            f"a data loading process {end} (often for want of memory: fewer WORKERS or smaller "
+            f"crops need less). {LAST_CHECKPOINT}"
+        )
+    if isinstance(error, OSError) and error.errno in NO_PROCESSES:
+        return (
+            f"the system gives no more processes or files ({error.strerror.lower()}); fewer "
+            "WORKERS need less"
         )
     if isinstance(error, OSError):
         known = error.errno in NO_SPACE

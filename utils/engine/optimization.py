@@ -1,5 +1,6 @@
 """Optimizer, schedule, and how an effective batch is split over processes and passes."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -64,6 +65,22 @@ def plan_batch(batch_size: int, per_process: int, world_size: int, parts: int = 
     most = min(share, per_process)
     images = max(n for n in range(parts, most + 1, parts) if share % n == 0)
     return BatchPlan(images, share // images)
+
+
+def refuse_more_than_memory(plan: BatchPlan, crop: Sequence[int], device: torch.device) -> None:
+    """Raise UserError where the crops of one pass alone are more than the machine's or the GPU's
+    memory: a system that promises memory it does not have ends the process without a word."""
+    needed = plan.images * 3 * crop[0] * crop[1] * 4
+    if device.type == "cuda":
+        memory = torch.cuda.mem_get_info(device)[1]
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise UserError(
+            f"the {plan.images} crops of {crop[0]}×{crop[1]} pixels of one pass take "
+            f"{needed / 1e9:.0f} GB, before any feature, and there are {memory / 1e9:.0f} GB of "
+            "memory; set a smaller TRANSFORM.CROP_SIZE or TRAIN.BATCH_PER_PROCESS"
+        )
 
 
 def build_optimizer(method: Method, cfg: EasyDict) -> torch.optim.Optimizer:

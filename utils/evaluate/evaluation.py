@@ -22,10 +22,11 @@ from transforms import EvalTransform
 from transforms.protocols import PROTOCOLS
 from utils.engine.interruption import start_workers
 from utils.engine.runtime import Runtime
-from utils.errors import UserError
+from utils.errors import UserError, memory_for
 from utils.evaluate.metrics import ConfusionMatrix, mean_iou, measures
 from utils.processes import sum_over_processes
 
+SMALLEST_WINDOW = 16  # pixels; features of one are one pixel
 PAUSE_EVERY = 8  # batches; processes wait for one another there
 
 
@@ -51,6 +52,10 @@ def open_domain(domain: str, cfg: EasyDict, space: LabelSpace) -> SegmentationDa
 def sliding_windows(cfg: EasyDict) -> tuple[int, int]:
     """Return (crop, stride) of VALID.SLIDING, or those that the protocol implies; 0 for none."""
     crop, stride = cfg.VALID.SLIDING
+    if 0 < crop < SMALLEST_WINDOW:
+        raise UserError(
+            f"VALID.SLIDING is {crop} {stride}: windows have {SMALLEST_WINDOW} pixels or more"
+        )
     if crop and not 0 < stride <= crop:
         raise UserError(
             f"VALID.SLIDING is {crop} {stride}: windows of {crop} pixels need a stride between 1 "
@@ -169,6 +174,10 @@ def evaluate(
     return summarise(counts, dataset) | {"images": len(images), "sizes": all_sizes}
 
 
+@memory_for(
+    "predicting images of this size",
+    "windows (--sliding 1024 683), smaller VALID.SCALES or a smaller VALID.BATCH_SIZE need less",
+)
 def predict_batch(
     method: Method,
     images: Tensor,

@@ -43,12 +43,15 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help=f"file to write, ending in {', '.join(ENDINGS)}"
     )
+    parser.add_argument(
+        "--opset", type=int, metavar="N", help="version of the operators of an .onnx file"
+    )
     options = parser.parse_args()
-    size = export(options.checkpoint, options.out)
+    size = export(options.checkpoint, options.out, options.opset)
     print(f"wrote {options.out} ({size / 1e6:.1f} MB)")
 
 
-def export(checkpoint: Path, out: Path) -> int:
+def export(checkpoint: Path, out: Path, opset: int | None = None) -> int:
     """Write what inference needs of a checkpoint to `out`; return its size in bytes.
 
     UserError for a checkpoint without settings (the published code's), for another ending, and for
@@ -56,11 +59,14 @@ def export(checkpoint: Path, out: Path) -> int:
     """
     if out.suffix not in ENDINGS:
         raise UserError(f"--out {out} has to end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+    if opset is not None and out.suffix != ".onnx":
+        raise UserError(f"--opset is for .onnx files; {out} has no operator versions")
     require_writable(out)
     cfg, state = open_run(checkpoint, {})
     method, space = build_method(cfg, state)
     if out.suffix in DEPLOYED:
-        content = deployed_bytes(method, space, state, out.suffix)
+        options = {} if opset is None else {"opset": opset}
+        content = deployed_bytes(method, space, state, out.suffix, **options)
     else:
         parts = method.inference_parts
         weights = {k: v for k, v in method.state_dict().items() if k.split(".")[0] in parts}
@@ -69,12 +75,14 @@ def export(checkpoint: Path, out: Path) -> int:
     return len(content)
 
 
-def deployed_bytes(method: Method, space: LabelSpace, state: dict[str, Any], ending: str) -> bytes:
+def deployed_bytes(
+    method: Method, space: LabelSpace, state: dict[str, Any], ending: str, **options: Any
+) -> bytes:
     """Return the content of an ONNX or torch.export file that agrees with the method."""
     notes = {"settings": state["settings"], "step": state["step"], "classes": space.classes}
     to_bytes, to_runner = DEPLOYED[ending]
     network = Deployed(method)
-    content = to_bytes(export_program(network), notes)
+    content = to_bytes(export_program(network), notes, **options)
     found = list(agreements(network, to_runner(content)))
     refuse_disagreement(found)
     print(*found, sep="\n")

@@ -58,12 +58,24 @@ def program_bytes(program: ExportedProgram, notes: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def onnx_bytes(program: ExportedProgram, notes: dict[str, Any]) -> bytes:
-    """Return the content of an ONNX file, the notes as its metadata; UserError without onnx."""
+def onnx_bytes(program: ExportedProgram, notes: dict[str, Any], opset: int | None = None) -> bytes:
+    """Return the content of an ONNX file, the notes as its metadata; its axes are called batch,
+    height and width. `opset` is the version of its operators, by default torch's choice. UserError
+    without onnx, and for an opset that the network cannot be written in."""
     # torch needs them, and would fail later and longer.
     import_extra("ONNX files", "onnx", "onnxscript")
     names = {"input_names": ["image"], "output_names": ["logits"]}
-    model = torch.onnx.export(program, dynamo=True, verbose=False, **names).model_proto
+    options = {"dynamo": True, "verbose": False, "opset_version": opset}
+    model = torch.onnx.export(program, **options, **names).model_proto
+    # torch leaves the version it prefers where it cannot convert, and says so in a warning.
+    found = next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+    if opset not in (None, found):
+        raise UserError(f"--opset {opset}: this network can be written in opset {found} only")
+    axes = ("batch", "classes", "height", "width")
+    for value in model.graph.output:
+        for size, axis in zip(value.type.tensor_type.shape.dim, axes, strict=True):
+            if size.dim_param:
+                size.dim_param = axis
     for key, value in notes.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value if isinstance(value, str) else json.dumps(value)

@@ -12,6 +12,7 @@ from torch import Tensor
 from datasets.files import png_bytes
 from datasets.label_spaces import LabelSpace, cityscapes_ids
 from utils.draw.pictures import colourise, overlay
+from utils.engine.failures import cannot_write
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, unknown_name
 
@@ -98,5 +99,8 @@ def legend(space: LabelSpace, classes: Sequence[int], width: int) -> Tensor:
 
 def write_picture(path: Path, picture: Tensor) -> None:
     """Write a picture of `render` as PNG at one stroke."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, png_bytes(picture), CONTINUES)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, png_bytes(picture), CONTINUES)
+    except OSError as error:
+        raise UserError(cannot_write(error, path, CONTINUES)) from None

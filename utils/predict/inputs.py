@@ -87,34 +87,33 @@ def _files(text: str) -> dict[Path, str]:
     """Return {file: its name below the folder} of what one argument means."""
     path = Path(text)
     if text and path.is_dir():
-        return {file: file.relative_to(path).as_posix() for file in _walk(path, EVERYTHING)}
+        return dict(_walk(path, EVERYTHING))
     if path.is_file():
         return {} if is_hidden(Path(path.name)) else {path: path.name}
     if not glob.has_magic(text):
         raise UserError(f"--input {text}: there is no such file or folder")
     # The folder before the first part with a wildcard.
     fixed = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
-    base, pattern = Path(*path.parts[:fixed]), path.parts[fixed:]
-    return {file: file.relative_to(base).as_posix() for file in _walk(base, pattern)}
+    return dict(_walk(Path(*path.parts[:fixed]), path.parts[fixed:]))
 
 
-def _walk(base: Path, pattern: Sequence[str]) -> Iterator[Path]:
-    """Yield the files below a folder that match the parts of a pattern, links followed."""
+def _walk(base: Path, pattern: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    """Yield the files below a folder that match the parts of a pattern, links followed, and their
+    names below it."""
 
     def fail(error: OSError) -> None:
         raise error
 
     if not base.is_dir():
         return
-    for folder, folders, files in os.walk(base, followlinks=True, onerror=fail):
-        own = Path(folder)
-        depth = len(own.relative_to(base).parts)
-        deeper = "**" in pattern or depth + 1 < len(pattern)
-        folders[:] = [name for name in folders if deeper and _is_searched(own / name, base)]
-        for file in map(Path, files):
-            parts = (own / file).relative_to(base).parts
-            if not is_hidden(file) and _matches(parts, pattern):
-                yield own / file
+    for place, folders, files in os.walk(base, followlinks=True, onerror=fail):
+        folder = Path(place)
+        above = folder.relative_to(base).parts
+        deeper = "**" in pattern or len(above) + 1 < len(pattern)
+        folders[:] = [name for name in folders if deeper and _is_searched(folder / name, base)]
+        for name in files:
+            if not is_hidden(Path(name)) and _matches((*above, name), pattern):
+                yield folder / name, "/".join((*above, name))
 
 
 def _is_searched(folder: Path, base: Path) -> bool:

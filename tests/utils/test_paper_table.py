@@ -122,7 +122,7 @@ def test_runs_that_lack_a_domain_are_counted_where_it_matters():
 
 def test_other_measures(groups):
     line = markdown(domain_table(groups, "fw_iou")).splitlines()[2]
-    assert cells(line)[1] == "**25.0** ± 0.0"
+    assert cells(line)[1] == "25.0 ± 0.0"
     assert markdown(domain_table(groups, "pixel_accuracy")).startswith("| pixel_accuracy, % ")
     with pytest.raises(UserError, match="unknown measure 'mIoU9'; did you mean mIoU"):
         domain_table(groups, "mIoU9")
@@ -147,8 +147,8 @@ def test_classes_of_one_domain():
     }  # fmt: skip
     lines = markdown(class_table(groups, "bdd100k")).splitlines()
     assert cells(lines[0]) == ["BDD100K, IoU, %", "road", "sky", "train", "mIoU", "seeds"]
-    assert cells(lines[2]) == ["a", "**80.0**", "50.0", "-", "**65.0**", "2"]
-    assert cells(lines[3]) == ["b", "60.0", "**70.0**", "-", "**65.0**", "1"]
+    assert cells(lines[2]) == ["a", "**80.0**", "50.0", "-", "65.0", "2"]
+    assert cells(lines[3]) == ["b", "60.0", "**70.0**", "-", "65.0", "1"]
     assert "100.0" in markdown(class_table(groups, "bdd100k", "precision"))
     with pytest.raises(UserError, match="unknown evaluated domain 'bdd'; did you mean bdd100k"):
         class_table(groups, "bdd")

@@ -153,7 +153,7 @@ def _curve(runs: list[list[dict[str, Any]]], key: str, factor: float) -> dict[in
         for entry in run:
             # A domain may be named with its default split.
             value = entry.get(key, entry.get(f"{key}:val"))
-            if value is not None:
+            if isinstance(value, (int, float)) and isinstance(entry["step"], int):
                 by_step.setdefault(entry["step"], []).append(factor * value)
     steps = sorted(by_step)
     return {step: by_step[step] for step in steps[:: max(1, len(steps) // MOST_POINTS)]}
@@ -176,7 +176,10 @@ def confusion_matrices(groups: Groups) -> str:
         pictures = []
         for name, runs in groups.items():
             evaluated = [run["domains"][domain] for _, run in runs]
-            counts = np.sum([np.array(result["confusion"]) for result in evaluated], axis=0)
+            try:
+                counts = np.sum([np.array(result["confusion"]) for result in evaluated], axis=0)
+            except (KeyError, ValueError):
+                raise UserError(f"the confusion matrices of {name} on {title} are none") from None
             values = zip(evaluated[0]["iou"], measures(counts)["iou"], strict=True)
             iou = {label: None if np.isnan(value) else value for label, value in values}
             heading = f"{name} on {title}"

@@ -24,7 +24,7 @@ from datasets.label_spaces import LabelSpace
 from utils.compare.networks import GIVEN, PLACES
 from utils.compare.paper_table import Groups, class_table, domain_table, domain_titles
 from utils.compare.runs import NUISANCE, group_runs
-from utils.draw.charts import dot_chart, line_chart
+from utils.draw.charts import MIOU, dot_chart, line_chart
 from utils.draw.confusion import confusion_picture
 from utils.draw.plotting import row_style
 from utils.engine.folder import require_writable
@@ -36,7 +36,6 @@ from utils.report import page as html
 from utils.report.gallery import scenes
 from utils.settings import split
 
-MIOU = "mean intersection over union, %"
 MOST_POINTS = 200  # of a curve
 
 

@@ -28,6 +28,7 @@ from utils.engine.command_line import (
     part_network,
     read_settings,
 )
+from utils.engine.failures import cannot_write
 from utils.engine.folder import writing_into
 from utils.engine.runtime import open_runtime
 from utils.engine.saving import write_atomically
@@ -36,6 +37,7 @@ from utils.evaluate.evaluation import describe_protocol
 from utils.evaluate.jobs import open_checkpoint
 from utils.predict.inputs import find_inputs
 from utils.predict.predictor import Predictor, Tally
+from utils.predict.record import NOTE, join_records
 from utils.predict.rendering import CONTINUES, KINDS, choose_kinds
 from utils.predict.video import library
 from utils.processes import barrier
@@ -63,10 +65,11 @@ def main() -> None:
         runtime = stack.enter_context(open_runtime(cfg))
         if runtime.is_main:
             stack.enter_context(writing_into(out))
-            claim(out, provenance(checkpoint, cfg, space))
+            claim(out, provenance(checkpoint, cfg, space), kinds)
         barrier()
         predictor = Predictor(method, space, cfg, kinds, out, runtime)
         own = inputs[runtime.rank :: runtime.world_size]
+        predictor.remove_outdated(own)
         predictor.images([source for source in own if not source.is_video])
         for source in own:
             if source.is_video:
@@ -111,41 +114,57 @@ def provenance(checkpoint: Path, cfg: EasyDict, space: LabelSpace) -> dict[str, 
     }
 
 
-def claim(out: Path, own: dict[str, Any]) -> None:
-    """Write predictions.json; UserError if `out` holds predictions made in another way."""
-    path = out / "predictions.json"
+def claim(out: Path, own: dict[str, Any], kinds: list[str]) -> None:
+    """Write predictions.json, make the folders of the kinds and join the records of earlier calls.
+
+    UserError if `out` holds predictions made in another way, or somebody else's folders.
+    """
+    path = out / NOTE
     own = json.loads(json.dumps(own))
-    if path.exists():
-        try:
-            there = json.loads(path.read_text())
-        except ValueError:
-            there = {}
-        for key in own.keys() - {"checkpoint"}:
-            if there.get(key) != own[key]:
-                raise UserError(
-                    f"{out} holds predictions with another {key.replace('_', ' ')} "
-                    f"({there.get(key)}, now {own[key]}); give another --out, or remove it"
-                )
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        there = json.loads(path.read_text()) if path.exists() else None
+    except (ValueError, OSError):
+        there = {}
+    foreign = [out / kind for kind in KINDS if (out / kind).exists()]
+    if there is None and foreign:
+        raise UserError(f"{foreign[0]} is there, and not by predict.py; give another --out")
+    if there is not None and not (isinstance(there, dict) and own.keys() <= there.keys()):
+        raise UserError(f"{path} is damaged; give another --out, or remove {out}")
+    for key in own.keys() - {"checkpoint"} if there else ():
+        if there[key] != own[key]:
+            raise UserError(
+                f"{out} holds predictions with another {key.replace('_', ' ')} "
+                f"({there[key]}, now {own[key]}); give another --out, or remove it"
+            )
     write_atomically(path, (json.dumps(own, indent=1) + "\n").encode(), CONTINUES)
+    for kind in kinds:
+        try:
+            (out / kind).mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(cannot_write(error, out / kind, CONTINUES)) from None
+    join_records(out)
 
 
 def list_skipped(out: Path, skipped: list[str]) -> None:
     """Write skipped.txt, a line for each input or frame; no file where there is none."""
     path = out / "skipped.txt"
     if skipped:
-        write_atomically(path, "".join(f"{line}\n" for line in skipped).encode(), CONTINUES)
+        # Names may hold bytes that are no text.
+        text = "".join(f"{line}\n" for line in skipped).encode(errors="surrogateescape")
+        write_atomically(path, text, CONTINUES)
     else:
         path.unlink(missing_ok=True)
 
 
 def tally_text(tallies: list[Tally], others: Counter, out: Path) -> str:
     """Say in a line what became of the inputs, and in others what was passed over."""
-    predicted, present, frames = (
+    predicted, replaced, present, frames = (
         sum(getattr(tally, name) for tally in tallies)
-        for name in ("predicted", "present", "frames")
+        for name in ("predicted", "replaced", "present", "frames")
     )
     parts = [f"{predicted} predicted" + (f" ({frames} frames of videos)" if frames else "")]
+    if replaced:
+        parts.append(f"{replaced} made anew, since their files were replaced")
     if present:
         parts.append(f"{present} there already")
     skipped = sum(len(tally.skipped) for tally in tallies)

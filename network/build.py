@@ -122,13 +122,13 @@ def resolve_stored(
     ):
         raise UserError(
             f"{origin} holds the setting {strange[0]} ({kept[strange[0]]}), which this version "
-            f"does not know; take the version it was made with, or give train.py, valid.py or "
-            f"predict.py {key} ignore to leave it out"
+            f"does not know; take the version it was made with, or give {key} ignore to leave it "
+            f"out (network.load: unknown_settings='ignore')"
         )
     return resolve({k: v for k, v in kept.items() if k in known} | overrides)
 
 
-def open_run(name: Path, overrides: dict[str, Any]) -> tuple[EasyDict, dict[str, Any]]:
+def open_run(name: Path, overrides: Mapping[str, Any]) -> tuple[EasyDict, dict[str, Any]]:
     """Read the checkpoint that a name means; return its settings, with `overrides`, and what it
     holds. UserError for one of the published code, which knows no settings."""
     path = checkpoint_path(name)

@@ -88,7 +88,7 @@ def _logits(
 
 def scaled_size(size: Sequence[int], scale: float) -> list[int]:
     """Return the size in pixels at which an image of `size` is seen at a scale."""
-    return [round(scale * side) for side in size]
+    return [max(1, round(scale * side)) for side in size]
 
 
 def slide(network: Network, images: Tensor, crop: int, stride: int) -> Tensor:

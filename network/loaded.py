@@ -16,13 +16,19 @@ from utils.errors import UserError
 class Network:
     """A method with trained weights; `classes` are its names of train ids, `settings` its own."""
 
-    def __init__(self, path: str | Path, device: str | torch.device | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        device: str | torch.device | None = None,
+        unknown_settings: str = "refuse",
+    ):
         """Read a checkpoint, a run's folder or an exported `.safetensors`.
 
-        Without `device` a GPU is taken where there is one. UserError for what is no checkpoint, and
+        Without `device` a GPU is taken where there is one. `unknown_settings` is the setting
+        UNKNOWN_SETTINGS: "refuse" or "ignore". UserError for what is no checkpoint, and
         for one of the published code, which knows no settings.
         """
-        self.settings, state = open_run(Path(path), {})
+        self.settings, state = open_run(Path(path), {"UNKNOWN_SETTINGS": unknown_settings})
         method, space = build_method(self.settings, state)
         gpu = torch.cuda.is_available()
         self.device = torch.device(device or ("cuda" if gpu else "cpu"))

@@ -5,14 +5,16 @@ import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from network.build import declared
 from studies.study_file import Condition, Study, run_name, shown
 from utils.compare.paper_table import Groups, class_table, domain_table, domain_titles, markdown
 from utils.compare.runs import plain_name, read_results, refuse_incomparable
-from utils.draw.charts import dot_chart, line_chart
+from utils.draw.charts import MIOU, dot_chart, line_chart
 from utils.draw.plotting import can_draw, save_figure
 from utils.engine.log import read_records
 from utils.engine.saving import write_atomically
 from utils.evaluate.results import of_one_space
+from utils.settings import walk
 
 UNSEEN, BASELINE = "mean of unseen", "baseline"
 Lines = dict[str, dict[Any, list[float]]]  # {line or row: {place on it: a value of each run}}
@@ -127,12 +129,12 @@ def study_charts(study: Study, finished: list[FinishedRun]) -> dict[str, Any]:
             scores = {UNSEEN: run.scores(unseen=True)[UNSEEN]} | scores
         _add(rows, run.condition.named(axes), scores)
     if not drawn and len(rows) > 1:
-        drawn["variants"] = dot_chart(study.title, "mIoU, %", rows)
+        drawn["variants"] = dot_chart(study.title, MIOU, rows)
     for unseen, domains in ((True, "unseen"), (False, "source")):
         lines = _learnt(study, finished, unseen)
         if any(len(line) > 1 for line in lines.values()):
             title = f"{study.title}: mean of {domains} domains over training"
-            drawn[f"learning_{domains}"] = line_chart(title, "step", "mIoU, %", lines)
+            drawn[f"learning_{domains}"] = line_chart(title, "training step", MIOU, lines)
     return drawn
 
 
@@ -149,8 +151,10 @@ def _swept(study: Study, finished: list[FinishedRun], axis: str) -> Any:
                 _add(lines, name, {float(run.condition.point[axis]): score})
     values = [run.condition.point[axis] for run in finished]
     logarithmic = min(values) > 0 and max(values) >= 16 * min(values)
-    y_label = f"mIoU, {UNSEEN} domains, %" if several else "mIoU, %"
-    return line_chart(study.title, axis, y_label, lines, UNSEEN, logarithmic)
+    y_label = f"{MIOU}, {UNSEEN}" if several else MIOU
+    meaning = dict(walk(declared(finished[0].results["settings"])[0]))[axis].meaning
+    x_label = f"{meaning.partition(';')[0]} ({axis})"
+    return line_chart(study.title, x_label, y_label, lines, UNSEEN, logarithmic)
 
 
 def _learnt(study: Study, finished: list[FinishedRun], unseen: bool) -> Lines:

@@ -78,7 +78,8 @@ def expected(method, path):
 
 
 def written(out):
-    return sorted(p.relative_to(out).as_posix() for p in out.rglob("*.*") if p.name != ".lock")
+    files = [p.relative_to(out).as_posix() for p in out.rglob("*.*") if p.is_file()]
+    return sorted(p for p in files if p != ".lock" and not p.startswith("inputs"))
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -252,7 +253,7 @@ def test_a_video_keeps_size_times_and_frames(checkpoint, run, tmp_path, size):
         own = frames_of(tmp_path / "out" / kind / "drive.mp4")
         assert [time for time, _ in own] == [time for time, _ in source]
         assert own[0][1].shape[1] == size[0]
-    labels = sorted((tmp_path / "out/train_ids/drive").iterdir())
+    labels = sorted((tmp_path / "out/train_ids/drive.mp4").iterdir())
     assert [p.name for p in labels] == [f"{i:06}.png" for i in range(7)]
     for path, (_, image), (_, colours) in zip(
         labels, source, frames_of(tmp_path / "out/colour/drive.mp4"), strict=True
@@ -276,7 +277,7 @@ def test_a_broken_frame_is_named_and_skipped(checkpoint, run, tmp_path, name):
     code, out, _ = run("--input", name, "--write", "train_ids", "overlay")
     assert code == 3 and out.startswith("1 predicted (5 frames of videos), 1 skipped")
     assert f"{name}, frame 4: it " in (tmp_path / "out/skipped.txt").read_text()
-    labels = sorted(p.name for p in (tmp_path / "out/train_ids/drive").iterdir())
+    labels = sorted(p.name for p in (tmp_path / "out/train_ids/drive.mp4").iterdir())
     assert labels == [f"{i:06}.png" for i in (0, 1, 2, 3, 5)]
     assert len(frames_of(tmp_path / "out/overlay/drive.mp4")) == 5
 

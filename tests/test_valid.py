@@ -174,8 +174,16 @@ def test_the_picture_finds_the_checkpoint_of_results(checkpoint, run_valid, tmp_
     )
     run_valid("logs/run/valid", "--picture", "page.png", main=compare.main)
     assert (tmp_path / "page.png").stat().st_size > 10000
+    file = tmp_path / "logs/run/valid/results.json"
+    file.write_text(file.read_text().replace('"step": ', '"step": 1'))
+    with pytest.raises(UserError, match="first.pth is of step .* now, and .* of step 1"):
+        run_valid("logs/run/valid", "--picture", "page.png", main=compare.main)
+    with pytest.raises(UserError, match="page.svg: a picture ends in .png"):
+        run_valid("logs/run/valid", "--picture", "page.svg", main=compare.main)
     (tmp_path / "logs/run/first.pth").unlink()
-    with pytest.raises(UserError, match="needs the checkpoint of logs/run/valid/results.json"):
+    with pytest.raises(
+        UserError, match="pictures need the checkpoint of logs/run/valid/results.json"
+    ):
         run_valid("logs/run/valid", "--picture", "page.png", main=compare.main)
 
 

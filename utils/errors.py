@@ -1,6 +1,7 @@
 """How a script ends: one clear line and an exit code, no traceback for what a user can mend."""
 
 import difflib
+import errno
 import os
 import re
 import sys
@@ -86,4 +87,10 @@ def _exit_code(main: Callable[[], None]) -> int:
         return stop.code
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        # Any path of a command line can be longer than the system takes.
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"error: {error.filename}: {os.strerror(error.errno).lower()}", file=sys.stderr)
+        return 2
     return 0

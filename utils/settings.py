@@ -100,7 +100,9 @@ def flatten(cfg: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def split(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None = None,
+    allowed: Sequence[str] = (),
 ) -> tuple[argparse.Namespace, dict[str, str]]:
     """Part a command line into what `parser` reads and KEY VALUE pairs, which it returns by key.
 
@@ -108,7 +110,8 @@ def split(
     file that is there, or ends like the name of a picture or video (`DSC_0002.JPG`). Pairs may come
     anywhere, also behind a flag that takes a list (`--dataset gtav TRAIN.MAX_ITER 5`). The last
     value of a repeated key counts, so arguments that a recipe passes on override its own.
-    UserError for a key without a value and for an unknown flag.
+    `allowed` are the keys of a command that takes few; then a word without a dot is no other key.
+    UserError for a key without a value or that is not allowed, and for an unknown flag.
     """
     actions = parser._actions
     wants_value = {s for a in actions if a.nargs not in (0, "?") for s in a.option_strings}
@@ -116,7 +119,10 @@ def split(
     rest: list[str] = []
     pairs: dict[str, str] = {}
     for word in words:
-        if _is_key(word) and not (rest and rest[-1] in wants_value):
+        other = bool(allowed) and word not in allowed
+        if _is_key(word) and not (rest and rest[-1] in wants_value) and ("." in word or not other):
+            if other:
+                raise UserError(f"setting {word} has no effect here; {', '.join(allowed)} have one")
             value = next(words, None)
             if value is None:
                 raise UserError(f"settings are KEY VALUE pairs; {word!r} has no value")

@@ -56,6 +56,6 @@ def trained(settings, miniature, tmp_path):
         result["confusion"] = torch.eye(19).tolist()
         own = run_result({"cityscapes": result}, method, settings=flatten(cfg))
         folder = write_results(tmp_path / method, own)
-        state = {"settings": flatten(cfg), "step": 1, "method": built.state_dict()}
+        state = {"settings": flatten(cfg), "step": 100, "method": built.state_dict()}
         torch.save(state, folder / "last.pth")
     return tmp_path

@@ -32,6 +32,15 @@ def test_lines_go_through_the_means_and_bars_are_sample_deviations():
     assert second.lines[0].get_color() == COLOURS[2]
 
 
+def test_single_values_have_no_bars_in_the_legend_either():
+    lines = {"several": SEEDS, "one": {1: [5.0], 2: [6.0]}}
+    rows = {"row": {"several": [1.0, 2.0], "one": [3.0]}}
+    for figure in (line_chart("", "x", "y", lines), dot_chart("", "x", rows)):
+        several, one = figure.axes[0].containers
+        assert several.has_yerr or several.has_xerr
+        assert not one.has_yerr and not one.has_xerr
+
+
 def test_all_of_a_spread_is_inside_the_axes():
     wide = {x: [0.0, 100.0 * x] for x in (1, 2, 3)}
     for lines in ({"a": wide}, {"a": wide, "b": {2: [50.0]}}):
@@ -72,9 +81,8 @@ def test_dots_are_means_and_a_column_has_one_colour():
     np.testing.assert_allclose(places["b"][:, 0], [4, 2])
     np.testing.assert_allclose(places["a"][:, 0], [1])
     for number, container in enumerate(columns.values()):
-        assert (container.lines[0].get_color(), container.lines[0].get_marker()) == row_style(
-            number
-        )
+        line = container.lines[0]
+        assert (line.get_color(), line.get_marker()) == row_style(number)
     above, below = places["b"][:, 1]
     assert axes.get_ylim()[0] > below > above
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,15 +13,10 @@ from PIL import Image
 
 from tests.utils.results_of_runs import domain_result, run_result, write_results
 from utils.draw.confusion import confusion_picture
+from utils.draw.plotting import row_style
 from utils.errors import UserError
 from utils.report import __main__ as report
-from utils.report.gallery import (
-    BOTH_WRONG,
-    FIRST_RIGHT,
-    SECOND_RIGHT,
-    difference,
-    fitted,
-)
+from utils.report.gallery import BOTH_WRONG, difference, fitted
 
 
 class Page(HTMLParser):
@@ -128,19 +124,18 @@ def test_difference_maps_say_who_is_right():
     first = torch.tensor([[0, 1, 1, 0, 1]])
     second = torch.tensor([[1, 0, 2, 1, 1]])
     image = torch.full((3, 1, 5), 100, dtype=torch.uint8)
-    picture = difference(image, label, first, second)
+    colours = [(1, 2, 3), (4, 5, 6)]
+    picture = difference(image, label, first, second, colours)
     grey = (177, 177, 177)
     assert [tuple(p) for p in picture[:, 0].T.tolist()] == [
-        FIRST_RIGHT, SECOND_RIGHT, BOTH_WRONG, grey, grey,
+        *colours, BOTH_WRONG, grey, grey,
     ]  # fmt: skip
-    other = difference(image, label, first, second, [(1, 2, 3), (4, 5, 6)])
-    assert [tuple(p) for p in other[:, 0, :2].T.tolist()] == [(1, 2, 3), (4, 5, 6)]
 
 
 def test_large_pictures_are_made_small_without_new_colours():
     picture = torch.zeros(3, 40, 1500, dtype=torch.uint8)
     picture[:, :, 700:] = 200
-    small = np.array(fitted(picture, "label"))
+    small = np.array(fitted(picture, photograph=False))
     assert small.shape[1] == 512 and set(np.unique(small)) == {0, 200}
 
 
@@ -164,7 +159,30 @@ def test_mistakes(trained, write_report):
         write_report(*folders(trained), "--pair", "srha", "other")
     with pytest.raises(UserError, match="--pair names srha twice"):
         write_report(*folders(trained), "--pair", "srha", "srha")
+    with pytest.raises(UserError, match="--images and --show are numbers"):
+        write_report(*folders(trained), "--show", "-1")
+
+
+def test_without_its_data_the_report_says_what_it_leaves_out(trained, write_report, capsys):
+    text = write_report(*folders(trained), "DATASET.ROOT", trained / "moved")
+    assert f"no images: Cityscapes val: there is no folder {trained}/moved" in text
+    assert "without images of Cityscapes" in capsys.readouterr().err
+    # One run a row: nothing is a mean, and nothing deviates.
+    assert "over seeds" not in text.lower() and "deviation" not in text
     (trained / "srha" / "last.pth").unlink()
-    with pytest.raises(UserError, match="needs the checkpoint of .*srha/results.json"):
-        write_report(*folders(trained))
-    assert "where-they-disagree" not in write_report(*folders(trained), "--no-gallery")
+    text = report.disagreements(
+        report.group_runs(folders(trained)), ["baseline", "srha"],
+        partial(report.scenes, images=1, show=1, places={}),
+    )  # fmt: skip
+    assert "pictures need the checkpoint of" in text
+    with pytest.raises(UserError, match="setting VALID.SCALES has no effect here; UNKNOWN_SET"):
+        write_report(*folders(trained), "VALID.SCALES", "0.5")
+
+
+def test_a_row_has_one_colour(runs, write_report):
+    text = write_report(*folders(runs), "--no-gallery", "--names", "METHOD", "SRHA")
+    for number, name in enumerate(("METHOD", "SRHA")):
+        mark = f"<i class='row' style='background:{row_style(number)[0]}'></i>{name}<"
+        # Of results and of settings, and of the classes of two domains.
+        assert text.count(mark) == 4
+    assert len({row_style(number)[0] for number in range(21)}) == 21

@@ -1,5 +1,6 @@
 """The network that results are of, opened again to make further predictions."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ from easydict import EasyDict
 
 from datasets.dataset import SegmentationDataset
 from datasets.label_spaces import LabelSpace, coarsening
-from network.build import build_method, resolve_stored
+from network.build import ROOTS, build_method, resolve_stored
 from network.checkpoint import load_checkpoint
 from network.methods import Method
 from utils.engine.runtime import Runtime, open_runtime
@@ -37,10 +38,25 @@ class Network(NamedTuple):
         return torch.from_numpy(coarsening(self.space, evaluated))[labels.cpu().long()]
 
 
-def open_network(source: Path, results: dict[str, Any]) -> Network:
-    """Return the network of a results.json; UserError where its checkpoint is not found."""
-    state = load_checkpoint(find_checkpoint(source, results))
-    cfg = resolve_stored(state["settings"] | results["settings"], {}, source)
+# What may be given to commands that make further predictions: where things are, not how they are
+# predicted.
+PLACES = ("UNKNOWN_SETTINGS", "DEVICE", "VALID.MAX_PIXELS", *ROOTS)
+GIVEN = "KEY VALUE pairs say where data are now and where to compute: DATASET.ROOT path, DEVICE cpu"
+
+
+def open_network(source: Path, results: dict[str, Any], places: Mapping[str, Any]) -> Network:
+    """Return the network of a results.json, with other settings of PLACES.
+
+    UserError where its checkpoint is not found, or is of another step now.
+    """
+    checkpoint = find_checkpoint(source, results)
+    state = load_checkpoint(checkpoint)
+    if state["step"] != results["step"]:
+        raise UserError(
+            f"{checkpoint} is of step {state['step']} now, and {source} of step {results['step']}; "
+            "evaluate it again (valid.py)"
+        )
+    cfg = resolve_stored(state["settings"] | results["settings"], places, source)
     method, space = build_method(cfg, state)
     with open_runtime(cfg) as runtime:
         method.to(runtime.device, memory_format=runtime.memory_format).eval()
@@ -55,6 +71,6 @@ def find_checkpoint(source: Path, results: dict) -> Path:
         if candidate.is_file():
             return candidate
     raise UserError(
-        f"the picture needs the checkpoint of {source}, and there is no "
+        f"pictures need the checkpoint of {source}, and there is no "
         + " or ".join(map(str, candidates))
     )

@@ -1,7 +1,7 @@
 """Tables as papers have them: methods by domains, or by classes, over several seeds.
 
-The best of a column is bold, by the value that is shown, so equal ones all are. What was trained on
-a domain does not compete there.
+The best of a column is bold; nothing is where two show the same best value. What was trained on a
+domain does not compete there.
 """
 
 import csv
@@ -52,12 +52,13 @@ class ResultColumn(NamedTuple):
     gain: bool = False
 
     def best(self) -> set[int]:
-        """Return the rows that are best among those that compete, if two or more do."""
+        """Return the row that is best among those that compete, if two or more do and one is."""
         rows = [i for i, cell in enumerate(self.cells) if cell.values and not cell.source]
         if self.gain or len(rows) < 2:
             return set()
         highest = max(self.cells[row].mean for row in rows)
-        return {row for row in rows if self.cells[row].mean == highest}
+        best = {row for row in rows if self.cells[row].mean == highest}
+        return best if len(best) == 1 else set()
 
 
 class ResultTable(NamedTuple):

@@ -24,7 +24,9 @@ SAME = {
     "images": "number of images",
 }
 MOST_LETTERS = 48  # of a row's name that lists settings
-KEYS = {"method", "step", "protocol", "unseen", "domains", "settings"}
+# What is read of results, and of each domain in them.
+KEYS = {"step": int, "protocol": str, "unseen": list, "domains": dict, "settings": dict}
+DOMAIN_KEYS = {"title": str, "means": dict, "iou": dict, "precision": dict, "recall": dict}
 
 
 def group_runs(paths: list[Path], names: list[str] | None = None) -> Groups:
@@ -110,11 +112,25 @@ def read_results(file: Path) -> dict[str, Any]:
         results = json.loads(file.read_text())
     except ValueError as error:
         raise UserError(f"{file} is no JSON: {error}") from None
-    if not isinstance(results, dict) or not results.keys() >= KEYS:
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from None
+    if (
+        not _holds(results, KEYS)
+        or not _holds(results["settings"], {"METHOD": str, "SEED": int})
+        or not results["domains"]
+        or not all(_holds(result, DOMAIN_KEYS) for result in results["domains"].values())
+    ):
         raise UserError(f"{file} does not hold the results of a run")
     results["domains"] = {plain_name(d): result for d, result in results["domains"].items()}
     results["unseen"] = [plain_name(d) for d in results["unseen"]]
     return results
+
+
+def _holds(content: Any, kinds: dict[str, type]) -> bool:
+    """Whether content is a mapping with values of these types."""
+    return isinstance(content, dict) and all(
+        isinstance(content.get(key), kind) for key, kind in kinds.items()
+    )
 
 
 def plain_name(domain: str) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MIOU = "mean intersection over union, %"  # of axes
 MOST_MARKED = 40  # points of a line that are marked one by one
 
 
@@ -81,7 +82,8 @@ def _draw_line(
         # Matplotlib does not see the extent of what is shifted.
         axes.update_datalim([*zip(xs, low, strict=True), *zip(xs, high, strict=True)])
         axes.autoscale_view()
-    bars = [width or float("nan") for width in widths]
+    # Without any, the legend shows none either.
+    bars = [width or float("nan") for width in widths] if any(widths) else None
     return axes.errorbar(xs, means, bars, elinewidth=1, capsize=2.5, **style)
 
 
@@ -110,7 +112,8 @@ def dot_chart(title: str, x_label: str, rows: dict[str, dict[str, Sequence[float
         ]
         if shown:
             means = [mean(values) for values, _ in shown]
-            bars = [deviation(values) or float("nan") for values, _ in shown]
+            widths = [deviation(values) or float("nan") for values, _ in shown]
+            bars = widths if any(width == width for width in widths) else None
             ys = [y for _, y in shown]
             handles[column] = axes.errorbar(means, ys, xerr=bars, fmt=marker, color=colour,
                                             markersize=5, elinewidth=1.2, capsize=2.5)  # fmt: skip

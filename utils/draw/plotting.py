@@ -13,8 +13,9 @@ from utils.extras import import_extra
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe & Ito (2008), told apart by the colour-blind; their yellow is too pale for lines on white.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
+# Okabe & Ito (2008), told apart by the colour-blind; wine of Paul Tol's is in the place of their
+# yellow, which is too pale for lines on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255")
 YELLOW, INK, GREY, LINE = "#f0e442", "#222222", "#666666", "#dddddd"
 MARKERS = "os^DvP"
 WIDTH, LETTERS = 5.2, 76  # of a chart: inches, and letters of normal size in a line
@@ -78,8 +79,14 @@ def wrapped(text: str, letters: int) -> str:
 
 
 def row_style(number: int) -> tuple[str, str]:
-    """Return colour and marker of row or line `number`, the same in all charts of a report."""
-    return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    """Return colour and marker of row or line `number`, the same in all of a report.
+
+    Rows after the seventh have darker shades of the same colours.
+    """
+    shade = 0.6 ** (number // len(COLOURS))
+    red, green, blue = bytes.fromhex(COLOURS[number % len(COLOURS)][1:])
+    colour = f"#{round(shade * red):02x}{round(shade * green):02x}{round(shade * blue):02x}"
+    return colour, MARKERS[number % len(MARKERS)]
 
 
 def legend_below(figure: "Figure", handles: dict[str, object]) -> None:

@@ -1,5 +1,6 @@
 """The folder that a command writes into: found out before the work, and held while it goes on."""
 
+import errno
 import os
 import platform
 import shlex
@@ -57,15 +58,16 @@ def this_process() -> str:
 def require_writable(path: Path) -> None:
     """Find out before the work whether a file can be written; its folder is made.
 
-    UserError, naming the path, where it cannot, or where it is a folder.
+    UserError, naming the path, where it cannot, or where it is a folder or a device.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise UserError(f"{path} is a folder; name a file")
-        if path.exists() and os.access(path, os.W_OK):
-            return
-        with tempfile.NamedTemporaryFile(dir=path.parent):
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is {'a folder' if path.is_dir() else 'no file'}; name a file")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        # A file is replaced, not written over: that needs its folder.
+        with tempfile.NamedTemporaryFile(prefix=path.name, dir=path.parent):
             pass
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

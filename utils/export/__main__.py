@@ -10,6 +10,7 @@ run and compared with the checkpoint's network before they are written.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from utils.export.deployment import (
     refuse_disagreement,
 )
 from utils.network_file import SAFETENSORS, network_bytes
+from utils.settings import flatten, split
 
 # Ending → content of a file from a traced program, and how to run that content.
 DEPLOYED = {".onnx": (onnx_bytes, onnx_runner), ".pt2": (program_bytes, program_runner)}
@@ -38,7 +40,10 @@ ENDINGS = (SAFETENSORS, *DEPLOYED)
 
 def main() -> None:
     """Read the checkpoint, check that it fits its settings, write the file."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0],
+        epilog="UNKNOWN_SETTINGS ignore leaves out settings of another version.",
+    )
     parser.add_argument("checkpoint", type=Path, help="of a run, such as logs/NAME/best.pth")
     parser.add_argument(
         "--out", type=Path, required=True, help=f"file to write, ending in {', '.join(ENDINGS)}"
@@ -46,24 +51,32 @@ def main() -> None:
     parser.add_argument(
         "--opset", type=int, metavar="N", help="version of the operators of an .onnx file"
     )
-    options = parser.parse_args()
-    size = export(options.checkpoint, options.out, options.opset)
+    options, settings = split(parser, allowed=["UNKNOWN_SETTINGS"])
+    size = export(options.checkpoint, options.out, options.opset, settings)
     print(f"wrote {options.out} ({size / 1e6:.1f} MB)")
 
 
-def export(checkpoint: Path, out: Path, opset: int | None = None) -> int:
+def export(
+    checkpoint: Path,
+    out: Path,
+    opset: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> int:
     """Write what inference needs of a checkpoint to `out`; return its size in bytes.
 
-    UserError for a checkpoint without settings (the published code's), for another ending, and for
-    a network that runs differently once exported.
+    `settings` may hold UNKNOWN_SETTINGS; what is ignored is not written. UserError for a checkpoint
+    without settings (the published code's), for another ending, and for a network that runs
+    differently once exported.
     """
     if out.suffix not in ENDINGS:
         raise UserError(f"--out {out} has to end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
     if opset is not None and out.suffix != ".onnx":
         raise UserError(f"--opset is for .onnx files; {out} has no operator versions")
     require_writable(out)
-    cfg, state = open_run(checkpoint, {})
+    cfg, state = open_run(checkpoint, settings or {})
     method, space = build_method(cfg, state)
+    known = flatten(cfg)
+    state["settings"] = {key: own for key, own in state["settings"].items() if key in known}
     if out.suffix in DEPLOYED:
         options = {} if opset is None else {"opset": opset}
         content = deployed_bytes(method, space, state, out.suffix, **options)

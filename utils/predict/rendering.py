@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from datasets.files import png_bytes
 from datasets.label_spaces import LabelSpace, cityscapes_ids
-from utils.draw.pictures import colourise, overlay
+from utils.draw.pictures import colourise, legend, overlay
+from utils.engine.failures import cannot_write
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, unknown_name
 
@@ -71,32 +70,15 @@ def render_kind(
     if kind == "confidence":
         return (255 * confidence).round().to(torch.uint8)
     shares = torch.bincount(labels.flatten().long(), minlength=len(space)) / labels.numel()
-    shown = [i for i in range(len(space)) if whole_legend or shares[i] >= LEAST_SHARE]
-    return torch.cat([overlay(image, labels, space), legend(space, shown, image.shape[2])], dim=1)
-
-
-def legend(space: LabelSpace, classes: Sequence[int], width: int) -> Tensor:
-    """Draw colour and name of classes in rows of `width` pixels: uint8 `[3, h, width]`."""
-    size = min(28, max(11, round(width / 70)))
-    font = ImageFont.load_default(size)
-    gap, line = size // 2, round(1.6 * size)
-    places, x, y = [], gap, gap
-    for index in classes:
-        length = size + gap + round(font.getlength(space.classes[index]))
-        if x > gap and x + length > width - gap:
-            x, y = gap, y + line
-        places.append((index, x, y))
-        x += length + 2 * gap
-    page = Image.new("RGB", (width, y + line), "white")
-    pen = ImageDraw.Draw(page)
-    for index, x, y in places:
-        pen.rectangle((x, y, x + size, y + size), fill=space.colours[index], outline="black")
-        name = space.classes[index]
-        pen.text((x + size + gap, y + size // 2), name, fill="black", font=font, anchor="lm")
-    return torch.from_numpy(np.array(page)).permute(2, 0, 1)
+    entries = zip(space.classes, space.colours, shares, strict=True)
+    shown = {name: own for name, own, share in entries if whole_legend or share >= LEAST_SHARE}
+    return torch.cat([overlay(image, labels, space), legend(shown, image.shape[2])], dim=1)
 
 
 def write_picture(path: Path, picture: Tensor) -> None:
     """Write a picture of `render` as PNG at one stroke."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, png_bytes(picture), CONTINUES)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, png_bytes(picture), CONTINUES)
+    except OSError as error:
+        raise UserError(cannot_write(error, path, CONTINUES)) from None

@@ -1,15 +1,19 @@
 """Write a report of runs: one HTML file that needs nothing else, to be read on any screen.
 
     python -m utils.report logs/demo/* --out report.html [--names NAME…]
-        [--pair baseline srha] [--images 40] [--show 4] [--no-gallery]
+        [--pair baseline srha] [--images 40] [--show 4] [--no-gallery] [DATASET.ROOT path]
 
 Results by domain and class, settings that differ, learning curves, confusion matrices, and a
 gallery of the images on which two of the rows disagree most. Runs are given, and become rows, as in
-utils/compare; a gallery needs the checkpoints and the data. Needs matplotlib
-(requirements-extra.txt).
+utils/compare; a gallery needs the checkpoints and the data, and is left out without them. Needs
+matplotlib (requirements-extra.txt).
 """
 
 import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,10 @@ import numpy as np
 from PIL import ImageColor
 
 from datasets.label_spaces import LabelSpace
+from utils.compare.networks import GIVEN, PLACES
 from utils.compare.paper_table import Groups, class_table, domain_table, domain_titles
 from utils.compare.runs import NUISANCE, group_runs
-from utils.draw.charts import dot_chart, line_chart
+from utils.draw.charts import MIOU, dot_chart, line_chart
 from utils.draw.confusion import confusion_picture
 from utils.draw.plotting import row_style
 from utils.engine.folder import require_writable
@@ -29,13 +34,14 @@ from utils.errors import UserError, run_script, unknown_name
 from utils.evaluate.metrics import measures
 from utils.report import page as html
 from utils.report.gallery import scenes
+from utils.settings import split
 
 MOST_POINTS = 200  # of a curve
 
 
 def main() -> None:
     """Read the runs, make the sections, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog=GIVEN)
     parser.add_argument("runs", nargs="+", type=Path, help="as in utils.compare")
     parser.add_argument("--out", type=Path, default=Path("report.html"))
     parser.add_argument("--names", nargs="+", help="names of the rows, in order")
@@ -46,10 +52,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=40, help="of a domain to compare; 0: all")
     parser.add_argument("--show", type=int, default=4, help="images of a domain in the gallery")
     parser.add_argument("--no-gallery", action="store_true")
-    options = parser.parse_args()
+    options, places = split(parser, allowed=PLACES)
     require_writable(options.out)
     groups = group_runs(options.runs, options.names)
     names = list(groups)
+    pair = options.pair or names[:2]
+    for name in pair:
+        if name not in groups:
+            raise unknown_name("row", name, names)
+    if options.pair and pair[0] == pair[1]:
+        raise UserError(f"--pair names {pair[0]} twice")
+    if min(options.images, options.show) < 0:
+        raise UserError("--images and --show are numbers of images, 0 or more")
     sections = {
         "Results": results(groups),
         "Settings that differ": html.settings_table(names, differing_settings(groups)),
@@ -57,12 +71,9 @@ def main() -> None:
         "Classes": classes(groups),
         "Confusion matrices": confusion_matrices(groups),
     }
-    pair = options.pair or names[:2]
-    for name in pair:
-        if name not in groups:
-            raise unknown_name("row", name, names)
     if not options.no_gallery and len(pair) == 2:
-        sections["Where they disagree"] = disagreements(groups, pair, options.images, options.show)
+        show = partial(scenes, images=options.images, show=options.show, places=places)
+        sections["Where they disagree"] = disagreements(groups, pair, show)
     title = options.title or " and ".join(names)
     steps = sorted({run["step"] for runs in groups.values() for _, run in runs})
     lead = f"{sum(map(len, groups.values()))} runs, step {', '.join(map(str, steps))}."
@@ -82,7 +93,7 @@ def results(groups: Groups) -> str:
         for column in table.columns
     }
     title = "mIoU by domain"
-    chart = dot_chart(title, "mIoU, %", rows)
+    chart = dot_chart(title, MIOU, rows)
     return html.results_table(table) + html.charts_html({title: chart})
 
 
@@ -113,15 +124,17 @@ def learning_curves(groups: Groups) -> str:
         factor = 1 if key.startswith("loss") else 100
         lines = {name: _curve(runs, key, factor) for name, runs in logs.items()}
         if any(len(line) > 1 for line in lines.values()):
-            y_label = "cross entropy, nats" if factor == 1 else "mIoU, %"
+            y_label = "cross entropy, nats" if factor == 1 else MIOU
             drawn[title] = line_chart(title, "training step", y_label, lines)
     limits = {
         run["settings"].get("VALID.MAX_IMAGES") for runs in groups.values() for _, run in runs
     }
-    text = "Mean over seeds, with standard deviation."
+    text = []
+    if several_seeds(groups):
+        text.append("Mean over seeds, with standard deviation.")
     if limits - {0, None}:
-        text += " All points but the last are of a part of the images (VALID.MAX_IMAGES)."
-    return html.charts_html(drawn) + html.note([text])
+        text.append("All points but the last are of a part of the images (VALID.MAX_IMAGES).")
+    return html.charts_html(drawn) + html.note([" ".join(text)])
 
 
 def _metrics(results_file: Path) -> list[dict[str, Any]]:
@@ -139,7 +152,7 @@ def _curve(runs: list[list[dict[str, Any]]], key: str, factor: float) -> dict[in
         for entry in run:
             # A domain may be named with its default split.
             value = entry.get(key, entry.get(f"{key}:val"))
-            if value is not None:
+            if isinstance(value, (int, float)) and isinstance(entry["step"], int):
                 by_step.setdefault(entry["step"], []).append(factor * value)
     steps = sorted(by_step)
     return {step: by_step[step] for step in steps[:: max(1, len(steps) // MOST_POINTS)]}
@@ -151,7 +164,8 @@ def classes(groups: Groups) -> str:
         html.folded(title, html.shaded_table(class_table(groups, domain)), opened=number == 0)
         for number, (domain, title) in enumerate(shared_domains(groups).items())
     ]
-    return html.note(["IoU in %, mean over seeds; the best is bold"]) + "".join(parts)
+    means = ["mean over seeds"] * several_seeds(groups)
+    return html.note(["IoU in %", *means, "the best is bold"]) + "".join(parts)
 
 
 def confusion_matrices(groups: Groups) -> str:
@@ -161,32 +175,47 @@ def confusion_matrices(groups: Groups) -> str:
         pictures = []
         for name, runs in groups.items():
             evaluated = [run["domains"][domain] for _, run in runs]
-            counts = np.sum([np.array(result["confusion"]) for result in evaluated], axis=0)
+            try:
+                counts = np.sum([np.array(result["confusion"]) for result in evaluated], axis=0)
+            except (KeyError, ValueError):
+                raise UserError(f"the confusion matrices of {name} on {title} are none") from None
             values = zip(evaluated[0]["iou"], measures(counts)["iou"], strict=True)
             iou = {label: None if np.isnan(value) else value for label, value in values}
             heading = f"{name} on {title}"
             pictures.append(html.matrix(heading, confusion_picture(counts, iou, heading)))
         parts.append(html.folded(title, "".join(pictures)))
-    return html.note(["Rows are ground truth; summed over seeds"]) + "".join(parts)
+    summed = ["summed over seeds"] * several_seeds(groups)
+    return html.note(["Rows are ground truth", *summed]) + "".join(parts)
 
 
-def disagreements(groups: Groups, pair: list[str], images: int, show: int) -> str:
-    """The gallery of two rows, by their first runs."""
+def disagreements(groups: Groups, pair: list[str], find: Callable) -> str:
+    """The gallery of two rows, by their first runs; it says of which domains it cannot be made."""
     runs = {name: groups[name][0] for name in pair}
-    if len(runs) < 2:
-        raise UserError(f"--pair names {pair[0]} twice")
     # A row has the colour that it has in the charts.
-    colours = [ImageColor.getrgb(row_style(list(groups).index(name))[0]) for name in pair]
-    parts = [html.difference_key(dict(zip(pair, colours, strict=True)))]
+    numbers = [list(groups).index(name) for name in pair]
+    colours = {
+        name: ImageColor.getrgb(row_style(n)[0]) for name, n in zip(pair, numbers, strict=True)
+    }
+    parts = [html.difference_key(colours)]
     space: LabelSpace | None = None
     for domain, title in shared_domains({name: groups[name] for name in pair}).items():
-        found, own = scenes(domain, runs, colours, images, show)
+        try:
+            found, own = find(domain, runs, list(colours.values()))
+        except UserError as error:
+            print(f"without images of {title}: {error}", file=sys.stderr)
+            parts.append(f"<h3>{escape(title)}</h3>{html.note([f'no images: {error}'])}")
+            continue
         key = html.class_key(own) if own != space else ""
         space = own
-        parts.append(f"<h3>{title}</h3>{key}{html.gallery(found, pair)}")
+        parts.append(f"<h3>{escape(title)}</h3>{key}{html.gallery(found, colours)}")
     text = "Of each domain the images with the largest share of pixels that the two predict "
     text += f"differently, in order; {pair[0]} and {pair[1]} by one run each. Tap to enlarge."
     return html.note([text]) + "".join(parts)
+
+
+def several_seeds(groups: Groups) -> bool:
+    """Whether any row is of more than one run."""
+    return any(len(runs) > 1 for runs in groups.values())
 
 
 def shared_domains(groups: Groups) -> dict[str, str]:

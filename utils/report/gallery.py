@@ -1,38 +1,35 @@
 """Where two methods disagree: image, label, both predictions and their difference."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageColor
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from datasets.label_spaces import LabelSpace
 from transforms import denormalise
 from utils.compare.networks import Network, open_network
-from utils.draw.pictures import colourise
-from utils.draw.plotting import COLOURS
+from utils.draw.pictures import Colour, colourise
 from utils.labels import VOID
 
 WIDTH = 512  # pixels of a picture
-Colour = tuple[int, int, int]
-# Where predictions differ: the first is right, the second is right, neither is.
-FIRST_RIGHT, SECOND_RIGHT = (ImageColor.getrgb(colour) for colour in COLOURS[:2])
-BOTH_WRONG = (50, 50, 50)
+BOTH_WRONG = (50, 50, 50)  # where two predictions differ
 
 
 class Disagreement(NamedTuple):
-    """An image of a domain with its pictures by title, the share of labelled pixels on which two
-    methods disagree, and the shares that the first and the second of them have right there."""
+    """An image of a domain with its titled pictures, a photograph first, the share of labelled
+    pixels on which two methods disagree, and the shares that the first and the second have right
+    there."""
 
     name: str
     disagreement: float
     first_right: float
     second_right: float
-    pictures: dict[str, Image.Image]
+    pictures: list[tuple[str, Image.Image]]
 
 
 def scenes(
@@ -41,13 +38,15 @@ def scenes(
     colours: Sequence[Colour],
     images: int,
     show: int,
+    places: Mapping[str, Any],
 ) -> tuple[list[Disagreement], LabelSpace]:
     """Return those `show` images of a domain on which two methods disagree most, and its classes.
 
     `runs` are two, by name, with their colours in difference maps; `images` are looked at, evenly
-    spread over the domain (0: all).
+    spread over the domain (0: all). `places` are settings of `compare.networks.PLACES`. UserError
+    without checkpoints or data.
     """
-    networks = {name: open_network(*run) for name, run in runs.items()}
+    networks = {name: open_network(*run, places) for name, run in runs.items()}
     dataset = next(iter(networks.values())).open(domain)
     number = min(images or len(dataset), len(dataset))
     chosen = [i * len(dataset) // number for i in range(number)]
@@ -91,7 +90,7 @@ def difference(
     label: Tensor,
     first: Tensor,
     second: Tensor,
-    colours: Sequence[Colour] = (FIRST_RIGHT, SECOND_RIGHT),
+    colours: Sequence[Colour],
 ) -> Tensor:
     """Paint where predictions differ by which is right, over a pale grey image: uint8 `[3, h, w]`.
 
@@ -123,17 +122,18 @@ def _scene(
     image = denormalise(sample["image"])
     size = tuple(label.shape)
     shown = torch.nn.functional.interpolate(image[None].float(), size, mode="bilinear")[0].byte()
-    pictures = {"image": shown, "label": colourise(label, space)}
+    pictures = [("image", shown), ("label", colourise(label, space))]
     for run, prediction in zip(networks, predictions, strict=True):
-        pictures[run] = colourise(prediction, space)
-    pictures["difference"] = difference(shown, label, *predictions, colours)
-    return Disagreement(name, *shares, {title: fitted(p, title) for title, p in pictures.items()})
+        pictures.append((run, colourise(prediction, space)))
+    pictures.append(("difference", difference(shown, label, *predictions, colours)))
+    small = [(title, fitted(p, photograph=p is shown)) for title, p in pictures]
+    return Disagreement(name, *shares, small)
 
 
-def fitted(picture: Tensor, title: str) -> Image.Image:
+def fitted(picture: Tensor, photograph: bool) -> Image.Image:
     """Return a picture uint8 `[3, h, w]` at most WIDTH wide; only photographs are smoothed."""
     page = Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()))
     if page.width > WIDTH:
-        way = Image.Resampling.LANCZOS if title == "image" else Image.Resampling.NEAREST
-        page = page.resize((WIDTH, round(page.height * WIDTH / page.width)), way)
+        way = Image.Resampling.LANCZOS if photograph else Image.Resampling.NEAREST
+        page = page.resize((WIDTH, max(1, round(page.height * WIDTH / page.width))), way)
     return page

@@ -11,8 +11,9 @@ from PIL import Image
 
 from datasets.label_spaces import LabelSpace
 from utils.compare.paper_table import ResultTable, grid
-from utils.draw.plotting import svg
-from utils.report.gallery import BOTH_WRONG, Colour, Disagreement
+from utils.draw.pictures import Colour, class_colours
+from utils.draw.plotting import row_style, svg
+from utils.report.gallery import BOTH_WRONG, Disagreement
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,9 +46,9 @@ def anchor(name: str) -> str:
 def results_table(table: ResultTable) -> str:
     """Return a table of results; the best of a column is bold."""
     header, *rows = ([_bold(cell) for cell in cells] for cells in grid(table, "\ue000{}\ue001"))
-    return _table(header, [[f"<td>{cell}</td>" for cell in row] for row in rows]) + note(
-        table.notes
-    )
+    marked = [[swatch(number) + row[0], *row[1:]] for number, row in enumerate(rows)]
+    cells = [[f"<td>{cell}</td>" for cell in row] for row in marked]
+    return _table(header, cells) + note(table.notes)
 
 
 def shaded_table(table: ResultTable) -> str:
@@ -64,7 +65,7 @@ def shaded_table(table: ResultTable) -> str:
             shade = min(1.0, max(0.0, cell.mean / 100)) * 0.55
             cells.append(f"<td style='background:rgba(8,62,130,{shade:.2f})'>{text}</td>")
         rows.append(cells)
-    return _table(map(escape, ["class", *table.names]), rows)
+    return _table(["class", *row_names(table.names)], rows)
 
 
 def settings_table(names: Sequence[str], differing: dict[str, list[str]]) -> str:
@@ -75,7 +76,17 @@ def settings_table(names: Sequence[str], differing: dict[str, list[str]]) -> str
         [f"<td>{escape(key)}</td>", *(f"<td class='text'>{escape(value)}</td>" for value in values)]
         for key, values in differing.items()
     ]
-    return _table(map(escape, ["setting", *names]), rows, kind="text")
+    return _table(["setting", *row_names(names)], rows, kind="text")
+
+
+def row_names(names: Sequence[str]) -> list[str]:
+    """Return the names of all rows, each with its colour."""
+    return [swatch(number) + escape(name) for number, name in enumerate(names)]
+
+
+def swatch(number: int) -> str:
+    """Show the colour that row `number` has in all charts."""
+    return f"<i class='row' style='background:{row_style(number)[0]}'></i>"
 
 
 def charts_html(figures: "dict[str, Figure]") -> str:
@@ -100,15 +111,15 @@ def folded(title: str, body: str, opened: bool = False) -> str:
     return f"<details{state}><summary>{escape(title)}</summary>{body}</details>"
 
 
-def gallery(scenes: Sequence[Disagreement], pair: Sequence[str]) -> str:
-    """Return scenes, each with its pictures in a row."""
-    first, second = pair
+def gallery(scenes: Sequence[Disagreement], colours: dict[str, Colour]) -> str:
+    """Return scenes, each with its pictures in a row, of two rows with their colours."""
+    first, second = colours
     parts = []
     for scene in scenes:
         figures = "".join(
-            f"<figure>{picture(f'{scene.name}: {title}', image, title == 'image')}"
+            f"<figure>{picture(f'{scene.name}: {title}', image, photograph=number == 0)}"
             f"<figcaption>{escape(title)}</figcaption></figure>"
-            for title, image in scene.pictures.items()
+            for number, (title, image) in enumerate(scene.pictures)
         )
         text = (
             f"{scene.name}: they disagree on {100 * scene.disagreement:.1f} % of the pixels; "
@@ -129,8 +140,7 @@ def difference_key(colours: dict[str, Colour]) -> str:
 
 def class_key(space: LabelSpace) -> str:
     """Explain the colours of classes."""
-    colours = dict(zip(space.classes, space.colours, strict=True))
-    return key(colours | {"void": (0, 0, 0)})
+    return key(class_colours(space))
 
 
 def key(colours: dict[str, Colour]) -> str:

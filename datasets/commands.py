@@ -25,7 +25,12 @@ def parse_words(
 
     UserError for a key without a value and where no dataset is named.
     """
-    parser.add_argument("words", nargs="*", metavar="NAME[:SPLIT]", help=", ".join(DATASETS))
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="NAME[:SPLIT]",
+        help=f"{', '.join(DATASETS)}, or a JSON file that describes one",
+    )
     options, settings = split(parser, arguments)
     if not options.words:
         what = parser.prog.rpartition(".")[2]

@@ -117,6 +117,19 @@ def test_scales_flip_and_windows_are_those_of_valid(checkpoint, photos, run, tmp
     assert note["predicted"] == "native, windows of 32 with stride 20, scales 0.5 1, flip"
 
 
+def test_pictures_of_all_kinds_are_predicted(photos, run, tmp_path):
+    """TIFF, WebP and 16 bits as well; labels of the same pixels are the same."""
+    grey = pixels(photos / "a.png")[..., 0].astype(np.uint16) * 257
+    for name in ("grey.tif", "grey16.png", "lossless.webp"):
+        array = grey if "lossless" not in name else (grey // 257).astype(np.uint8)
+        image = Image.fromarray(array)
+        image.save(tmp_path / "in" / name, **({"lossless": True} if "webp" in name else {}))
+    code, out, _ = run("--input", "in", "--write", "train_ids")
+    assert code == 0 and out.startswith("6 predicted;")
+    a, b, c = (pixels(tmp_path / f"out/train_ids/{n}.png") for n in ("grey", "grey16", "lossless"))
+    assert (a == b).all() and (b == c).all()
+
+
 def test_it_continues_and_adds_kinds(photos, run, tmp_path):
     run("--input", "in", "--write", "train_ids")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out/train_ids").rglob("*.png")}

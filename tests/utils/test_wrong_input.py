@@ -117,7 +117,7 @@ def test_settings_of_another_version_are_left_out_on_request(saved, answer, tmp_
     given = {"UNKNOWN_SETTINGS": "ignore"}
     for start in (
         lambda **how: load(folder, "cpu", **{k.lower(): v for k, v in how.items()}),
-        lambda **how: export.export(folder, tmp_path / "network.safetensors", how),
+        lambda **how: export.export(folder, tmp_path / "network.safetensors", settings=how),
         lambda **how: open_network(file, results, how),
     ):
         with pytest.raises(UserError, match="GONE.KEY .*give UNKNOWN_SETTINGS ignore"):

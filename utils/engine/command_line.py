@@ -75,7 +75,8 @@ def part_network(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, An
 def parse_train(arguments: Sequence[str] | None = None) -> tuple[dict[str, Any], str]:
     """Parse train.py's command line; return settings by key and `resume`: "", "yes", "auto"."""
     parser = command_parser("Train a segmentation network on source domains.")
-    parser.add_argument("--dataset", nargs="+", metavar="NAME", help=", ".join(datasets.DATASETS))
+    names = f"{', '.join(datasets.DATASETS)}, or a JSON file that describes one (docs/datasets.md)"
+    parser.add_argument("--dataset", nargs="+", metavar="NAME", help=names)
     add_validation_flag(parser)
     add_network_flags(parser)
     parser.add_argument("--exp", metavar="NAME", help="name of the experiment folder")
@@ -108,7 +109,7 @@ def add_validation_flag(parser: argparse.ArgumentParser) -> None:
         "--val_dataset",
         nargs="+",
         metavar="NAME[:SPLIT]",
-        help="domains to evaluate; split val if none",
+        help="domains to evaluate, names or JSON files; split val if none",
     )
 
 

@@ -13,13 +13,12 @@ from easydict import EasyDict
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.files import is_hidden, read_image
+from datasets.files import IMAGES, is_hidden, read_image
 from utils.errors import UserError
 from utils.evaluate.evaluation import check_size
 from utils.predict.record import NOTE, Stamp, stamp_of
 from utils.predict.rendering import KINDS
 
-IMAGES = (".png", ".jpg", ".jpeg")
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 KNOWN = IMAGES + VIDEOS
 EVERYTHING = ("**",)  # the parts of a pattern that all files of a folder match

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from datasets.sampling.source import open_source
 from network.build import build_method, initialise
+from network.methods import method_class
 from utils.draw.pictures import prediction_picture
 from utils.engine.command_line import parse_train
 from utils.engine.experiment import Experiment, open_experiment, refuse_other_settings
@@ -69,7 +70,8 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
     plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, runtime.world_size, parts)
     refuse_more_than_memory(plan, cfg.TRANSFORM.CROP_SIZE, runtime.device)
-    source, sampler = open_source(cfg, runtime.device.type, start=samples)
+    streams = method_class(cfg.METHOD).streams(cfg)
+    source, sampler = open_source(cfg, runtime.device.type, samples, streams)
     cfg.DATASET.LABEL_SPACE = source.label_space.name
     domains = {d: open_domain(d, cfg, source.label_space) for d in cfg.DATASET.VALIDATION}
     loader = DataLoader(
@@ -172,13 +174,15 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
             # A later pass that gets no data leaves statistics of the earlier ones.
             before = [buffer.clone() for buffer in method.buffers()] if plan.passes > 1 else []
             for number, batch in enumerate(islice(batches, plan.passes), start=1):
-                batch = source.transform.finish(runtime.to_device(batch)) | {"step": step}
+                batch = source.finish(runtime.to_device(batch)) | {"step": step}
                 with runtime.gradient_sync(wrapped, last_pass=number == plan.passes):
-                    with runtime.autocast():
-                        losses = wrapped(batch)
-                    losses = {name: value / plan.passes for name, value in losses.items()}
-                    sum(losses.values()).backward()
-                guard.add(losses, batch["index"])
+                    for losses in runtime.graphs(wrapped, batch):
+                        losses = {name: value / plan.passes for name, value in losses.items()}
+                        sum(losses.values()).backward()
+                        guard.add(losses)
+                figures = method.take_figures().items()
+                guard.saw(source.indices(batch), {k: v / plan.passes for k, v in figures})
+            runtime.average_gradients(method)
             running.add(guard.agree(step))
             clip_gradients(method, cfg.TRAIN.CLIP_NORM)
             optimizer.step()
@@ -196,8 +200,9 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
             # Nothing is recorded of a step before it is known to be sound.
             stop = guard.check(now=logging or saving or picturing)
             if logging:
-                values = {f"loss/{name}": mean for name, mean in running.take().items()}
-                values["loss/total"] = sum(values.values())
+                values = running.take()
+                losses = [mean for name, mean in values.items() if name.startswith("loss/")]
+                values["loss/total"] = sum(losses)
                 rates = {f"rate/{g['name']}": g["lr"] for g in optimizer.param_groups}
                 speed = progress.measure()
                 log.scalars(done, values | rates | speed)

@@ -27,13 +27,18 @@ class ACDC(SegmentationDataset):
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:
         images = first_folder(root / "rgb_anon", root / "rgb_anon_trainvaltest" / "rgb_anon")
-        labels = first_folder(root / "gt", root / "gt_trainval" / "gt")
-        found = Listing({}, {})
-        for condition in cls.conditions:
-            pattern = f"{condition}/{split}/*/*"
-            found.images.update(by_key(images, pattern, "_rgb_anon.png"))
-            found.labels.update(by_key(labels, pattern, "_gt_labelTrainIds.png"))
-        return found
+
+        def files(folder: Path, ending: str) -> dict[str, Path]:
+            found: dict[str, Path] = {}
+            for condition in cls.conditions:
+                found |= by_key(folder, f"{condition}/{split}/*/*", ending)
+            return found
+
+        def labels() -> dict[str, Path]:
+            folder = first_folder(root / "gt", root / "gt_trainval" / "gt")
+            return files(folder, "_gt_labelTrainIds.png")
+
+        return Listing(files(images, "_rgb_anon.png"), labels)
 
 
 class ACDCFog(ACDC):

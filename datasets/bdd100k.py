@@ -25,5 +25,9 @@ class BDD100K(SegmentationDataset):
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:
         images = first_folder(root / "images" / split, root / "images/10k" / split)
-        labels = first_folder(root / "labels" / split, root / "labels/sem_seg/masks" / split)
-        return Listing(by_key(images, "*", ".jpg"), by_key(labels, "*", "_train_id.png", ".png"))
+
+        def labels() -> dict[str, Path]:
+            folder = first_folder(root / "labels" / split, root / "labels/sem_seg/masks" / split)
+            return by_key(folder, "*", "_train_id.png", ".png")
+
+        return Listing(by_key(images, "*", ".jpg"), labels)

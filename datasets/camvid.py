@@ -28,4 +28,4 @@ class CamVid(SegmentationDataset):
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:
         images = by_key(root / split, "*", ".jpg", ".png")
-        return Listing(images, by_key(root / f"{split}annot", "*", ".png"))
+        return Listing(images, lambda: by_key(root / f"{split}annot", "*", ".png"))

@@ -21,10 +21,9 @@ class Cityscapes(SegmentationDataset):
 
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:
-        images, labels = (
-            first_folder(root / f"{part}_trainvaltest" / part / split, root / part / split)
-            for part in ("leftImg8bit", "gtFine")
-        )
-        return Listing(
-            by_key(images, "*/*", "_leftImg8bit.png"), by_key(labels, "*/*", "_gtFine_labelIds.png")
-        )
+        def files(part: str, ending: str) -> dict[str, Path]:
+            inner = root / f"{part}_trainvaltest"
+            return by_key(first_folder(inner / part / split, root / part / split), "*/*", ending)
+
+        images = files("leftImg8bit", "_leftImg8bit.png")
+        return Listing(images, lambda: files("gtFine", "_gtFine_labelIds.png"))

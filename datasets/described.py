@@ -46,14 +46,21 @@ class DescribedDataset(SegmentationDataset, metaclass=_Described):
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:
         own = cls.patterns[split]
-        images, labels = (_matching(root, own[kind]) for kind in ("images", "labels"))
-        rule = f"{Path(cls.file).name}"
-        if "list" in own:
-            path = root / own["list"]
-            images = {key: images[key] for key in find_named(read_lines(path), images, path)}
-            labels = {key: label for key, label in labels.items() if key in images}
-            rule = f"the list file {own['list']}"
-        return Listing(images, labels, rule)
+        every = Listing(
+            _matching(root, own["images"]),
+            lambda: _matching(root, own["labels"]),
+            f"{Path(cls.file).name}",
+        )
+        if "list" not in own:
+            return every
+        path = root / own["list"]
+        others = every.images.keys() - set(find_named(read_lines(path), every.images, path))
+
+        def labels() -> dict[str, Path]:
+            return {key: path for key, path in every.labels.items() if key in chosen.images}
+
+        chosen = Listing(every.without(others).images, labels, f"the list file {own['list']}")
+        return chosen
 
 
 def _make(attributes: dict[str, Any]) -> type[DescribedDataset]:

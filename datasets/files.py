@@ -2,7 +2,9 @@
 
 import io
 import re
-from functools import lru_cache
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,17 +28,33 @@ UNKNOWN = 255  # number of a colour that is none of them
 DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
-class Listing(NamedTuple):
+@dataclass
+class Listing:
     """The files of a split by key; an image and its label have the same key.
 
-    `rule` says in words how images were chosen for the split. `absent` are images that a list names
-    and that are not there.
+    `find_labels` is called when labels are asked for: a split can be read without them. `rule` says
+    in words how images were chosen for the split. `absent` are images that a list names and that
+    are not there.
     """
 
     images: dict[str, Path]
-    labels: dict[str, Path]
+    find_labels: Callable[[], dict[str, Path]]
     rule: str = "the folders of the release"
     absent: tuple[str, ...] = ()
+
+    @cached_property
+    def labels(self) -> dict[str, Path]:
+        """The label files; UserError says which path was looked for."""
+        return self.find_labels()
+
+    def without(self, keys: Collection[str], why: str = "") -> "Listing":
+        """Return the listing without some images and their labels; `why` is added to the rule."""
+        images = {key: path for key, path in self.images.items() if key not in keys}
+
+        def labels() -> dict[str, Path]:
+            return {key: path for key, path in self.labels.items() if key not in keys}
+
+        return Listing(images, labels, self.rule + why, self.absent)
 
     def pairs(self) -> list[tuple[Path, Path]]:
         """Return (image, label) of each key, sorted; UserError for a missing image or label."""

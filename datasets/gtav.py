@@ -48,17 +48,14 @@ class GTAV(SegmentationDataset):
         if split_file is not None:
             found = choose(_numbers(split_file, split), images, labels, "split.mat")
         elif (images / part).is_dir():
-            found = Listing(by_key(images / part, "*", ".png"), by_key(labels / part, "*", ".png"))
+            own = by_key(images / part, "*", ".png")
+            found = Listing(own, lambda: by_key(labels / part, "*", ".png"))
         else:
             raise UserError(
                 f"there is neither {candidates[0]} (in read_mapping.zip of the official "
                 f"download) nor a folder {images / part}"
             )
-        if split == "train":
-            for files in (found.images, found.labels):
-                for name in SINGLE_COLOUR & files.keys():
-                    del files[name]
-        return found
+        return found.without(SINGLE_COLOUR) if split == "train" else found
 
 
 def _numbers(split_file: Path, split: str) -> list[str]:

@@ -27,8 +27,9 @@ class IDD(SegmentationDataset):
     def listing(cls, root: Path, split: str) -> Listing:
         inner = root / "IDD_Segmentation"
         images = first_folder(root / "leftImg8bit" / split, inner / "leftImg8bit" / split)
-        labels = first_folder(root / "gtFine" / split, inner / "gtFine" / split)
-        return Listing(
-            by_key(images, "*/*", "_leftImg8bit.png", "_leftImg8bit.jpg"),
-            by_key(labels, "*/*", "_gtFine_labelcsTrainIds.png"),
-        )
+
+        def labels() -> dict[str, Path]:
+            folder = first_folder(root / "gtFine" / split, inner / "gtFine" / split)
+            return by_key(folder, "*/*", "_gtFine_labelcsTrainIds.png")
+
+        return Listing(by_key(images, "*/*", "_leftImg8bit.png", "_leftImg8bit.jpg"), labels)

@@ -48,4 +48,4 @@ class IDDLite(SegmentationDataset):
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:
         images = by_key(root / "leftImg8bit" / split, "*/*", "_image.jpg")
-        return Listing(images, by_key(root / "gtFine" / split, "*/*", "_label.png"))
+        return Listing(images, lambda: by_key(root / "gtFine" / split, "*/*", "_label.png"))

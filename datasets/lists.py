@@ -88,13 +88,17 @@ def all_png(folder: Path) -> dict[str, Path]:
 
 def choose(names: Iterable[str], images: Path, labels: Path, rule: str) -> Listing:
     """Return the listing of the images called `names` below the folders `images` and `labels`."""
-    names = list(names)
-    every_image, every_label = all_png(images), all_png(labels)
+    names, every = list(names), all_png(images)
+
+    def own_labels() -> dict[str, Path]:
+        found = all_png(labels)
+        return {name: found[name] for name in names if name in found}
+
     return Listing(
-        {name: every_image[name] for name in names if name in every_image},
-        {name: every_label[name] for name in names if name in every_label},
+        {name: every[name] for name in names if name in every},
+        own_labels,
         rule,
-        tuple(f"{images / name}.png" for name in names if name not in every_image),
+        tuple(f"{images / name}.png" for name in names if name not in every),
     )
 
 
@@ -115,9 +119,4 @@ def left_out(root: Path, split: str, found: Listing) -> Listing:
     if not path.exists():
         return found
     names = set(find_named(read_lines(path), found.images, path))
-    images, labels = (
-        {key: file for key, file in files.items() if key not in names}
-        for files in (found.images, found.labels)
-    )
-    rule = f"{found.rule}, without the {len(names)} images of {path.name}"
-    return found._replace(images=images, labels=labels, rule=rule)
+    return found.without(names, f", without the {len(names)} images of {path.name}")

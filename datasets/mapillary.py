@@ -57,8 +57,11 @@ class Mapillary(SegmentationDataset):
     def listing(cls, root: Path, split: str) -> Listing:
         part = root / {"train": "training", "val": "validation"}[split]
         images = by_key(part / "images", "*", ".jpg")
-        labels = first_folder(part / "labels", part / "v1.2" / "labels")
-        return Listing(images, by_key(labels, "*", ".png"))
+
+        def labels() -> dict[str, Path]:
+            return by_key(first_folder(part / "labels", part / "v1.2" / "labels"), "*", ".png")
+
+        return Listing(images, labels)
 
     @classmethod
     def options(cls, cfg: Any) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Synthia(SegmentationDataset):
         if found:
             return found
         if (images / split).is_dir() or not any(images.glob("*.png")):
-            return Listing(by_key(images / split, "*", ".png"), by_key(labels / split, "*", ".png"))
+            own = by_key(images / split, "*", ".png")
+            return Listing(own, lambda: by_key(labels / split, "*", ".png"))
         names = seeded_part(all_png(images), **cls.published_counts, split=split, seed=0)
         return choose(names, images, labels, "the seeded rule for flat trees, seed 0")

@@ -75,9 +75,12 @@ def losses_and_gradients(cfg, passes, rank, world_size):
         share = {k: v[part] if torch.is_tensor(v) else v for k, v in whole.items()}
         share["image"] = share["image"].double()
         with runtime.gradient_sync(wrapped, last_pass=number == passes - 1):
-            losses = {name: value / passes for name, value in wrapped(share).items()}
-            sum(losses.values()).backward()
-        guard.add(losses, torch.arange(len(share["image"])))
+            for losses in runtime.graphs(wrapped, share):
+                losses = {name: value / passes for name, value in losses.items()}
+                sum(losses.values()).backward()
+                guard.add(losses)
+        guard.saw({"source": torch.arange(len(share["image"]))}, {})
+    runtime.average_gradients(method)
     values = guard.agree(0)
     gradients = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
     return values, gradients

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from datasets.sampling.source import open_source
 from network.build import build_method, open_run
-from network.methods import Method
+from network.methods import Method, method_class
 from utils.engine.interruption import data_from
 from utils.engine.optimization import plan_batch
 from utils.engine.runtime import Runtime, open_runtime
@@ -79,12 +79,13 @@ def batches(cfg: EasyDict, runtime: Runtime, number: int, step: int) -> Iterator
     holds, on the device. They bear the number `step`, which says what warm-ups have reached."""
     parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
     plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, 1, parts)
-    source, sampler = open_source(cfg, runtime.device.type)
+    streams = method_class(cfg.METHOD).streams(cfg)
+    source, sampler = open_source(cfg, runtime.device.type, streams=streams)
     loader = DataLoader(source, plan.images, sampler=sampler, num_workers=cfg.WORKERS)
     with data_from(loader) as samples:
         for drawn, batch in enumerate(islice(samples, number)):
             runtime.seed_step(cfg.SEED, drawn)
-            yield source.transform.finish(runtime.to_device(batch)) | {"step": step}
+            yield source.finish(runtime.to_device(batch)) | {"step": step}
 
 
 def measure_terms(
@@ -103,15 +104,14 @@ def measure_terms(
     number = 0
     for batch in drawn:
         number += 1
-        with runtime.autocast():
-            losses = method(batch)
-        for name, loss in losses.items():
-            values[name] += loss.item()
-            for part, gradient in differentiate(loss, parts).items():
-                lengths[name][part] += gradient.norm().item()
-                sums[name][part] = sums[name].get(part, 0) + gradient
-        # The graph of the next batch needs the memory.
-        del losses, loss
+        for losses in runtime.graphs(method, batch):
+            for name, loss in losses.items():
+                values[name] += loss.item()
+                for part, gradient in differentiate(loss, parts).items():
+                    lengths[name][part] += gradient.norm().item()
+                    sums[name][part] = sums[name].get(part, 0) + gradient
+            # The next graph needs the memory.
+            del losses, loss
         if over and over not in values:
             raise unknown_name("term", over, values)
     return {

@@ -42,15 +42,16 @@ def check_split(
     notes: list[str] = []
     try:
         listing = dataset.files(root, split)
+        labels = listing.labels
     except UserError as error:
-        listing = Listing({}, {})
+        listing, labels = Listing({}, dict), {}
         # Releases come without the labels of their test split, and most users without its images.
         if split in ("train", "val"):
             faults.append(Fault("missing", str(root), str(error)))
         else:
             notes.append(str(error))
     faults += [Fault("missing", path, f"is named by {listing.rule}") for path in listing.absent]
-    images, labels = listing.images, listing.labels
+    images = listing.images
     for files, others, other in ((images, labels, "label"), (labels, images, "image")):
         for key in sorted(files.keys() - others.keys()):
             faults.append(Fault("missing pair", str(files[key]), f"has no {other}"))

@@ -2,18 +2,20 @@
 
 import sys
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from easydict import EasyDict
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from datasets import build_dataset, dataset_class, label_space
 from datasets.dataset import SegmentationDataset
 from datasets.label_spaces import LabelSpace, coarsening
+from datasets.photographs import Stream, Unlabelled
 from datasets.sampling.samplers import ClassUniformSampler, EqualParts, Key, ProportionalParts
 from datasets.sampling.survey import Survey, refuse_unusable, remarks, survey_split
 from transforms import TrainTransform
@@ -25,11 +27,16 @@ class Sources(torch.utils.data.Dataset):
     """One or several source domains of one label space and transform, as one dataset.
 
     An index counts through the sources one after the other; a sample has that `index`, and the
-    number of its source as `domain`.
+    number of its source as `domain`. Under the name of each of the method's `streams` it holds the
+    sample that the stream has at the same position.
     """
 
-    def __init__(self, datasets: Sequence[SegmentationDataset]):
-        self.datasets = list(datasets)
+    def __init__(
+        self,
+        datasets: Sequence[SegmentationDataset],
+        streams: Mapping[str, Unlabelled] | None = None,
+    ):
+        self.datasets, self.streams = list(datasets), dict(streams or {})
         self.ends = list(accumulate(map(len, self.datasets)))
         self.label_space = self.datasets[0].label_space
         self.transform = self.datasets[0].transform
@@ -42,20 +49,37 @@ class Sources(torch.utils.data.Dataset):
         position, index, centroid = key
         domain = bisect_right(self.ends, index)
         own = index - self.ends[domain] + len(self.datasets[domain])
-        return self.datasets[domain][position, own, centroid] | {"index": index}
+        further = {name: stream.sample(position) for name, stream in self.streams.items()}
+        return self.datasets[domain][position, own, centroid] | {"index": index} | further
 
-    @property
-    def image_paths(self) -> list[Path]:
-        """The image of each index."""
-        return [path for dataset in self.datasets for path in dataset.image_paths]
+    def finish(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Do on the device what the transforms of the sources and streams leave to it."""
+        own = {name: stream.transform.finish(batch[name]) for name, stream in self.streams.items()}
+        return self.transform.finish(batch) | own
+
+    def indices(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Return which images a batch has, by stream; "source" is the sources'."""
+        return {"source": batch["index"]} | {name: batch[name]["index"] for name in self.streams}
+
+    def files(self, indices: dict[str, Tensor]) -> list[Path]:
+        """Return the images of `indices`."""
+        paths = {"source": [path for dataset in self.datasets for path in dataset.image_paths]}
+        paths |= {name: stream.image_paths for name, stream in self.streams.items()}
+        return [paths[name][i] for name, own in indices.items() for i in own.tolist()]
 
     def describe(self) -> str:
-        """Name the sources with their numbers of images, for the log."""
-        return " + ".join(f"{dataset.title} ({len(dataset)} images)" for dataset in self.datasets)
+        """Name sources and streams with their numbers of images, for the log."""
+        text = " + ".join(f"{dataset.title} ({len(dataset)} images)" for dataset in self.datasets)
+        return text + "".join(
+            f", {name} {stream.title} ({len(stream)} images, no labels)"
+            for name, stream in self.streams.items()
+        )
 
 
-def open_source(cfg: EasyDict, device: str, start: int = 0) -> tuple[Sources, Sampler[Key]]:
-    """Open the training splits of DATASET.SOURCE with class-uniform sampling of each.
+def open_source(
+    cfg: EasyDict, device: str, start: int = 0, streams: Mapping[str, Stream] | None = None
+) -> tuple[Sources, Sampler[Key]]:
+    """Open the training splits of DATASET.SOURCE with class-uniform sampling of each, and streams.
 
     `device` is the type of the device that trains ("cpu", "cuda"). `start` is the number of samples
     that earlier steps of a resumed run have drawn. Each source is surveyed: the main process reads
@@ -73,7 +97,8 @@ def open_source(cfg: EasyDict, device: str, start: int = 0) -> tuple[Sources, Sa
     transform = TrainTransform(cfg, on_device)
     options = {"label_space": space, "transform": transform, "seed": cfg.SEED}
     sources = Sources(
-        [build_dataset(name, "train", cfg, domain=d, **options) for d, name in enumerate(names)]
+        [build_dataset(name, "train", cfg, domain=d, **options) for d, name in enumerate(names)],
+        {name: Unlabelled(name, stream, cfg) for name, stream in (streams or {}).items()},
     )
     number = len(names)
     equal = cfg.DATASET.MIXING == "equal"

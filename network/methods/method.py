@@ -1,12 +1,13 @@
 """What every training method is: one module with two verbs, wrapped whole by DDP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
+from datasets.photographs import Stream
 from network.decoders import decoder_class
 from network.decoders.decoder import require_embedding
 from network.trunks import build_trunk
@@ -17,9 +18,11 @@ class Method(nn.Module):
     """A trunk, a decoder and a way to train them.
 
     Training: `method(batch)` returns a dict of named, weighted scalar losses; all forward passes
-    happen in that one call, and the engine takes one backward of their sum. `batch` holds `image`
+    happen in that one call, and the engine takes one backward of their sum. With `several_graphs`
+    it returns an iterator of such dicts, each of a graph of its own. `batch` holds `image`
     `[B, 3, H, W]`, `label` `[B, H, W]`, `index`, `domain` (`[B]` int64, the number of the source
-    in DATASET.SOURCE) and `step`. Evaluation: `method(images)` returns logits `[B, K, H, W]`. All
+    in DATASET.SOURCE) and `step`, and a batch under the name of each of the method's `streams`.
+    Evaluation: `method(images)` returns logits `[B, K, H, W]`. All
     that must survive a restart is in the `state_dict`.
 
     A method declares its settings in `settings`, a tree as in `config.py`, and in `defaults` where
@@ -37,6 +40,7 @@ class Method(nn.Module):
     needs_embedding = False  # a decoder with `embed`, `projection` and `classifier`
     trunks: tuple[str, ...] = ()  # names that it works with; empty: all
     least_sources = 1
+    several_graphs = False
     # Whether an image's losses depend on the others of its pass; or settings that prevent that.
     mixes_batch: bool | dict[str, Any] = False
     small: dict[str, Any] = {}  # settings ({dotted key: value}) of a network for tests
@@ -54,6 +58,21 @@ class Method(nn.Module):
             require_embedding(self.decoder, cfg.DECODER.NAME, f"{cfg.METHOD} needs an embedding")
         self.after: dict[int, Callable[[Tensor], Tensor]] = {}
         self.rearrangement: nn.Module | None = None
+        self._figures: dict[str, Tensor] = {}
+
+    @classmethod
+    def streams(cls, cfg: EasyDict) -> dict[str, Stream]:
+        """Return further data by name; an image of each comes with every source image."""
+        return {}
+
+    def record(self, name: str, value: Tensor) -> None:
+        """Log a scalar of this pass that is no loss, under its `name`; it stays on the device."""
+        self._figures[name] = value.detach()
+
+    def take_figures(self) -> dict[str, Tensor]:
+        """Return what was recorded since the last call."""
+        figures, self._figures = self._figures, {}
+        return figures
 
     def _check_choices(self, cfg: EasyDict) -> None:
         if self.trunks and cfg.TRUNK.NAME not in self.trunks:
@@ -85,7 +104,9 @@ class Method(nn.Module):
                 )
         return super().train(mode)
 
-    def forward(self, inputs: dict[str, Any] | Tensor) -> dict[str, Tensor] | Tensor:
+    def forward(
+        self, inputs: dict[str, Any] | Tensor
+    ) -> dict[str, Tensor] | Iterator[dict[str, Tensor]] | Tensor:
         """Losses by name for a batch (training), logits for images (evaluation).
 
         UserError for training images whose sides are no multiples of the trunk's `multiple`.
@@ -95,8 +116,11 @@ class Method(nn.Module):
             return self.training_losses(inputs)
         return self.predict(inputs)
 
-    def training_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Return the named, weighted losses of one batch."""
+    def training_losses(
+        self, batch: dict[str, Any]
+    ) -> dict[str, Tensor] | Iterator[dict[str, Tensor]]:
+        """Return the named, weighted losses of one batch; of several graphs, an iterator of such
+        dicts, whose names differ. A term without data returns a 0 that has a gradient."""
         raise NotImplementedError
 
     def predict(self, images: Tensor) -> Tensor:

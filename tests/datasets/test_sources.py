@@ -134,7 +134,7 @@ def test_a_sample_is_that_of_its_dataset_and_knows_its_domain(opened, mixing):
         assert torch.equal(sample["image"], expected["image"])
         assert torch.equal(sample["label"], expected["label"])
         assert sample["index"] == index
-        assert sources.image_paths[index] == dataset.image_paths[own]
+        assert sources.files({"source": torch.tensor([index])}) == [dataset.image_paths[own]]
         seen.add(domain)
     assert seen == {0, 1} and len(sources) == 12
     assert sources.describe().startswith("GTAV (6 images) + SYNTHIA")

@@ -39,7 +39,8 @@ def guarded(settings, batch, tmp_path):
     """Return `guarded(kind)` → (method, optimizer, guard, step), on the CPU in this process."""
 
     class Source:
-        image_paths = ["first.png", "second.png"]
+        def files(self, indices):
+            return [("first.png", "second.png")[i] for i in indices["source"].tolist()]
 
     def make(kind):
         method, _ = build_method(settings(METHOD="baseline", DATASET__LABEL_SPACE="cityscapes19"))
@@ -52,7 +53,8 @@ def guarded(settings, batch, tmp_path):
         def step(number, **changes):
             losses = method(batch | changes)
             sum(losses.values()).backward()
-            guard.add(losses, batch["index"])
+            guard.add(losses)
+            guard.saw({"source": batch["index"]}, {})
             guard.agree(number)
             optimizer.step()
             optimizer.zero_grad()

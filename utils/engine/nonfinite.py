@@ -7,9 +7,9 @@ from itertools import compress
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from torch import Tensor
 
+from datasets.sampling.source import Sources
 from utils.engine.runtime import Runtime
 from utils.errors import UserError
 
@@ -19,21 +19,21 @@ NAMED = 5  # parameters and files that the line names; the report has them all
 @dataclass
 class StepRecord:
     """What a report on a step needs: the losses of this process, the largest entry of each
-    gradient, the names of their parameters, and the indices of the images of each pass."""
+    gradient, the names of their parameters, and the indices of each pass's images by stream."""
 
     step: int
     losses: dict[str, Tensor]
     gradient_sizes: Tensor
     parameters: list[str]
-    indices: list[Tensor]
+    indices: list[dict[str, Tensor]]
 
 
 def stop_with_report(
-    bad: StepRecord, paths: list[Path], rates: dict[str, float], runtime: Runtime, folder: Path
+    bad: StepRecord, source: Sources, rates: dict[str, float], runtime: Runtime, folder: Path
 ) -> NoReturn:
     """Write nonfinite.json and raise the UserError that sums it up; all processes call it.
 
-    `paths` are the files of the images by index, `rates` the learning rates by group.
+    `source` knows the files of the images, `rates` are the learning rates by group.
     """
     losses = {name: float(value) for name, value in bad.losses.items()}
     at_fault = (~bad.gradient_sizes.isfinite()).tolist()
@@ -41,7 +41,7 @@ def stop_with_report(
         "process": runtime.rank,
         "losses": losses,
         "loss_is_finite": all(map(math.isfinite, losses.values())),
-        "images": [str(paths[i]) for i in torch.cat(bad.indices).tolist()],
+        "images": [str(path) for own in bad.indices for path in source.files(own)],
         "gradients_not_finite": list(compress(bad.parameters, at_fault)),
     }
     processes = runtime.gather(own)

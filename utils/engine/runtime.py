@@ -4,6 +4,7 @@ CPU, one GPU, and `torchrun` on many take the same path; NCCL between GPUs, gloo
 """
 
 import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from easydict import EasyDict
-from torch import nn
+from torch import Tensor, nn
 
 from utils.engine.allocator import keep_freed_memory
 from utils.engine.failures import explain
@@ -22,6 +23,7 @@ from utils.seeding import stable_seed
 # How long processes wait for one another: class centroids of a large dataset take the main process
 # more than the ten minutes that are the default.
 PATIENCE = timedelta(hours=1)
+BUCKET = 2**25  # bytes of gradients that are averaged at once
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,52 @@ class Runtime:
         torch.manual_seed(stable_seed("step", seed, step, self.rank))
 
     def to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Move images, in the memory format, labels, as int64, and source domains of a batch to the
-        device.
+        """Move images, in the memory format, labels, as int64, and source domains of a batch, and
+        of the streams in it, to the device.
 
         What else is in the batch stays where it is.
         """
-        keys = ("image", "label", "domain")
-        moved = {key: batch[key].to(self.device, non_blocking=True) for key in keys}
-        moved["image"] = moved["image"].contiguous(memory_format=self.memory_format)
-        return batch | moved | {"label": moved["label"].long()}
+        moved = dict(batch)
+        for key, value in batch.items():
+            if isinstance(value, dict):
+                moved[key] = self.to_device(value)
+            elif key in ("image", "label", "domain"):
+                moved[key] = value.to(self.device, non_blocking=True)
+        if "image" in moved:
+            moved["image"] = moved["image"].contiguous(memory_format=self.memory_format)
+        if "label" in moved:
+            moved["label"] = moved["label"].long()
+        return moved
+
+    def graphs(self, wrapped: nn.Module, batch: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
+        """Yield the losses of each graph of a pass; one is to be differentiated, and thereby freed,
+        before the next is asked for."""
+        with self.autocast():
+            losses = wrapped(batch)
+        if isinstance(losses, dict):
+            yield losses
+            return
+        while True:
+            with self.autocast():
+                graph = next(losses, None)
+            if graph is None:
+                return
+            yield graph
+
+    def average_gradients(self, method: nn.Module) -> None:
+        """Average gradients over processes where DistributedDataParallel does not: of methods with
+        several graphs. They have to be of the same parameters everywhere."""
+        if self.world_size == 1 or not method.several_graphs:
+            return
+        bucket: list[Tensor] = []
+        for gradient in [*(p.grad for p in method.parameters() if p.grad is not None), None]:
+            if bucket and (gradient is None or sum(g.nbytes for g in bucket) > BUCKET):
+                flat = torch.cat([g.flatten() for g in bucket]) / self.world_size
+                dist.all_reduce(flat)
+                for own, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+                    own.copy_(part.view_as(own))
+                bucket = []
+            bucket.append(gradient)
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -92,7 +131,7 @@ class Runtime:
 
     def gradient_sync(self, wrapped: nn.Module, last_pass: bool) -> AbstractContextManager:
         """Average gradients over processes only in the last pass of an accumulated batch."""
-        if self.world_size == 1 or last_pass:
+        if last_pass or not hasattr(wrapped, "no_sync"):
             return nullcontext()
         return wrapped.no_sync()
 
@@ -107,7 +146,8 @@ class Runtime:
         return text
 
     def wrap(self, method: nn.Module, sync_batch_norm: bool) -> nn.Module:
-        """Move a method to the device; convert batch norms and wrap it in DDP where that applies.
+        """Move a method to the device; convert batch norms and wrap it in DDP where that applies:
+        not for several graphs, see `average_gradients`.
 
         Buffers are not broadcast: batch statistics are either synchronised or local by choice, and
         the checkpoint holds those of rank 0.
@@ -116,6 +156,10 @@ class Runtime:
             method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
         method = method.to(self.device, memory_format=self.memory_format)
         if self.world_size == 1:
+            return method
+        if method.several_graphs:
+            for tensor in method.state_dict().values():
+                dist.broadcast(tensor, src=0)
             return method
         device_ids = [self.device.index] if self.device.type == "cuda" else None
         # With this option DDP keeps its buckets. Without it, it sorts them anew after the first

@@ -19,7 +19,7 @@ from datasets import build_dataset, load_settings, parse_domain
 from datasets.commands import parse_words
 from network.regions.rearrangement import SemanticRearrangement
 from transforms import EvalTransform, denormalise
-from utils.draw.pictures import colourise, sheet
+from utils.draw.pictures import colourise, require_picture, save_picture, sheet
 from utils.errors import UserError, run_script
 from utils.seeding import stable_seed
 
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, names, overrides = parse_words(parser, arguments)
     if min(options.alphas) <= 0:
         raise UserError(f"--alphas {min(options.alphas):g}: a concentration is above 0")
+    require_picture(options.out)
     cfg = load_settings(overrides)
     rows = []
     for domain in names:
@@ -58,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     titles = ["image", "regions", *(f"alpha = {_ascii(alpha)}" for alpha in options.alphas)]
     tallest = max(picture.shape[1] / picture.shape[2] for _, (picture, *_) in rows)
     page = sheet(rows, titles, (WIDTH, round(WIDTH * tallest)))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    page.save(options.out)
+    save_picture(page, options.out)
     print(f"picture: {options.out}")
 
 

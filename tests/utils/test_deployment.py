@@ -39,7 +39,7 @@ def exported(tmp_path_factory):
     torch.save(state, folder / "last.pth")
     files = {ending: folder / f"network{ending}" for ending in (".onnx", ".pt2")}
     for path in files.values():
-        export(folder / "last.pth", path)
+        export(folder / "last.pth", path, 18 if path.suffix == ".onnx" else None)
     return method.eval(), files, folder / "last.pth"
 
 
@@ -81,6 +81,11 @@ def test_what_the_files_hold(exported):
     assert json.loads(notes["classes"])[13] == "car"
     (image,), (logits,) = model.graph.input, model.graph.output
     assert (image.name, logits.name) == ("image", "logits")
+    shapes = [
+        [d.dim_param or d.dim_value for d in x.type.tensor_type.shape.dim] for x in (image, logits)
+    ]
+    assert shapes == [["batch", n, "height", "width"] for n in (3, 19)]
+    assert model.opset_import[0].version == 18
     # The network alone: no teacher, no auxiliary head, no running counters.
     parts = [method.trunk, method.decoder.aspp, method.decoder.bot_aspp, method.decoder.bot_fine,
              method.decoder.final1, method.decoder.classifier]  # fmt: skip
@@ -121,9 +126,13 @@ def test_without_the_packages(monkeypatch, package):
 
 
 def test_the_baseline_is_exported_too(settings):
+    """And an opset that torch cannot write is named."""
     cfg = settings(METHOD="baseline", TRUNK__NAME="shufflenet_v2_x0_5")
     network = deployment.Deployed(Baseline(cfg, 7))
-    content = deployment.program_bytes(deployment.export_program(network), {})
+    program = deployment.export_program(network)
+    with pytest.raises(UserError, match="--opset 9: torch cannot write this network in it; opset"):
+        deployment.onnx_bytes(program, {}, 9)
+    content = deployment.program_bytes(program, {})
     found = list(deployment.agreements(network, deployment.program_runner(content)))
     assert [own.size for own in found] == list(deployment.CHECK_SIZES)
     deployment.refuse_disagreement(found)

@@ -219,7 +219,7 @@ def test_every_setting_has_a_reader():
     "key, value, message",
     [
         ("LOG.EVERY", "0", "LOG.EVERY is '0'; expected at least 1"),
-        ("WORKERS", "-1", "expected at least 0"),
+        ("WORKERS", "-1", "expected between 0 and 1024"),
         ("TRANSFORM.FLIP", "1.5", "expected between 0 and 1"),
         ("TRANSFORM.CROP_SIZE", "0,64", "expected at least 1"),
         ("SEED", "-1", "expected at least 0"),
@@ -227,7 +227,7 @@ def test_every_setting_has_a_reader():
         ("TRAIN.MOMENTUM", "-1", "expected between 0 and 1"),
         ("TRAIN.MOMENTUM", "inf", "expected a finite number"),
         ("TRAIN.POLY_POWER", "nan", "expected a finite number"),
-        ("TRAIN.WEIGHT_DECAY", "-0.1", "expected at least 0"),
+        ("TRAIN.WEIGHT_DECAY", "-0.1", "expected between 0 and 10"),
         ("TRAIN.MAX_ITER", "9" * 400, "is '9999.* …; expected a whole number of 64 bits"),
         ("VALID.SCALES", "", "expected at least 1 of them"),
         ("INIT_PARTS", "", "expected at least 1 of them"),

@@ -219,7 +219,7 @@ def test_every_setting_has_a_reader():
     "key, value, message",
     [
         ("LOG.EVERY", "0", "LOG.EVERY is '0'; expected at least 1"),
-        ("WORKERS", "-1", "expected at least 0"),
+        ("WORKERS", "-1", "expected between 0 and 1024"),
         ("TRANSFORM.FLIP", "1.5", "expected between 0 and 1"),
         ("TRANSFORM.CROP_SIZE", "0,64", "expected at least 1"),
         ("SEED", "-1", "expected at least 0"),
@@ -227,10 +227,16 @@ def test_every_setting_has_a_reader():
         ("TRAIN.MOMENTUM", "-1", "expected between 0 and 1"),
         ("TRAIN.MOMENTUM", "inf", "expected a finite number"),
         ("TRAIN.POLY_POWER", "nan", "expected a finite number"),
-        ("TRAIN.WEIGHT_DECAY", "-0.1", "expected at least 0"),
+        ("TRAIN.WEIGHT_DECAY", "-0.1", "expected between 0 and 10"),
         ("TRAIN.MAX_ITER", "9" * 400, "is '9999.* …; expected a whole number of 64 bits"),
         ("VALID.SCALES", "", "expected at least 1 of them"),
         ("INIT_PARTS", "", "expected at least 1 of them"),
+        ("TRAIN.POLY_POWER", "1e308", "expected between 0 and 100"),
+        ("TRAIN.LR_DECODER", "1e300", "expected between 0 and 1000"),
+        ("TRANSFORM.SCALE", "1e9,1e9", "expected between 0.01 and 100"),
+        ("DATASET.CLASS_UNIFORM_TILE", "1", "expected at least 8"),
+        ("LOG.DIR", "a\0b", "expected text without control characters"),
+        ("EXPERIMENT", "a\nb", "expected text without control characters"),
     ],
 )
 def test_values_out_of_range_are_refused(key, value, message):
@@ -249,6 +255,12 @@ def test_a_decoder_has_defaults_of_its_own(monkeypatch, capsys):
     print_settings()
     listed = capsys.readouterr().out
     assert "TRAIN.OPTIMIZER = adamw" in listed and "TRAIN.NO_DECAY = norms,embeddings" in listed
+
+
+@pytest.mark.parametrize("name", ["../up", "/elsewhere", ".", ".."])
+def test_an_experiment_stays_below_the_log_folder(name):
+    with pytest.raises(UserError, match="is no name of a folder below LOG.DIR .logs"):
+        experiment_folder(resolve({"EXPERIMENT": name}))
 
 
 def test_an_experiments_name_fits_a_folder():

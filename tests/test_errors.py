@@ -122,6 +122,32 @@ def test_a_label_of_another_size(answer, gtav):
     assert "image and label differ in size" in line and "382×210" in line and "100×90" in line
 
 
+@pytest.mark.parametrize("setting, message", [
+    ("TRANSFORM.CROP_SIZE 1000000,1000000", "2 crops of 1000000×1000000 pixels of one pass take "
+     "24000 GB, .*; set a smaller TRANSFORM.CROP_SIZE"),
+    ("DECODER.CHANNELS 100000000", "not enough memory for the network of these settings .*more.; "
+     "smaller widths .such as DECODER.CHANNELS"),
+    ("DECODER.CHANNELS 10000000000000000", "not enough memory for the network of these settings"),
+    ("TRAIN.BATCH_SIZE 1000000000", "BATCH_SIZE is '1000000000'; expected between 1 and 65536"),
+    ("WORKERS 100000", "WORKERS is '100000'; expected between 0 and 1024"),
+])  # fmt: skip
+def test_sizes_that_no_memory_holds(answer, miniature, setting, message):
+    assert re.search(message, answer(train.main, "DATASET.ROOT", str(miniature), *setting.split()))
+
+
+@pytest.mark.parametrize("error, kind", [
+    (MemoryError(), "memory for this command;"),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+     "GPU memory for this command .2.00 GiB more.;"),
+    (OSError(12, "Cannot allocate memory"), "memory for this command;"),
+])  # fmt: skip
+def test_memory_runs_out_anywhere(answer, error, kind):
+    def run_out():
+        raise error
+
+    assert re.match(f"error: not enough {kind}", answer(run_out))
+
+
 def test_files_that_are_no_checkpoint(answer, miniature, tmp_path):
     (tmp_path / "text.pth").write_text("not a checkpoint")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pth")

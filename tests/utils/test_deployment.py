@@ -39,7 +39,7 @@ def exported(tmp_path_factory):
     torch.save(state, folder / "last.pth")
     files = {ending: folder / f"network{ending}" for ending in (".onnx", ".pt2")}
     for path in files.values():
-        export(folder / "last.pth", path)
+        export(folder / "last.pth", path, 18 if path.suffix == ".onnx" else None)
     return method.eval(), files, folder / "last.pth"
 
 
@@ -81,6 +81,11 @@ def test_what_the_files_hold(exported):
     assert json.loads(notes["classes"])[13] == "car"
     (image,), (logits,) = model.graph.input, model.graph.output
     assert (image.name, logits.name) == ("image", "logits")
+    shapes = [
+        [d.dim_param or d.dim_value for d in x.type.tensor_type.shape.dim] for x in (image, logits)
+    ]
+    assert shapes == [["batch", n, "height", "width"] for n in (3, 19)]
+    assert model.opset_import[0].version == 18
     # The network alone: no teacher, no auxiliary head, no running counters.
     parts = [method.trunk, method.decoder.aspp, method.decoder.bot_aspp, method.decoder.bot_fine,
              method.decoder.final1, method.decoder.classifier]  # fmt: skip
@@ -122,11 +127,16 @@ def test_without_the_packages(monkeypatch, package):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_exported(settings, name):
+    """And an opset that torch cannot write is named."""
     # One of them with a trunk whose channels are shuffled.
     trunk = {"TRUNK__NAME": "shufflenet_v2_x0_5"} if name == "baseline" else {}
     cfg = settings(METHOD=name, DATASET__LABEL_SPACE="idd_lite7", **trunk)
     network = deployment.Deployed(build_method(cfg)[0])
-    content = deployment.program_bytes(deployment.export_program(network), {})
+    program = deployment.export_program(network)
+    if name == "baseline":
+        with pytest.raises(UserError, match="--opset 9: torch cannot write this network in it"):
+            deployment.onnx_bytes(program, {}, 9)
+    content = deployment.program_bytes(program, {})
     found = list(deployment.agreements(network, deployment.program_runner(content)))
     assert [own.size for own in found] == list(deployment.CHECK_SIZES)
     deployment.refuse_disagreement(found)

@@ -64,19 +64,29 @@ def test_files_that_are_none(checkpoint, tmp_path, monkeypatch):
 def test_parts_are_loaded_by_name(checkpoint, settings):
     path, trained = checkpoint
 
-    def start(*parts):
-        options = {"METHOD": "srha", "DATASET__LABEL_SPACE": "idd_lite7", "INIT": str(path)}
+    def start(*parts, classifier="copy", init=path, **more):
+        options = {"METHOD": "srha", "DATASET__LABEL_SPACE": "idd_lite7", "INIT": str(init)}
+        options |= {"INIT_CLASSIFIER": classifier} | more
         cfg = settings(**options, **({"INIT_PARTS": list(parts)} if parts else {}))
         torch.manual_seed(1)
         method, _ = build_method(cfg)
         before = {k: v.clone() for k, v in method.decoder.state_dict().items()}
-        initialise(method, cfg)
+        before["left out"] = initialise(method, cfg)
         return method, before
 
     # Another number of classes.
     with pytest.raises(UserError, match="--init .*4 of another shape: decoder.classifier.bias"):
         start()
+    method, before = start(classifier="new", init=path.parent)  # a folder means its last.pth
+    left_out = before.pop("left out")
+    assert len(left_out) == 4 and "decoder.classifier.bias" in left_out
+    for name, weight in method.decoder.state_dict().items():
+        old = before if f"decoder.{name}" in left_out else trained.decoder.state_dict()
+        assert torch.equal(weight, old[name])
+    with pytest.raises(UserError, match="of another shape"):
+        start(classifier="new", DECODER__CHANNELS=12)
     method, before = start("trunk")
+    assert not before.pop("left out")
     assert same(method.trunk.state_dict(), trained.trunk.state_dict())
     assert same(method.decoder.state_dict(), before)
     with pytest.raises(UserError, match="INIT_PARTS names head, which is no part.*teacher"):

@@ -74,6 +74,8 @@ def test_results_say_how_they_were_made(settings):
     assert describe_protocol(augmented) == text
     with pytest.raises(UserError, match="windows of 64 pixels need a stride between 1 and 64"):
         sliding_windows(settings(VALID__SLIDING="64,65"))
+    with pytest.raises(UserError, match="VALID.SLIDING is 1 1: windows have 16 pixels or more"):
+        sliding_windows(settings(VALID__SLIDING="1,1"))
 
 
 @pytest.mark.parametrize("scales, flip", [((1.0,), False), ((0.5, 1.0), True)])

@@ -7,6 +7,7 @@ style elimination, are inside.
 
 import io
 import json
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -66,13 +67,19 @@ def onnx_bytes(program: ExportedProgram, notes: dict[str, Any], opset: int | Non
     import_extra("ONNX files", "onnx", "onnxscript")
     names = {"input_names": ["image"], "output_names": ["logits"]}
     options = {"dynamo": True, "verbose": False, "opset_version": opset}
-    model = torch.onnx.export(program, **options, **names).model_proto
-    # torch leaves the version it prefers where it cannot convert, and says so in a warning.
+    # Where torch cannot convert to an opset it logs a traceback and keeps another one.
+    logging.disable(logging.WARNING)
+    try:
+        model = torch.onnx.export(program, **options, **names).model_proto
+    finally:
+        logging.disable(logging.NOTSET)
     found = next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
     if opset not in (None, found):
-        raise UserError(f"--opset {opset}: this network can be written in opset {found} only")
-    axes = ("batch", "classes", "height", "width")
-    for value in model.graph.output:
+        raise UserError(
+            f"--opset {opset}: torch cannot write this network in it; opset {found} would do"
+        )
+    axes = ("batch", "", "height", "width")
+    for value in (*model.graph.input, *model.graph.output):
         for size, axis in zip(value.type.tensor_type.shape.dim, axes, strict=True):
             if size.dim_param:
                 size.dim_param = axis

@@ -66,13 +66,23 @@ SETTINGS = {
             "file can also be given in place of a name (docs/datasets.md)",
         ),
         "ROOT": Setting("", "folder that holds one folder for each dataset under its usual name"),
+        "SAMPLING": Setting(
+            "class_uniform",
+            "which crops an epoch has: class_uniform, a share of them around class centroids; "
+            "rare_class, more of the rarer classes (DAFormer); random, each image once",
+            choices=("class_uniform", "rare_class", "random"),
+        ),
         "CLASS_UNIFORM_FRACTION": Setting(
-            0.5,
-            "share of an epoch's crops drawn around class centroids; 0 switches it off",
-            maximum=1,
+            0.5, "share of an epoch's crops drawn around class centroids", maximum=1
         ),
         "CLASS_UNIFORM_TILE": Setting(
             1024, "pixels; side of the label tiles that give centroids", minimum=8
+        ),
+        "RARE_CLASS_TEMPERATURE": Setting(
+            0.01, "of rare-class sampling; small: the rarest alone", minimum=1e-4
+        ),
+        "RARE_CLASS_PIXELS": Setting(
+            3000, "an image that is drawn for a class has more pixels of it"
         ),
         "CACHE_DIR": Setting("cache", "folder for class centroids, which are computed once"),
     },

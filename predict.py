@@ -8,6 +8,11 @@ folders of the input below it. The same command continues where it was cut off. 
 is named and skipped, and the exit code is then 3 (docs/running.md).
 """
 
+if __name__ == "__main__":
+    from utils.early import exit_on_signals
+
+    exit_on_signals()
+
 import argparse
 import json
 import sys

@@ -6,6 +6,11 @@
 Read from top to bottom: settings → data → method → loop. `python config.py` lists the settings.
 """
 
+if __name__ == "__main__":
+    from utils.early import exit_on_signals
+
+    exit_on_signals()
+
 import shlex
 from itertools import islice
 from typing import Any

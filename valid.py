@@ -9,6 +9,11 @@ checkpoint of the published SRHA or RobustNet code does not know its network and
 with --method, --trunk and --dataset.
 """
 
+if __name__ == "__main__":
+    from utils.early import exit_on_signals
+
+    exit_on_signals()
+
 import sys
 from contextlib import ExitStack
 from dataclasses import replace

@@ -62,7 +62,10 @@ def adopt_files(cfg: EasyDict) -> None:
         return dataset_class(file[1]).name + (file[2] or "")
 
     cfg.DATASET.SOURCE = [plain(name) for name in cfg.DATASET.SOURCE]
-    cfg.DATASET.VALIDATION = [plain(name) for name in cfg.DATASET.VALIDATION]
+    cfg.DATASET.VALIDATION = domains = [plain(name) for name in cfg.DATASET.VALIDATION]
+    for domain in domains:
+        if domains.count(domain) > 1:
+            raise UserError(f"DATASET.VALIDATION names {domain} twice; name each domain once")
     cfg.VALID.BEST_ON = plain(cfg.VALID.BEST_ON)
     cfg.DATASET.FILES = list(dict.fromkeys(str(Path(file).resolve()) for file in files))
 
@@ -115,7 +118,9 @@ def build_dataset(name: str, split: str, cfg: Any, **options: Any) -> Segmentati
 def parse_domain(text: str, split: str = "val") -> tuple[str, str]:
     """Split NAME or NAME:SPLIT into name and split, by default `split`; a name may be a file."""
     file = FILE.fullmatch(text)
-    name, _, own = (file[1], "", (file[2] or "")[1:]) if file else text.partition(":")
+    name, colon, own = (file[1], file[2], (file[2] or "")[1:]) if file else text.partition(":")
+    if colon and not own:
+        raise UserError(f"{text} names no split behind the colon")
     return name, own or split
 
 

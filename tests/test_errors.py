@@ -2,7 +2,11 @@
 
 import re
 import shutil
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -158,3 +162,23 @@ def test_files_that_are_no_checkpoint(answer, miniature, tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     assert "holds no weights by name" in answer(valid.main, "--snapshot", "list.pth")
     assert "is no checkpoint of this project" in answer(valid.main, "--snapshot", "other.pth")
+
+
+@pytest.mark.parametrize("script", ["train.py", "valid.py", "predict.py"])
+@pytest.mark.parametrize("number, code", [("SIGTERM", 75), ("SIGUSR1", 75), ("SIGINT", 130)])
+def test_a_signal_during_imports_has_its_exit_code(tmp_path, script, number, code):
+    """A torch that takes for ever stands for one that takes seconds."""
+    (tmp_path / "torch.py").write_text(
+        "import pathlib, time\npathlib.Path(__file__).with_name('there').touch()\ntime.sleep(60)"
+    )
+    root = Path(__file__).parent.parent
+    # Our folder comes first on the path of a script; the module that never ends comes before it.
+    code_line = f"import sys, runpy; sys.path.insert(0, {str(tmp_path)!r}); " + (
+        f"sys.path.insert(1, {str(root)!r}); runpy.run_path({str(root / script)!r}, "
+        "run_name='__main__')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code_line], stderr=subprocess.PIPE)
+    while not (tmp_path / "there").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.Signals[number])
+    assert process.communicate(timeout=60)[1] == b"" and process.returncode == code

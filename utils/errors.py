@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from utils.children import end_children
+from utils.early import take_back
 
 # How torch, numpy, Pillow and the system say that memory ran out, and what says how much was asked
 # for.
@@ -62,6 +63,7 @@ def memory_for(what: str, advice: str) -> Iterator[None]:
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`. It exits with 2 after a UserError and for want of memory, printed as
     one line on stderr, with the code of a Stopped, and with 130 after Ctrl-C."""
+    take_back()
     if code := _exit_code(main):
         sys.exit(code)
 

@@ -8,10 +8,11 @@ from torch.utils.data import Sampler
 
 from datasets.sampling.centroids import ClassCentroids
 
-Key = tuple[int, int, tuple[float, float] | None]
+# (position, image, what the crop is to show: a point (x, y), a class, or None)
+Key = tuple[int, int, tuple[float, float] | int | None]
 
 
-class _EndlessOrder(Sampler[Key]):
+class EndlessOrder(Sampler[Key]):
     """The entries of `epoch(0)`, `epoch(1)`, …, each `length` long, as one endless sequence.
 
     This process gets those at `start + rank`, `start + rank + world_size`, …: processes together
@@ -34,7 +35,7 @@ class _EndlessOrder(Sampler[Key]):
             yield keys[slot]
 
 
-class ClassUniformSampler(_EndlessOrder):
+class ClassUniformSampler(EndlessOrder):
     """Endless keys (position, index, centroid (x, y) or None) for the training data of one source.
 
     The position seeds the augmentation: an image that comes twice in an epoch looks different.
@@ -92,7 +93,7 @@ class EqualParts(Sampler[Key]):
     step has the same samples for any number of processes, in equal parts.
     """
 
-    def __init__(self, samplers: Sequence[ClassUniformSampler]):
+    def __init__(self, samplers: Sequence[EndlessOrder]):
         self.samplers = samplers
 
     def __iter__(self) -> Iterator[Key]:
@@ -102,7 +103,7 @@ class EqualParts(Sampler[Key]):
                 yield position * number + domain, offsets[domain] + index, centroid
 
 
-class ProportionalParts(_EndlessOrder):
+class ProportionalParts(EndlessOrder):
     """Sources mixed in proportion to their images: an epoch is one of each source, in random order.
 
     The order is a function of (seed, epoch); `samplers` give the epochs alone, without their own
@@ -111,7 +112,7 @@ class ProportionalParts(_EndlessOrder):
 
     def __init__(
         self,
-        samplers: Sequence[ClassUniformSampler],
+        samplers: Sequence[EndlessOrder],
         seed: int,
         rank: int = 0,
         world_size: int = 1,
@@ -133,6 +134,6 @@ class ProportionalParts(_EndlessOrder):
         return [(position, *entries[i]) for position, i in order]
 
 
-def _offsets(samplers: Sequence[ClassUniformSampler]) -> list[int]:
+def _offsets(samplers: Sequence[EndlessOrder]) -> list[int]:
     """Return at which joint index the images of each source begin."""
     return [0, *accumulate(sampler.length for sampler in samplers)][:-1]

@@ -16,7 +16,14 @@ from datasets import build_dataset, dataset_class, label_space
 from datasets.dataset import SegmentationDataset
 from datasets.label_spaces import LabelSpace, coarsening
 from datasets.photographs import Stream, Unlabelled
-from datasets.sampling.samplers import ClassUniformSampler, EqualParts, Key, ProportionalParts
+from datasets.sampling.rare_classes import RareClassSampler
+from datasets.sampling.samplers import (
+    ClassUniformSampler,
+    EndlessOrder,
+    EqualParts,
+    Key,
+    ProportionalParts,
+)
 from datasets.sampling.survey import Survey, refuse_unusable, remarks, survey_split
 from transforms import TrainTransform
 from utils.errors import UserError
@@ -79,7 +86,7 @@ class Sources(torch.utils.data.Dataset):
 def open_source(
     cfg: EasyDict, device: str, start: int = 0, streams: Mapping[str, Stream] | None = None
 ) -> tuple[Sources, Sampler[Key]]:
-    """Open the training splits of DATASET.SOURCE with class-uniform sampling of each, and streams.
+    """Open the training splits of DATASET.SOURCE, sampled as DATASET.SAMPLING says, and streams.
 
     `device` is the type of the device that trains ("cpu", "cuda"). `start` is the number of samples
     that earlier steps of a resumed run have drawn. Each source is surveyed: the main process reads
@@ -110,12 +117,18 @@ def open_source(
     # Processes share out a joint order as a whole; each source then gives its epochs only.
     place = (rank(), world_size())
     own_place = (*place, start // number) if equal else (0, 1, 0)
-    fraction = cfg.DATASET.CLASS_UNIFORM_FRACTION
-    samplers = []
+    samplers: list[EndlessOrder] = []
     for domain, dataset in enumerate(sources.datasets):
-        centroids = _survey(dataset, cfg).centroids(len(sources.label_space))
-        own = (len(dataset), fraction, centroids, cfg.SEED)
-        samplers.append(ClassUniformSampler(*own, *own_place, domain))
+        found = _survey(dataset, cfg)
+        where = (cfg.SEED, *own_place, domain)
+        if cfg.DATASET.SAMPLING == "rare_class":
+            options = (cfg.DATASET.RARE_CLASS_TEMPERATURE, cfg.DATASET.RARE_CLASS_PIXELS)
+            samplers.append(RareClassSampler(found.class_pixels(dataset), *options, *where))
+        else:
+            random = cfg.DATASET.SAMPLING == "random"
+            fraction = 0 if random else cfg.DATASET.CLASS_UNIFORM_FRACTION
+            centroids = found.centroids(len(sources.label_space))
+            samplers.append(ClassUniformSampler(len(dataset), fraction, centroids, *where))
     if equal:
         return sources, EqualParts(samplers)
     return sources, ProportionalParts(samplers, cfg.SEED, *place, start)

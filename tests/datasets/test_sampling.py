@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from datasets.sampling.centroids import ClassCentroids
+from datasets.sampling.rare_classes import RareClassSampler, class_probabilities
 from datasets.sampling.samplers import ClassUniformSampler
+from utils.errors import UserError
 
 
 def make_centroids(sizes):
@@ -108,3 +110,34 @@ def test_start_continues():
     assert list(islice(sampler(centroids=CENTROIDS, start=46), 50)) == alone[46:96]
     second = sampler(centroids=CENTROIDS, start=46, rank=1, world_size=2)
     assert list(islice(second, 20)) == alone[47:87:2]
+
+
+PIXELS = np.array([[9000, 50, 0, 4000], [8000, 3500, 0, 10], [9500, 2000, 0, 0]])
+
+
+def test_probabilities_of_rare_classes_against_the_formula():
+    share = PIXELS.sum(0).astype(np.float64) / PIXELS.sum()
+    for temperature in (0.01, 0.5):
+        weights = np.where(share > 0, np.exp((1 - share) / temperature), 0)
+        found = class_probabilities(PIXELS.sum(0), temperature)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, weights / weights.sum(), rtol=1e-4)
+
+
+def test_images_of_rare_classes_have_enough_of_them():
+    rare = RareClassSampler(PIXELS, 0.5, 3000, seed=1)
+    keys = [key for epoch in range(1000) for key in rare.epoch(epoch)]
+    assert [position for position, _, _ in keys] == list(range(3000))
+    assert all(PIXELS[index, drawn] > 3000 for _, index, drawn in keys)
+    counts = np.bincount([drawn for _, _, drawn in keys], minlength=4)
+    expected = class_probabilities(PIXELS.sum(0), 0.5)
+    np.testing.assert_allclose(counts / 3000, expected, atol=0.03)
+    first = [index for _, index, drawn in keys if drawn == 0]
+    assert np.bincount(first).min() > 0.28 * len(first)
+
+
+def test_a_class_without_such_an_image_is_left_out():
+    rare = RareClassSampler(PIXELS, 0.5, 3600, seed=1)
+    assert {drawn for epoch in range(50) for _, _, drawn in rare.epoch(epoch)} == {0, 3}
+    with pytest.raises(UserError, match="RARE_CLASS_PIXELS is 9500, .*the most are 9500"):
+        RareClassSampler(PIXELS, 0.5, 9500, seed=1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datasets import dataset_class, parse_domain
 from datasets.files import IMAGES, is_hidden, read_image
-from utils.errors import UserError
+from utils.errors import UserError, unknown_name
 from utils.seeding import stable_seed
 
 
@@ -46,6 +46,8 @@ def images_of(domain: str, cfg: Any) -> tuple[list[Path], str]:
     if "/" in domain and not name.lower().endswith(".json"):
         raise UserError(f"there is no folder {domain}")
     dataset = dataset_class(name)
+    if split not in dataset.splits:
+        raise unknown_name(f"split of {dataset.title}", split, dataset.splits)
     root = dataset.find_root(cfg)
     images = dataset.files(root, split).images
     return [images[key] for key in sorted(images)], f"{dataset.title} {split}"

@@ -1,10 +1,11 @@
 """`python -m datasets.check NAME[:SPLIT] … [KEY VALUE …]`: is the data on disk as released?
 
-Reads every file of the splits (without SPLIT: of all splits of the dataset). Names the faults of
-each file, and writes report.json, a bar chart of the classes and a contact sheet. Exit code 0: no
-faults, 1: faults, 2: wrong arguments. Notes are unusual but may be meant: another number of images
-than published, labels of a single class, labels that hardly fit. JPEG has no checksums: damaged
-pixels go unnoticed unless the file is cut off.
+Reads every file of the splits (without SPLIT: of all splits of the dataset). A folder in place of a
+name holds photographs without labels, and its images are read. Names the faults of each file, and
+writes report.json, a bar chart of the classes and a contact sheet. Exit code 0: no faults, 1:
+faults, 2: wrong arguments. Notes are unusual but may be meant: another number of images than
+published, labels of a single class, labels that hardly fit. JPEG has no checksums: damaged pixels
+go unnoticed unless the file is cut off.
 """
 
 import argparse
@@ -12,20 +13,27 @@ import json
 import random
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datasets import dataset_class, load_settings, parse_domain
-from datasets.check.inspection import Fault, PairReport, find_swapped, inspect_pair
-from datasets.check.pictures import class_chart, sample_sheet
+from datasets import DATASETS, dataset_class, load_settings, parse_domain
+from datasets.check.inspection import (
+    Fault,
+    PairReport,
+    find_swapped,
+    inspect_image,
+    inspect_pair,
+)
+from datasets.check.pictures import class_chart, photograph_sheet, sample_sheet
 from datasets.commands import in_processes, parse_words
 from datasets.dataset import SegmentationDataset
 from datasets.files import Listing
 from datasets.label_spaces import lookup_table
+from datasets.photographs import find_photographs
 from utils.draw.plotting import can_draw, save_figure
 from utils.errors import UserError, run_script, unknown_name
 from utils.labels import VOID
@@ -96,6 +104,25 @@ def check_split(
     return result
 
 
+def check_photographs(folder: Path, workers: int, out: Path) -> dict[str, Any]:
+    """Check the images of a folder without labels; return its part of the report."""
+    paths = find_photographs(folder)
+    reports = list(in_processes(inspect_image, paths, workers, f"check of {folder}"))
+    faults = [fault for own, _ in reports for fault in own]
+    sizes = Counter(f"{size[0]}×{size[1]}" for _, size in reports if size)
+    sound = [path for path, (own, _) in zip(paths, reports, strict=True) if not own]
+    if sound:
+        chosen = random.Random(0).sample(sound, min(SAMPLES, len(sound)))
+        photograph_sheet(chosen).save(out / f"{folder.resolve().name}_samples.png")
+    return {
+        "dataset": str(folder),
+        "images": len(paths),
+        "sizes": dict(sizes.most_common()),
+        "faults": [fault._asdict() for fault in faults],
+        "notes": [],
+    }
+
+
 def _class_shares(dataset: type[SegmentationDataset], reports: list[PairReport]) -> dict[str, Any]:
     """Return the classes' shares of the labelled pixels, in how many images they are, and void's
     share of all pixels."""
@@ -133,12 +160,16 @@ def _draw(
 
 def split_summary(result: dict[str, Any]) -> str:
     """Return what was found in a split, for the screen."""
-    lines = [
-        f"{result['title']} {result['split']}: {result['images']} images in "
-        f"{result['root']}, split by {result['split_rule']}"
-    ]
+    if "split" in result:
+        lines = [
+            f"{result['title']} {result['split']}: {result['images']} images in "
+            f"{result['root']}, split by {result['split_rule']}"
+        ]
+    else:
+        lines = [f"{result['dataset']}: {result['images']} photographs without labels"]
     if sizes := [f"{size} ({count})" for size, count in result["sizes"].items()]:
         lines.append(f"  sizes: {', '.join(sizes[:4])}{', …' if len(sizes) > 4 else ''}")
+    if sizes and "split" in result:
         lines.append(f"  {'class':<20}{'pixels':>9}{'images':>9}")
         for name, share in result["class_share"].items():
             count = result["class_images"][name]
@@ -164,19 +195,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, names, settings = parse_words(parser, arguments)
     cfg = load_settings(settings)
     out = Path(options.out or Path(cfg.LOG.DIR) / "check")
-    wanted = []
+    wanted: list[Callable[[], dict[str, Any]]] = []
     for text in names:
+        if Path(text).is_dir() and text not in DATASETS:
+            wanted.append(partial(check_photographs, Path(text), cfg.WORKERS, out))
+            continue
         name, split = parse_domain(text, "")
         dataset = dataset_class(name)
         if split and split not in dataset.splits:
             raise unknown_name(f"split of {dataset.title}", split, dataset.splits)
         root = dataset.find_root(cfg)
-        wanted += [(dataset, root, part) for part in ([split] if split else dataset.splits)]
+        wanted += [
+            partial(check_split, dataset, root, part, cfg.WORKERS, out)
+            for part in ([split] if split else dataset.splits)
+        ]
     try:
         out.mkdir(parents=True, exist_ok=True)
         results = []
-        for dataset, root, split in wanted:
-            results.append(check_split(dataset, root, split, cfg.WORKERS, out))
+        for check in wanted:
+            results.append(check())
             print(split_summary(results[-1]), flush=True)
         report = json.dumps(results, indent=1, ensure_ascii=False)
         (out / "report.json").write_text(report + "\n", encoding="utf-8")

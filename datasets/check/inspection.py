@@ -45,6 +45,13 @@ class PairReport(NamedTuple):
     orientation: int = 1  # of the image, in its EXIF data
 
 
+def inspect_image(path: Path) -> tuple[list[Fault], tuple[int, int] | None]:
+    """Read an image without a label; return its faults and its size (w, h); raises nothing."""
+    faults: list[Fault] = []
+    pixels = _read(path, read_image, faults)
+    return faults, None if pixels is None else pixels.shape[:0:-1]
+
+
 def inspect_pair(dataset: type[SegmentationDataset], pair: tuple[Path, Path]) -> PairReport:
     """Read an image and its label and report all their faults; raises nothing."""
     image, label = pair

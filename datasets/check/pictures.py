@@ -61,3 +61,9 @@ def sample_sheet(dataset: type[SegmentationDataset], pairs: list[tuple[Path, Pat
         name = image_path.stem.removesuffix("_leftImg8bit").removesuffix("_rgb_anon")
         rows.append((name[-12:], [image, shown, painted]))
     return sheet(rows, ["image", "label over image", "label"], CELL)
+
+
+def photograph_sheet(paths: list[Path]) -> Image.Image:
+    """Draw photographs one below the other, turned as their EXIF data say."""
+    rows = [(path.stem[-12:], [read_image(path, upright=True)]) for path in paths]
+    return sheet(rows, ["image"], CELL)

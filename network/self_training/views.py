@@ -6,40 +6,18 @@ A view works on a mapping of parts, trunk and decoder and what else it needs, of
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from network.inference import resize, window_starts
+from network.inference import resize
 from network.regions.statistics import widened
-from transforms.geometric import uniform
+from network.self_training.boxes import Box, draw_box, windows
 from utils.errors import UserError
 
 Parts = Mapping[str, nn.Module]
-
-
-class Box(NamedTuple):
-    """A rectangle of pixels or of cells of a feature."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def divided(self, stride: int) -> "Box":
-        """Return the same rectangle in cells of `stride` pixels."""
-        return Box(*(side // stride for side in self))
-
-    def crop(self, x: Tensor) -> Tensor:
-        """Cut the rectangle out of `[…, H, W]`."""
-        return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
-
-    def put(self, x: Tensor, size: Sequence[int]) -> Tensor:
-        """Put `[…, height, width]` into zeros of `size` (H, W)."""
-        bottom, right = size[0] - self.top - self.height, size[1] - self.left - self.width
-        return F.pad(x, (self.left, right, self.top, bottom))
 
 
 @dataclass
@@ -101,7 +79,7 @@ class MultiScale:
         """
         size = images.shape[-2:]
         _check_sides("TRANSFORM.CROP_SIZE", size, self.unit)
-        box = self._draw_box(size)
+        box = draw_box(self.detail, size, 2 * self.stride)
         seen, attention = self._context(parts, images)
         detail = parts["decoder"](parts["trunk"](box.crop(images)), (box.height, box.width))
         # Outside the box there is no detail to attend to.
@@ -136,7 +114,7 @@ class MultiScale:
         images = _padded(images, self.unit)
         size = images.shape[-2:]
         seen, attention = self._context(parts, images)
-        boxes = self._windows(size)
+        boxes = windows(self.detail, size)
         crops = torch.cat([box.crop(images) for box in boxes])
         logits = parts["decoder"](parts["trunk"](crops), crops.shape[-2:]).small
         logits = logits.to(widened(logits.dtype))
@@ -159,27 +137,6 @@ class MultiScale:
         attention = parts["attention"](seen.features)
         attention = attention.to(widened(attention.dtype)).sigmoid()
         return seen, resize(attention, seen.decoded.small.shape[-2:])
-
-    def _shown(self, size: Sequence[int]) -> list[int]:
-        """Return the size of the detail crops of an image."""
-        return [min(own, side) for own, side in zip(self.detail, size, strict=True)]
-
-    def _draw_box(self, size: Sequence[int]) -> Box:
-        """Draw a detail crop of an image, from torch's global generator of the CPU.
-
-        Its offsets are multiples of twice the stride; the last one is never drawn, as published.
-        """
-        shown, step = self._shown(size), 2 * self.stride
-        margins = (side - own for own, side in zip(shown, size, strict=True))
-        offsets = [int(uniform(0, max(1, (margin + 1) // step))) * step for margin in margins]
-        return Box(*offsets, *shown)
-
-    def _windows(self, size: Sequence[int]) -> list[Box]:
-        """Return the detail crops that cover an image."""
-        shown = self._shown(size)
-        sides = zip(size, shown, strict=True)
-        tops, lefts = (list(window_starts(side, own, own // 2)) for side, own in sides)
-        return [Box(top, left, *shown) for top in tops for left in lefts]
 
 
 def fuse(context: Tensor, attention: Tensor, detail: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ LAYERS = [
     {"utils.engine", "utils.draw"},
     {"network", "network.build", "network.checkpoint", "network.published"},
     {"network.methods"},
+    {"network.self_training"},
     {"network.decoders", "network.inference"},
     {"network.trunks", "network.regions"},
     {"loss"},

@@ -117,8 +117,8 @@ def gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """
     # Shifted sums by row and column: 14 ms for 768² at sigma 1.3 on one core, torchvision 52.
     radius = blur_radius(sigma)
-    kernel = torch.exp(-(torch.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
-    weights = (kernel / kernel.sum())[radius:].tolist()
+    kernel = [math.exp(-(shift**2) / (2 * sigma**2)) for shift in range(radius + 1)]
+    weights = [weight / (2 * sum(kernel) - 1) for weight in kernel]
     image = F.pad(image[None], [radius] * 4, mode="reflect")[0]
     for axis in (1, 2):
         size = image.shape[axis] - 2 * radius

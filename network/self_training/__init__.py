@@ -1,0 +1,1 @@
+"""The blocks of self-training methods (DACS, DAFormer, HRDA, MIC, SePiCo)."""

@@ -1,8 +1,9 @@
 """Every shared setting with its default and one line of meaning.
 
-`python config.py [--method NAME] [--decoder NAME]` prints them together with those that datasets, a
-method and a decoder declare in their own files. `KEY VALUE` pairs on a command line change them
-(`TRAIN.MAX_ITER 60000`); utils/settings.py refuses unknown keys and values of another type.
+`python config.py [--method NAME] [--decoder NAME] [--trunk NAME]` prints them together with those
+that datasets, a method and a decoder declare in their own files. `KEY VALUE` pairs on a command
+line change them (`TRAIN.MAX_ITER 60000`); utils/settings.py refuses unknown keys and values of
+another type.
 """
 
 from utils.settings import Setting
@@ -103,7 +104,9 @@ SETTINGS = {
     },
     "TRUNK": {
         "NAME": Setting("resnet50", "backbone, a name of network/trunks (flag --trunk)"),
-        "OUTPUT_STRIDE": Setting(16, "stride of layer 4", choices=(8, 16, 32)),
+        "OUTPUT_STRIDE": Setting(
+            16, "stride of layer 4; MiT has 32 only, its default", choices=(8, 16, 32)
+        ),
         "RECOMPUTE": Setting(
             [False, False, False, False],
             "layers 1-4 whose activations are computed again in the backward pass, which saves "
@@ -111,8 +114,9 @@ SETTINGS = {
         ),
         "WEIGHTS": Setting(
             "imagenet",
-            "imagenet (torchvision's IMAGENET1K_V1), none, a path to a state dict, or objects (the "
-            "stand-in for resnet_mini)",
+            "imagenet (torchvision's IMAGENET1K_V1; of MiT the hub's nvidia/mit-b0 … b5), none, a "
+            "path to a state dict (of MiT also a folder of the hub), or objects (the stand-in for "
+            "resnet_mini)",
         ),
     },
     "DECODER": {
@@ -137,11 +141,14 @@ SETTINGS = {
         "NO_DECAY": Setting(
             [],
             "parameters without weight decay, any of norms, embeddings, biases (SRHA as published: "
-            "none); with any of them also what a trunk's no_weight_decay() names",
-            choices=("norms", "embeddings", "biases"),
+            "none); with any of them also what a trunk's no_weight_decay() names; named: only that",
+            choices=("norms", "embeddings", "biases", "named"),
         ),
         "POLY_POWER": Setting(
             0.9, "both rates fall by (1 - step / MAX_ITER) ** POLY_POWER", maximum=100
+        ),
+        "WARMUP": Setting(
+            0, "steps in which the factor of both rates rises linearly from 1e-6 to 1; 0: none"
         ),
         "CLIP_NORM": Setting(0.0, "gradients are scaled down to this total L2 norm; 0: never"),
         "SYNC_BATCH_NORM": Setting(True, "batch statistics over all GPUs"),

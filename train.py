@@ -109,6 +109,8 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     log.say(f"{cfg.METHOD} with {cfg.TRUNK.NAME} on {source.describe()}")
     log.say(f"{runtime.describe()}; {plan.describe(runtime.world_size)}; code {revision()}")
     log.say(best.describe())
+    for remark in method.remarks():
+        log.say(remark)
     log.say(f"curves and pictures: tensorboard --logdir {shlex.quote(str(folder.parent))}")
     if anew:
         log.say(f"not of {cfg.INIT}, which has other classes: {', '.join(anew)}")

@@ -64,9 +64,12 @@ def declarations(names: Mapping[str, Any]) -> list[Any]:
 
 def declared(names: Mapping[str, Any]) -> tuple[dict, dict[str, Any]]:
     """Return the settings that datasets, the chosen method and the decoder declare, and the
-    defaults that method and decoder change; the method's go before the decoder's."""
+    defaults that trunk, decoder and method change; later ones of these go before earlier ones."""
     chosen = declarations(names)
-    defaults = {key: value for each in chosen for key, value in each.defaults.items()}
+    builder = find(TRUNK.flag, names.get(TRUNK.key, TRUNK.default()), TRUNK.registry)
+    defaults = dict(getattr(builder, "defaults", {}))
+    for each in chosen:
+        defaults |= each.defaults
     trees = [each.settings for each in chosen]
     return merge(config.SETTINGS, DATASET_SETTINGS, *trees), defaults
 

@@ -3,6 +3,7 @@
 A method, a decoder or a trunk is tested everywhere by its line in a registry.
 """
 
+from network.build import TRUNK, resolve
 from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
 from network.trunks import TRUNKS
@@ -11,6 +12,11 @@ from network.trunks import TRUNKS
 def fits(method: str, decoder: str) -> bool:
     """Whether a method finds in a decoder what it needs."""
     return hasattr(decoder_class(decoder), "embed") or not method_class(method).needs_embedding
+
+
+def output_stride(trunk: str) -> int:
+    """The output stride that a trunk has where none is given."""
+    return resolve({TRUNK.key: trunk}).TRUNK.OUTPUT_STRIDE
 
 
 def takes(method: str, trunk: str) -> bool:

@@ -36,19 +36,24 @@ def digest(weights: dict[str, Tensor], metadata: dict[str, str]) -> str:
     return content.hexdigest()
 
 
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read any safetensors file to the CPU: weights by name, and metadata; UserError if it is
+    damaged."""
+    library = _library()
+    try:
+        with library.safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+    # Damaged headers make it raise whatever it stumbled over.
+    except Exception as error:
+        raise UserError(f"{path} is damaged or no safetensors file ({error})") from error
+
+
 def read_network(path: Path) -> dict[str, Any]:
     """Read a file of `network_bytes` to the CPU: NOTES and `method` (the weights).
 
     UserError if it is damaged or was made by something else.
     """
-    library = _library()
-    try:
-        with library.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()}
-    # Damaged headers make it raise whatever it stumbled over.
-    except Exception as error:
-        raise UserError(f"{path} is damaged or no safetensors file ({error})") from error
+    weights, metadata = read_safetensors(path)
     told = metadata.pop("sha256", None)
     if told is not None and told != digest(weights, metadata):
         raise UserError(f"{path} is damaged (its SHA-256 is another one than when written)")

@@ -7,6 +7,8 @@ from utils.registry import find
 
 DECODERS = {
     "deeplabv3plus": "network.decoders.deeplabv3plus:DeepLabV3Plus",
+    "deeplabv2": "network.decoders.deeplabv2:DeepLabV2",
+    "daformer": "network.decoders.daformer:DAFormer",
     "mask2former": "network.decoders.mask2former:Mask2Former",
 }
 

@@ -1,6 +1,6 @@
 """The contract of a decoder: features of a trunk in, logits of the image and losses out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,6 +36,7 @@ class Decoder(nn.Module):
     defaults: dict[str, Any] = {}
     small: dict[str, Any] = {}  # settings ({dotted key: value}) of a decoder for tests
     without_dropout: dict[str, Any] = {}  # settings that switch its dropout off
+    remarks: Sequence[str] = ()  # what the log is to say of this network
     waits = 0  # how often the host waits for the device in the losses of a pass
     # {layer: stride} that features are resized to if all layers of the trunk have one stride.
     wanted_strides: dict[int, int] = {}
@@ -44,6 +45,9 @@ class Decoder(nn.Module):
     def __init__(self, trunk: Trunk):
         super().__init__()
         self.trunk_stride = trunk.strides[0] if len(set(trunk.strides)) == 1 else None
+        wanted = {} if self.trunk_stride is None else self.wanted_strides
+        # Of what `pyramid` returns.
+        self.strides = [wanted.get(layer, stride) for layer, stride in enumerate(trunk.strides)]
 
     def pyramid(self, features: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
         """Bring features {i: `[B, C, h, w]`} to `wanted_strides` by bilinear interpolation.
@@ -108,9 +112,11 @@ class LogitOutput:
 class LogitDecoder(Decoder):
     """Base of decoders that score the pixels of a small map, whose logits are upsampled.
 
-    A decoder of this kind defines `embed`, `projection` and `classifier`. It may define
-    `auxiliary`, a head whose cross entropy counts `aux_weight`.
+    A decoder of this kind defines `embed`, `projection` and `classifier`, and says the `stride` of
+    its logits. It may define `auxiliary`, a head whose cross entropy counts `aux_weight`.
     """
+
+    stride: int
 
     aux_weight = 0.0
 

@@ -7,16 +7,11 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
+from network.decoders.convolutions import conv_norm
 from network.decoders.decoder import LogitDecoder
 from network.trunks.trunk import Trunk
 from utils.errors import UserError
 from utils.settings import Setting
-
-
-def _conv_norm(inside: int, outside: int, kernel: int, dilation: int = 1) -> list[nn.Module]:
-    padding = dilation * (kernel // 2)
-    conv = nn.Conv2d(inside, outside, kernel, padding=padding, dilation=dilation, bias=False)
-    return [conv, nn.BatchNorm2d(outside), nn.ReLU(inplace=True)]
 
 
 class ASPP(nn.Module):
@@ -24,10 +19,10 @@ class ASPP(nn.Module):
 
     def __init__(self, inside: int, outside: int, rates: tuple[int, ...]):
         super().__init__()
-        branches = [_conv_norm(inside, outside, 1)]
-        branches += [_conv_norm(inside, outside, 3, rate) for rate in rates]
+        branches = [conv_norm(inside, outside, 1)]
+        branches += [conv_norm(inside, outside, 3, rate) for rate in rates]
         self.features = nn.ModuleList(nn.Sequential(*branch) for branch in branches)
-        self.img_conv = nn.Sequential(*_conv_norm(inside, outside, 1))
+        self.img_conv = nn.Sequential(*conv_norm(inside, outside, 1))
         self.channels = outside * (len(branches) + 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,16 +66,17 @@ class DeepLabV3Plus(LogitDecoder):
 
     def __init__(self, trunk: Trunk, num_classes: int, cfg: EasyDict):
         super().__init__(trunk)
+        self.stride = self.strides[1]
         options, width = cfg.DECODER, cfg.DECODER.CHANNELS
         # 6, 12, 18 at stride 16 (DeepLabV3+); the same field of view at other strides.
         rates = tuple(rate * 16 // trunk.strides[4] for rate in (6, 12, 18))
         self.aspp = ASPP(trunk.channels[4], width, rates)
-        self.bot_aspp = nn.Sequential(*_conv_norm(self.aspp.channels, width, 1))
+        self.bot_aspp = nn.Sequential(*conv_norm(self.aspp.channels, width, 1))
         self.context: nn.Module = nn.Identity()
         low_level = options.LOW_LEVEL_CHANNELS
-        self.bot_fine = nn.Sequential(*_conv_norm(trunk.channels[1], low_level, 1))
+        self.bot_fine = nn.Sequential(*conv_norm(trunk.channels[1], low_level, 1))
         self.final1 = nn.Sequential(
-            *_conv_norm(width + low_level, width, 3), *_conv_norm(width, width, 3)
+            *conv_norm(width + low_level, width, 3), *conv_norm(width, width, 3)
         )
         self.projection: nn.Module = nn.Identity()
         self.classifier: nn.Module = nn.Conv2d(width, num_classes, 1)

@@ -6,6 +6,7 @@ from typing import Any
 import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from datasets.photographs import Stream
 from network.decoders import decoder_class
@@ -86,6 +87,19 @@ class Method(nn.Module):
                 f"--method {cfg.METHOD} needs {self.least_sources} sources or more, and "
                 f"DATASET.SOURCE holds {' '.join(cfg.DATASET.SOURCE)} alone; add others (--dataset)"
             )
+
+    def remarks(self) -> list[str]:
+        """Return what the log is to say of this network: the decoder's remarks, and which settings
+        have no effect."""
+        idle = self.without_effect()
+        have = "has" if len(idle) == 1 else "have"
+        named = [f"no batch norm to act on: {', '.join(idle)} {have} no effect"] if idle else []
+        return [*self.decoder.remarks, *named]
+
+    def without_effect(self) -> list[str]:
+        """Return settings that are about batch norms which this network lacks."""
+        normalised = any(isinstance(module, _BatchNorm) for module in self.modules())
+        return [] if normalised else ["TRAIN.SYNC_BATCH_NORM"]
 
     def train(self, mode: bool = True) -> "Method":
         """Switch to training or evaluation.

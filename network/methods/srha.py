@@ -131,6 +131,13 @@ class SRHA(Method):
             )
         return Related()
 
+    def without_effect(self) -> list[str]:
+        """Return settings that are about batch norms which student or teacher lack."""
+        idle = super().without_effect()
+        if self.teacher is not None and not self.teacher.trunk.has_batch_norm:
+            idle += ["TEACHER.BATCH_STATISTICS", "TEACHER.STREAMS"]
+        return idle
+
     def train(self, mode: bool = True) -> "SRHA":
         """Switch to training; a frozen layer 0 keeps the statistics of pretraining."""
         super().train(mode)

@@ -1,7 +1,9 @@
 """The registry of trunks: name → "module:builder". Adding a family is a file and its lines here.
 
 A builder is called as `builder(name, output_stride, weights, recompute)`, see `build_trunk`, and
-returns a `Trunk`. Nothing else in the program knows which backbone it is.
+returns a `Trunk`. It may have an attribute `defaults`, where the family's recipe differs from the
+defaults of shared settings ({dotted key: value}); those of decoder and method go before them.
+Nothing else in the program knows which backbone it is.
 """
 
 from collections.abc import Sequence
@@ -17,6 +19,13 @@ TRUNKS = {
     "shufflenet_v2_x1_0": "network.trunks.torchvision:shufflenet_v2",
     "shufflenet_v2_x0_5": "network.trunks.torchvision:shufflenet_v2",
     "resnet_mini": "network.trunks.mini:resnet_mini",
+    "mit_mini": "network.trunks.segformer:mit",
+    "mit_b0": "network.trunks.segformer:mit",
+    "mit_b1": "network.trunks.segformer:mit",
+    "mit_b2": "network.trunks.segformer:mit",
+    "mit_b3": "network.trunks.segformer:mit",
+    "mit_b4": "network.trunks.segformer:mit",
+    "mit_b5": "network.trunks.segformer:mit",
 }
 
 
@@ -30,6 +39,7 @@ def build_trunk(
 
     `weights`: "none", the path of a state dict of the classification network, or a name that the
     family knows ("imagenet", "objects"). `recompute` says which of layers 1–4 trade memory for
-    time. Raises UserError for an unknown name or weights that cannot be had or do not fit.
+    time. Raises UserError for an unknown name, weights that cannot be had or do not fit, and for an
+    output stride that the trunk has not.
     """
     return find("trunk", name, TRUNKS)(name, output_stride, weights, recompute)

@@ -1,6 +1,6 @@
 """From a classification network of convolutions to a trunk: its weights, its output stride."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +27,40 @@ def load_backbone(
     state = named[weights]() if weights in named else _weights_of_file(name, weights, named)
     own = model.state_dict()
     head = {key for key in own if key.startswith(("fc.", "classifier."))}
-    missing = sorted(own.keys() - head - state.keys())
-    unknown = sorted(state.keys() - own.keys() - {"fc.weight", "fc.bias"})
+    missing = own.keys() - head - state.keys()
+    unknown = state.keys() - own.keys() - {"fc.weight", "fc.bias"}
     shapes = [k for k in own if k in state and k not in head and own[k].shape != state[k].shape]
-    if missing or unknown or shapes:
-        problems = {"missing": missing, "unknown": unknown, "of another shape": sorted(shapes)}
-        report = "; ".join(f"{what}: {', '.join(k[:3])}" for what, k in problems.items() if k)
-        raise UserError(f"the weights {weights} do not fit {name} ({report})")
+    refuse_misfit(weights, name, missing, unknown, shapes)
     trunk_state = {k: v.to(own[k].dtype) for k, v in state.items() if k in own and k not in head}
     model.load_state_dict(trunk_state, strict=False)
+
+
+def refuse_misfit(
+    weights: str,
+    name: str,
+    missing: Collection[str],
+    unknown: Collection[str],
+    shapes: Collection[str],
+) -> None:
+    """Raise UserError if any key of `weights` is missing, unknown or has another shape."""
+    problems = {"missing": missing, "unknown": unknown, "of another shape": shapes}
+    report = [f"{what}: {', '.join(sorted(k)[:3])}" for what, k in problems.items() if k]
+    if report:
+        raise UserError(f"the weights {weights} do not fit {name} ({'; '.join(report)})")
+
+
+def no_such_weights(name: str, weights: str, named: Iterable[str]) -> UserError:
+    """Return the error for weights that are no file and none of the `named` ones."""
+    return UserError(
+        f"no weights file {weights}, and {name} has none of that name; set TRUNK.WEIGHTS to "
+        f"{', '.join([*named, 'none'])}, or the path of a state dict"
+    )
 
 
 def _weights_of_file(name: str, weights: str, named: Mapping[str, Any]) -> Mapping[str, Tensor]:
     path = Path(weights)
     if not path.is_file():
-        raise UserError(
-            f"no weights file {path}, and {name} has none of that name; set TRUNK.WEIGHTS to "
-            f"{', '.join(named)}, none, or the path of a state dict"
-        )
+        raise no_such_weights(name, weights, named)
     state = read_weights(path)
     return state.get("state_dict", state)
 

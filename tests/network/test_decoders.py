@@ -53,6 +53,15 @@ def test_logits_have_the_images_size(make, trunk, size):
         assert logits.shape == (2, K, *size) and logits.isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["resnet_mini", "patches16"])
+def test_the_stride_of_logits_is_said(make, name):
+    trunk = PatchTrunk(16, (False,) * 4) if name == "patches16" else build_trunk(name, 8, "none")
+    decoder, size = make(trunk).eval(), (64, 96)
+    output = decoder(trunk(torch.randn(1, 3, *size)), size)
+    if isinstance(decoder, LogitDecoder):
+        assert output.small.shape[2:] == tuple(side // decoder.stride for side in size)
+
+
 @torch.no_grad()
 def test_an_image_alone_is_evaluated_as_in_a_batch(make, trunk):
     decoder = make(trunk).eval()

@@ -13,9 +13,11 @@ from tests.networks import COVERING, FAMILIES, PAIRS, REFUSED, takes
 from utils.errors import UserError
 
 SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
-# Every pair with a plain trunk and with one whose layers have one stride; a pair with each family.
-NETWORKS = [(t, m, d) for t in ("resnet_mini", "patches16") for m, d in PAIRS if takes(m, t)]
-NETWORKS += [(t, m, d) for t in FAMILIES for m, d in COVERING[:1] if takes(m, t)]
+# Every pair with a plain trunk, with one whose layers have one stride, and with a transformer of
+# several; a pair with each family.
+PLAIN = ("resnet_mini", "patches16", "mit_mini")
+NETWORKS = [(t, m, d) for t in PLAIN for m, d in PAIRS if takes(m, t)]
+NETWORKS += [(t, m, d) for t in FAMILIES if t not in PLAIN for m, d in COVERING[:1] if takes(m, t)]
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +103,23 @@ def test_a_teacher_without_batch_norm_sees_the_original_stream_alone(settings, b
     method.teacher.register_forward_hook(lambda module, given, features: seen.append(given[0]))
     method.train()(batch)
     assert [len(x) for x in seen] == [2]
+
+
+@pytest.mark.parametrize(("method", "trunk", "decoder", "idle"), [
+    ("srha", "resnet_mini", "mask2former", ""),
+    ("baseline", "mit_mini", "daformer", ""),
+    ("baseline", "mit_mini", "mask2former", "TRAIN.SYNC_BATCH_NORM has"),
+    ("srha", "mit_mini", "daformer", "TEACHER.BATCH_STATISTICS, TEACHER.STREAMS have"),
+    ("srha", "mit_mini", "mask2former",
+     "TRAIN.SYNC_BATCH_NORM, TEACHER.BATCH_STATISTICS, TEACHER.STREAMS have"),
+])  # fmt: skip
+def test_settings_of_batch_norms_that_are_not_there_are_said(
+    settings, method, trunk, decoder, idle
+):
+    network = {"METHOD": method, "TRUNK__NAME": trunk, "DECODER__NAME": decoder}
+    built, _ = build_method(settings(**network, **SPACE))
+    expected = [f"no batch norm to act on: {idle} no effect"] if idle else []
+    assert built.remarks() == expected
 
 
 def test_a_checkpoint_of_another_network_is_refused(settings):

@@ -1,5 +1,7 @@
 """How a batch is split, the two learning rates and their decay."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from torch import nn
@@ -16,6 +18,8 @@ from utils.engine.optimization import (
     without_decay,
 )
 from utils.errors import UserError
+
+SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
 
 
 @pytest.mark.parametrize(
@@ -92,6 +96,36 @@ def test_rates_of_encoder_and_decoder_decay_polynomially(settings):
     assert {id(p) for p in optimizer.param_groups[0]["params"]} == trunk
     assert all(g["weight_decay"] == 5e-4 for g in optimizer.param_groups)
     assert isinstance(optimizer, torch.optim.SGD)
+
+
+def test_rates_rise_from_a_millionth_and_fall_to_nothing(settings):
+    """The recipe of MiT: `base · (1 − t/T) · (1 − (1 − t/1500)(1 − 1e-6))`, exactly."""
+    cfg = settings(METHOD="baseline", TRUNK__NAME="mit_mini", TRAIN__MAX_ITER=40000, **SPACE)
+    optimizer = build_optimizer(build_method(cfg)[0], cfg)
+    for step in (0, 1, 749, 1499, 1500, 1501, 20000, 39999):
+        set_rates(optimizer, step, cfg)
+        factor = 1 - Fraction(step, 40000)
+        if step < 1500:
+            factor *= 1 - (1 - Fraction(step, 1500)) * (1 - Fraction(1, 10**6))
+        for group in optimizer.param_groups:
+            base = Fraction(6, 10**5) if group["name"] == "trunk" else Fraction(6, 10**4)
+            assert group["lr"] == pytest.approx(float(base * factor), rel=1e-9)
+
+
+def test_the_recipe_of_mit_spares_its_layer_norms_alone(settings):
+    """Biases and the decoder's batch norms decay; settings and a decoder's recipe win over it."""
+    cfg = settings(METHOD="baseline", TRUNK__NAME="mit_mini", DECODER__NAME="daformer", **SPACE)
+    method, _ = build_method(cfg)
+    optimizer = build_optimizer(method, cfg)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    decays = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    norms = [m for m in method.modules() if isinstance(m, nn.LayerNorm)]
+    spared = {id(p) for norm in norms for p in norm.parameters()}
+    assert len(norms) == 19
+    for name, parameter in method.named_parameters():
+        assert decays[id(parameter)] == (0 if id(parameter) in spared else 0.01), name
+    cfg = settings(TRUNK__NAME="mit_mini", DECODER__NAME="mask2former", TRAIN__WARMUP=7)
+    assert (cfg.TRAIN.LR_ENCODER, cfg.TRAIN.WARMUP, cfg.TRAIN.POLY_POWER) == (1e-5, 7, 1)
 
 
 def test_momentum_is_restored_into_another_memory_layout(settings):

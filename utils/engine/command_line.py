@@ -7,7 +7,7 @@ from typing import Any
 
 import config
 import datasets
-from network.build import AXES, declarations
+from network.build import AXES, declarations, declared
 from utils.errors import UserError, unknown_name
 from utils.recipes import read_recipe
 from utils.settings import convert, describe, split, walk
@@ -141,7 +141,7 @@ def print_settings() -> None:
     given = {axis.key: getattr(options, axis.flag) for axis in AXES}
     given = {key: name for key, name in given.items() if name is not None}
     chosen = declarations(given)
-    defaults = {key: value for each in chosen for key, value in each.defaults.items()} | given
+    defaults = declared(given)[1] | given
     sections = {"Shared": config.SETTINGS, "Datasets": datasets.SETTINGS}
     sections |= {each.__name__: each.settings for each in chosen}
     for title, settings in sections.items():

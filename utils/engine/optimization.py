@@ -12,6 +12,7 @@ from network.methods import Method
 from utils.errors import UserError
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # of several dimensions too
+WARMUP_START = 1e-6  # of the rates, at step 0
 MATRICES = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
 
 
@@ -105,7 +106,10 @@ def build_optimizer(method: Method, cfg: EasyDict) -> torch.optim.Optimizer:
 
 def without_decay(method: nn.Module, kinds: Sequence[str]) -> set[int]:
     """Return the ids of a method's parameters that are of one of the `kinds` (those of norms, of
-    embeddings, and biases) or that a module's `no_weight_decay()`, as timm has it too, names."""
+    embeddings, and biases) or that a module's `no_weight_decay()`, as timm has it too, names.
+
+    The latter's are spared by each kind; the kind "named" spares nothing else.
+    """
     exempt = set()
     for module in method.modules() if kinds else ():
         own = dict(module.named_parameters(recurse=False))
@@ -177,7 +181,12 @@ def clip_gradients(method: Method, norm: float) -> None:
 
 
 def set_rates(optimizer: torch.optim.Optimizer, step: int, cfg: EasyDict) -> None:
-    """Polynomial decay of all rates: `initial · (1 − step / MAX_ITER) ** POLY_POWER`."""
+    """Polynomial decay of all rates: `initial · (1 − step / MAX_ITER) ** POLY_POWER`.
+
+    For the first WARMUP steps that is multiplied by `1 − (1 − step / WARMUP)(1 − 1e-6)`.
+    """
     factor = (1 - step / cfg.TRAIN.MAX_ITER) ** cfg.TRAIN.POLY_POWER
+    if step < cfg.TRAIN.WARMUP:
+        factor *= 1 - (1 - step / cfg.TRAIN.WARMUP) * (1 - WARMUP_START)
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor

@@ -11,9 +11,10 @@ import numpy as np
 from .canvas import Scene
 from .domain import Domain
 from .domains import DOMAINS, STANDARD
-from .looks import Look, Region, render
+from .looks import Look, Region
 from .materials import CLASSES, COLOURS
 from .plan import Street
+from .rendering import render
 from .scene import draw_scene
 
 __all__ = [

@@ -9,9 +9,9 @@ import numpy as np
 
 from utils.labels import VOID
 
-from .domains import GTAV
 from .looks import Look, Region
 from .materials import CLASSES
+from .source_domains import GTAV
 
 NAME = "PseudoTarget"
 SCENES = "GTAV"

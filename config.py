@@ -85,12 +85,29 @@ SETTINGS = {
         "RARE_CLASS_PIXELS": Setting(
             3000, "an image that is drawn for a class has more pixels of it"
         ),
+        "RARE_CLASS_CROP_PIXELS": Setting(
+            1500,
+            "a crop drawn for a class is drawn again, ten times at most, until it has more pixels "
+            "of the class",
+        ),
         "CACHE_DIR": Setting("cache", "folder for class centroids, which are computed once"),
     },
     "TRANSFORM": {
+        "BOX": Setting(
+            [0, 0],
+            "pixels; images are first resized to fit into it with their aspect, bilinearly without "
+            "antialiasing (published for self-training: 1280,720); 0,0: none",
+        ),
         "SCALE": Setting([0.5, 2.0], "range of the random scale", minimum=0.01, maximum=100),
         "CROP_SIZE": Setting([768, 768], "pixels, height and width of a training crop", minimum=1),
         "FLIP": Setting(0.5, "probability of a horizontal flip", maximum=1),
+        "MAX_CLASS_SHARE": Setting(
+            1.0,
+            "a crop is placed again, ten times at most, until two classes are there and the larger "
+            "has less than this share (published for self-training: 0.75); 1: never",
+            minimum=0.01,
+            maximum=1,
+        ),
         "JITTER": Setting([0.4, 0.4, 0.4, 0.1], "brightness, contrast, saturation, hue"),
         "JITTER_PROBABILITY": Setting(0.5, "probability of colour jitter", maximum=1),
         "BLUR_SIGMA": Setting([0.15, 1.3], "pixels, range of the Gaussian blur", minimum=0.01),
@@ -157,7 +174,7 @@ SETTINGS = {
         "PROTOCOL": Setting(
             "robustnet",
             "sizes at which datasets are evaluated, see transforms/protocols.py (flag --protocol)",
-            choices=("robustnet", "native", "openseg"),
+            choices=("robustnet", "native", "openseg", "daformer", "hrda", "sepico"),
         ),
         "SCALES": Setting(
             [1.0], "average predictions over these scales (flag --scales)", minimum=0.01, least=1

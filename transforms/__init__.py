@@ -2,6 +2,6 @@
 
 from transforms.normalisation import denormalise, normalise
 from transforms.protocols import EvalTransform
-from transforms.recipe import TrainTransform
+from transforms.recipe import PhotographTransform, TrainTransform
 
-__all__ = ["EvalTransform", "TrainTransform", "denormalise", "normalise"]
+__all__ = ["EvalTransform", "PhotographTransform", "TrainTransform", "denormalise", "normalise"]

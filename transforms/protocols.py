@@ -3,7 +3,10 @@
 `native`: whole images at their own size. `robustnet`: GTAV at 1914×1052; Mapillary resized to a
 height of 1536 and cut to 1536² around its centre, or padded with black and void where it is
 narrower. `openseg`: images at 1024×512 in sliding windows of 512 with stride 341; labels at their
-own size, or half of it and with a label map of their own for Mapillary.
+own size, or half of it and with a label map of their own for Mapillary. `daformer`, `sepico`,
+`hrda`: images fitted into 1024×512, 1280×640, 2048×1024 with their aspect, as by OpenCV, also
+upwards and also portraits into the box on end; labels at their own size; `hrda` in windows of 1024
+with stride 512.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +17,7 @@ import torch
 import torchvision.transforms.v2.functional as F
 from torchvision.transforms import InterpolationMode
 
-from transforms.geometric import Centroid, resize_image, resize_label
+from transforms.geometric import Aim, fitted_size, resize_image, resize_label
 from transforms.normalisation import normalise
 from utils.labels import VOID
 
@@ -53,6 +56,13 @@ def resize_image_alone(
     return image, resize_label(label, [length // divisor for length in label.shape])
 
 
+def fit_image(image: torch.Tensor, label: torch.Tensor, box: tuple[int, int]) -> Pair:
+    """Return the image fitted into `box` with its aspect, by bilinear interpolation without
+    antialiasing, and the label as it is."""
+    size = fitted_size(label.shape, box)
+    return F.resize(image, list(size), InterpolationMode.BILINEAR, antialias=False), label
+
+
 class Protocol(NamedTuple):
     """How datasets are evaluated.
 
@@ -76,6 +86,9 @@ PROTOCOLS = {
     "openseg": Protocol(
         {"mapillary": partial(_OPENSEG, divisor=2)}, _OPENSEG, (512, 341), {"mapillary": "openseg"}
     ),
+    "daformer": Protocol(resizing=partial(fit_image, box=(1024, 512))),
+    "sepico": Protocol(resizing=partial(fit_image, box=(1280, 640))),
+    "hrda": Protocol(resizing=partial(fit_image, box=(2048, 1024)), windows=(1024, 512)),
 }
 
 
@@ -91,7 +104,7 @@ class EvalTransform:
         self.resize = record.resizings.get(dataset, record.resizing)
 
     def __call__(
-        self, image: torch.Tensor, label: torch.Tensor, centroid: Centroid = None
+        self, image: torch.Tensor, label: torch.Tensor, aim: Aim = None
     ) -> dict[str, torch.Tensor]:
         """Return `image`, normalised float32 [3, h, w], and `label` [h', w']."""
         image, label = self.resize(image, label)

@@ -1,10 +1,11 @@
 """The transforms of a training sample, in the published order."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from transforms.geometric import Centroid, RandomGeometry
+from transforms.geometric import Aim, RandomGeometry, show_image
 from transforms.normalisation import normalise
 from transforms.photometric import Photometric, blur_radius
 from utils.errors import UserError
@@ -31,7 +32,14 @@ class TrainTransform:
                 f"{options.BLUR_SIGMA[1]:g}, which reaches {reach} pixels; take sides above "
                 f"{reach} or a smaller deviation"
             )
-        self.geometric = RandomGeometry(options.SCALE, options.CROP_SIZE, options.FLIP)
+        self.geometric = RandomGeometry(
+            options.SCALE,
+            options.CROP_SIZE,
+            options.FLIP,
+            options.BOX,
+            options.MAX_CLASS_SHARE,
+            cfg.DATASET.RARE_CLASS_CROP_PIXELS,
+        )
         self.photometric = Photometric(
             options.JITTER,
             options.JITTER_PROBABILITY,
@@ -40,16 +48,16 @@ class TrainTransform:
         )
 
     def __call__(
-        self, image: torch.Tensor, label: torch.Tensor, centroid: Centroid = None
+        self, image: torch.Tensor, label: torch.Tensor, aim: Aim = None
     ) -> dict[str, torch.Tensor]:
         """Return `image` and `label` [h, w] of TRANSFORM.CROP_SIZE.
 
-        Takes uint8 [3, H, W], labels uint8 [H, W] (255 is void), and a point (x, y) in label pixels
-        that the crop must contain, or None. The image is normalised float32 [3, h, w]; with
-        `on_device` it is uint8, and `photometric` float32 [9] says what to do. Draws from torch's
-        global generator.
+        Takes uint8 [3, H, W], labels uint8 [H, W] of train ids (255 is void), and what the crop has
+        to show: a point (x, y) in label pixels, a train id, or None. The image is normalised
+        float32 [3, h, w]; with `on_device` it is uint8, and `photometric` float32 [9] says what to
+        do. Draws from torch's global generator.
         """
-        image, label = self.geometric(image, label, centroid)
+        image, label = self.geometric(image, label, aim)
         drawn = self.photometric.draw()
         if self.on_device:
             return {"image": image, "label": label, PHOTOMETRIC: drawn}
@@ -67,3 +75,32 @@ class TrainTransform:
             images[i] = normalise(self.photometric.apply(image, drawn))
         rest = {key: value for key, value in batch.items() if key != PHOTOMETRIC}
         return rest | {"image": images}
+
+
+class PhotographTransform:
+    """Fit into a box, scale, pad, crop, flip and normalise a photograph without labels.
+
+    The geometry is TrainTransform's; colours stay. With `on_device` the caller leaves normalising
+    to `finish`.
+    """
+
+    def __init__(
+        self,
+        crop_size: Sequence[int],
+        scale: Sequence[float] = (1.0, 1.0),
+        flip: float = 0.0,
+        box: Sequence[int] = (0, 0),
+        on_device: bool = False,
+    ):
+        self.geometric = RandomGeometry(scale, crop_size, flip, box, section="TARGET")
+        self.on_device = on_device
+
+    def __call__(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return `image` [3, h, w] of `crop_size`, of a photograph uint8 [3, H, W]: normalised
+        float32, or with `on_device` uint8. Draws from torch's global generator."""
+        image = show_image(image, self.geometric.draw(image.shape[1:]))
+        return {"image": image if self.on_device else normalise(image)}
+
+    def finish(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Normalise the images of a batch, uint8 [B, 3, h, w], on the device that trains."""
+        return batch | {"image": normalise(batch["image"])} if self.on_device else batch

@@ -8,14 +8,14 @@ import time
 from .domains import DOMAINS, STANDARD
 from .layouts import LAYOUTS
 from .sheet import contact_sheet
-from .write import MiniatureError, write_domains
+from .write import NAMES, MiniatureError, write_domains
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m datasets.miniature", description=__doc__)
     parser.add_argument("--out", metavar="DIR", help="folder that gets one folder per domain")
     parser.add_argument("--domains", nargs="+", metavar="NAME", default=list(STANDARD),
-                        help=f"some of: {' '.join(DOMAINS)}, or all "
+                        help=f"some of: {' '.join(NAMES)}; all is all with labels "
                         f"(default: {' '.join(STANDARD)})")  # fmt: skip
     parser.add_argument("--layout", choices=LAYOUTS, default="default",
                         help="file tree of today's official downloads, or that of the published "
@@ -29,15 +29,16 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _known(names: list[str]) -> list[str]:
-    by_lower = {name.lower(): name for name in DOMAINS}
+    by_lower = {name.lower(): name for name in NAMES}
     known = []
-    if "all" in (name.lower() for name in names):
-        return list(DOMAINS)
     for name in names:
+        if name.lower() == "all":
+            known += DOMAINS
+            continue
         if name.lower() not in by_lower:
             close = difflib.get_close_matches(name.lower(), by_lower, 1, 0.3)
             hint = f"did you mean {by_lower[close[0]]}?" if close else "no such name."
-            raise MiniatureError(f"unknown domain '{name}': {hint} There are {', '.join(DOMAINS)}")
+            raise MiniatureError(f"unknown domain '{name}': {hint} There are {', '.join(NAMES)}")
         known.append(by_lower[name.lower()])
     return list(dict.fromkeys(known))
 
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
                 layout=args.layout,
             )
             for name, (folder, new) in written.items():
-                print(f"{name:<12}{folder}{'' if new else '   (already there)'}")
+                print(f"{name:<14}{folder}{'' if new else '   (already there)'}")
             print(f"done in {time.monotonic() - start:.0f} s")
         if args.sheet:
             contact_sheet(domains, seed=args.seed).save(args.sheet)

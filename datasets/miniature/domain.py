@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from .looks import Look
+from .looks import Look, Region
+from .materials import BICYCLE, BUS, CAR, MOTORCYCLE, PERSON, RIDER, TRAIN, TRUCK
 from .plan import Street
 
 
@@ -26,3 +27,9 @@ class Domain:
         count = len(self.conditions)
         # Shifted by one from round to round: the classes that a scene features go by index, too.
         return self.conditions[(index + index // count) % count]
+
+
+def things(region: Region) -> dict[int, Region]:
+    """The same region for all people and vehicles."""
+    labels = (PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE)
+    return dict.fromkeys(labels, region)

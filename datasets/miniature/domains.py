@@ -1,159 +1,24 @@
-"""The domains, as data: `Street`s and `Look`s; IDD and ACDC stand in `adverse_domains`."""
+"""The domains, as data: `Street`s and `Look`s; sources, IDD and ACDC have files of their own."""
 
 from .adverse_domains import ACDC, IDD
-from .domain import Domain
+from .domain import Domain, things
 from .looks import Look, Region
 from .materials import (
-    BICYCLE,
     BUILDING,
-    BUS,
-    CAR,
     FENCE,
-    MOTORCYCLE,
-    PERSON,
     POLE,
-    RIDER,
     ROAD,
     SIDEWALK,
-    SIGN,
     SKY,
     TERRAIN,
-    TRAIN,
-    TRUCK,
     VEGETATION,
     WALL,
     Material,
 )
 from .plan import Street
+from .source_domains import GTAV, SYNTHIA
 
 M = Material
-
-
-_THINGS = (PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE)
-
-
-def _things(region: Region) -> dict[int, Region]:
-    return {label: region for label in _THINGS}
-
-
-GTAV = Domain(
-    Street(
-        sizes=((382, 210),),
-        height=(1.4, 2.0),
-        pitch=(1, 6),
-        fov=(54, 64),
-        lanes=(2, 2, 3),
-        lane=(3.3, 3.8),
-        rural=0.2,
-        pavement=(2.5, 5.0),
-        verge=0.25,
-        median=0.3,
-        junction=0.45,
-        parking=0.35,
-        lots=(6, 1.9, 2.0, 0.8, 1.2),
-        eaves=(4.0, 40.0),
-        setback=0.35,
-        trees=0.5,
-        kinds=(3, 1, 0.5, 3),
-        gap=24,
-        mix=(12, 1.2, 0.6, 0.4),
-        walkers=5,
-        riders=0.7,
-        bikes=0.7,
-        motorcycles=0.8,
-        ego=(9, 1, 0),
-    ),
-    Look(
-        regions={
-            ROAD: Region(value=1.05, contrast=0.9),
-            SIDEWALK: Region(value=1.1),
-            BUILDING: Region(value=1.08),
-            VEGETATION: Region(hue=-4),
-        },
-        colours={
-            M.SKY: ((2, 212, 0.48, 0.9), (1, 205, 0.3, 0.92), (1, 215, 0.1, 0.9)),
-            M.LEAVES: ((3, 92, 0.45, 0.38), (1.5, 70, 0.38, 0.44), (0.6, 50, 0.3, 0.4)),
-            M.GRASS: ((2, 62, 0.42, 0.52), (2, 92, 0.45, 0.42)),
-            M.PAVING: ((2, 36, 0.12, 0.62), (1, 220, 0.03, 0.58)),
-            M.FACADE: (
-                (3, 36, 0.24, 0.78),
-                (2, 25, 0.35, 0.62),
-                (2, 0, 0.0, 0.72),
-                (1, 12, 0.45, 0.5),
-                (1, 80, 0.25, 0.5),
-                (1, 210, 0.3, 0.8),
-            ),
-        },
-        spread=0.05,
-        drift=0.06,
-        weather=(5, 1, 0, 0),
-        elevation=(28, 60),
-        clouds=(0.0, 0.5),
-        haze=(500, 1500),
-        warmth=(0.0, 0.06),
-        saturation=(1.0, 1.1),
-        contrast=(1.0, 1.1),
-    ),
-    240,
-    40,
-)
-
-SYNTHIA = Domain(
-    Street(
-        sizes=((320, 190),),
-        height=(1.4, 4.5),
-        pitch=(0, 12),
-        fov=(58, 80),
-        lanes=(1, 2, 2),
-        pavement=(2.5, 6.0),
-        rural=0.0,
-        curve=0.001,
-        median=0.25,
-        junction=0.55,
-        parking=0.6,
-        lots=(8, 1.6, 2.2, 1.0, 0.5),
-        eaves=(9.0, 45.0),
-        setback=0.1,
-        trees=0.8,
-        kinds=(4, 2, 2, 0),
-        lamps=6,
-        lights=2.0,
-        signs=3.5,
-        gap=11,
-        mix=(10, 0, 1.5, 0),
-        walkers=14,
-        riders=1.5,
-        bikes=1.2,
-        motorcycles=1.2,
-        absent=frozenset({TERRAIN, TRUCK, TRAIN}),
-    ),
-    Look(
-        regions={
-            ROAD: Region(contrast=1.8),
-            SIDEWALK: Region(hue=-12, saturation=2.4, value=0.85, contrast=1.5),
-            BUILDING: Region(hue=-8, saturation=1.5, value=0.8, contrast=1.3),
-            VEGETATION: Region(hue=-15, saturation=1.2, value=1.3, contrast=1.1),
-            SKY: Region(hue=8, saturation=0.4, value=1.08),
-            WALL: Region(saturation=1.5, value=0.8),
-            POLE: Region(value=1.3),
-            SIGN: Region(saturation=1.2),
-            **_things(Region(saturation=1.4, value=1.1)),
-        },
-        colours={M.ASPHALT: ((2, 215, 0.1, 0.26), (1, 240, 0.06, 0.32))},
-        spread=0.05,
-        drift=0.07,
-        weather=(4, 1, 1, 0),
-        elevation=(25, 65),
-        clouds=(0.0, 0.8),
-        haze=(600, 2000),
-        saturation=(1.1, 1.25),
-        contrast=(1.05, 1.2),
-        blur=(0.35, 0.5),
-        noise=(0.002, 0.006),
-    ),
-    240,
-    40,
-)
 
 CITYSCAPES = Domain(
     Street(
@@ -197,7 +62,7 @@ CITYSCAPES = Domain(
             WALL: Region(value=0.75, saturation=0.6),
             FENCE: Region(value=0.7),
             POLE: Region(value=0.8),
-            **_things(Region(saturation=0.6, value=0.88)),
+            **things(Region(saturation=0.6, value=0.88)),
         },
         colours={
             M.ASPHALT: ((1, 275, 0.08, 0.42), (1, 240, 0.04, 0.42)),
@@ -265,7 +130,7 @@ BDD100K = Domain(
             VEGETATION: Region(hue=-42, saturation=1.0, value=1.15, contrast=1.0),
             TERRAIN: Region(hue=-35, saturation=1.1, value=1.1),
             SKY: Region(saturation=0.9, value=0.72, contrast=1.3),
-            **_things(Region(value=0.9, saturation=0.8)),
+            **things(Region(value=0.9, saturation=0.8)),
         },
         colours={
             M.SKY: ((3, 210, 0.4, 0.85), (2, 215, 0.1, 0.9), (1.5, 25, 0.4, 0.9)),

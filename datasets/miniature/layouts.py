@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from . import encode
+from . import encode, pseudo_target
 from .canvas import Scene
 from .domains import DOMAINS
 
@@ -127,6 +127,15 @@ def _acdc(root: Path, where: Place) -> tuple[Path, Path, Save]:
     return images / f"{name}_rgb_anon.png", label, _save_train_ids
 
 
+def _pseudo_target(root: Path, where: Place) -> tuple[Path, Path, Save]:
+    path = root / f"{where.number + 1:05d}.png"
+
+    def throw_away(path: Path, scene: Scene) -> None:
+        pass
+
+    return path, path, throw_away
+
+
 _PLACES: dict[str, Callable[[Path, Place], tuple[Path, Path, Save]]] = {
     "GTAV": _gtav,
     "SYNTHIA": _synthia,
@@ -135,6 +144,7 @@ _PLACES: dict[str, Callable[[Path, Place], tuple[Path, Path, Save]]] = {
     "Mapillary": _mapillary,
     "IDD": _idd,
     "ACDC": _acdc,
+    pseudo_target.NAME: _pseudo_target,
 }
 
 

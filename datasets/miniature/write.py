@@ -13,12 +13,13 @@ from PIL import Image
 from scipy.io import savemat
 from tqdm import tqdm
 
-from . import draw_both, generator
+from . import draw_both, generator, pseudo_target
 from .domains import DOMAINS, STANDARD
 from .layouts import LAYOUTS, Place, place
 
 VERSION = 1
 STAMP = "miniature.json"
+NAMES = (*DOMAINS, pseudo_target.NAME)
 
 
 class MiniatureError(ValueError):
@@ -52,7 +53,8 @@ def write_domains(
     """Write domains below the folder `out`, each in a folder of its name.
 
     `workers` processes (default: one per CPU) share the work, which does not change the files.
-    `train` and `val` override the numbers of images.  `layout` is one of `LAYOUTS`.  Returns
+    `train` and `val` override the numbers of images.  `layout` is one of `LAYOUTS`.  The
+    pseudo-target has training images only, without labels and in any layout the same.  Returns
     per domain its folder, and whether it was written now rather than found complete.  Raises
     `MiniatureError` for unknown domains and layouts and for folders with other contents, before
     anything is written.
@@ -62,14 +64,16 @@ def write_domains(
         raise MiniatureError(f"unknown layout '{layout}'; there are: {', '.join(LAYOUTS)}")
     jobs, stamps, result = [], {}, {}
     for name in domains:
-        if name not in DOMAINS:
-            raise MiniatureError(f"unknown domain '{name}'; there are: {', '.join(DOMAINS)}")
-        made = DOMAINS[name]
+        if name not in NAMES:
+            raise MiniatureError(f"unknown domain '{name}'; there are: {', '.join(NAMES)}")
+        labelled = name in DOMAINS
+        made = DOMAINS[name if labelled else pseudo_target.SCENES]
         counts = (made.train if train is None else train, made.val if val is None else val)
         if min(counts) < 1:
             raise MiniatureError(f"a domain needs at least one image per split, not {counts}")
+        counts = counts if labelled else (counts[0], 0)
         stamp = {"domain": name, "version": VERSION, "seed": seed, "images": list(counts)}
-        if layout != "default":
+        if layout != "default" and labelled:
             stamp["layout"] = layout
         root = out / name
         result[name] = (root, not _complete(root, stamp))

@@ -6,6 +6,7 @@ slip in the writer's tables cannot hide.
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from torchvision.io import ImageReadMode, decode_image, read_file
 
 from datasets.miniature import CLASSES, DOMAINS, STANDARD, draw, draw_scene, generator, render
 from datasets.miniature.__main__ import main
+from datasets.miniature.looks import WEATHERS
 from datasets.miniature.objects import OBJECT_CLASSES, draw_object
+from datasets.miniature.pseudo_target import draw_look
 from datasets.miniature.write import MiniatureError, write_domains
 
 TRAIN, VAL = 6, 2
@@ -335,6 +338,56 @@ def test_domains_that_are_not_asked_for(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(STANDARD)
     stamps = [json.loads((tmp_path / name / "miniature.json").read_text()) for name in STANDARD]
     assert all("layout" not in stamp for stamp in stamps)
+
+
+def border_contrast(image: np.ndarray, label: np.ndarray) -> float:
+    """Mean step between neighbours of two classes over that between neighbours of one."""
+    steps = np.abs(np.diff(image.astype(float).mean(2), axis=1))
+    border = label[:, 1:] != label[:, :-1]
+    return steps[border].mean() / steps[~border].mean()
+
+
+def test_the_pseudo_target_shows_scenes_of_gtav_under_looks_of_its_own():
+    for index in range(4):
+        drawn, label = draw("GTAV", "train", index)
+        image, own_label = draw("PseudoTarget", "train", index)
+        assert np.array_equal(own_label, label) and image.shape == drawn.shape
+        assert np.array_equal(draw("PseudoTarget", "train", index)[0], image)
+        assert not np.array_equal(draw("PseudoTarget", "train", index, seed=1)[1], label)
+        # Its edges lie where GTAV's classes meet, not where another scene's do.
+        other = draw("GTAV", "train", index + 6)[1]
+        assert border_contrast(image, label) > max(1.5, 1.3 * border_contrast(image, other))
+        assert np.abs(image.astype(int) - drawn).mean() > 10
+    scene = draw_scene(DOMAINS["GTAV"].street, np.random.default_rng(1))
+    rngs = [np.random.default_rng(seed) for seed in range(2)]
+    images = [render(scene, draw_look(rng), np.random.default_rng(5)) for rng in rngs]
+    assert np.abs(images[0].astype(int) - images[1]).mean() > 8
+
+
+def test_the_looks_of_the_pseudo_target_fill_their_ranges():
+    looks = [draw_look(np.random.default_rng(seed)) for seed in range(200)]
+    assert len({json.dumps(asdict(look), default=str) for look in looks}) == 200
+    for name, (low, high) in {
+        "hue": (-180, 180), "saturation": (0.3, 1.6), "value": (0.55, 1.45), "contrast": (0.5, 1.8)
+    }.items():  # fmt: skip
+        for label in (*range(19), 255):
+            drawn = np.array([getattr(look.regions[label], name) for look in looks])
+            assert low <= drawn.min() < low + 0.05 * (high - low)
+            assert high - 0.05 * (high - low) < drawn.max() <= high
+    assert all(min(look.weather) > 0 and len(look.weather) == len(WEATHERS) for look in looks)
+
+
+def test_the_pseudo_target_is_a_folder_of_photographs_without_labels(tmp_path):
+    arguments = ["--out", str(tmp_path), "--workers", "1", "--domains"]
+    assert main([*arguments, "pseudotarget", "GTAV", "--train", "3", "--val", "1"]) == 0
+    images = tmp_path / "GTAV/images"
+    written = {path.name for path in (tmp_path / "PseudoTarget").iterdir()}
+    assert written == {"miniature.json", *(f"0000{n}.png" for n in (1, 2, 3))}
+    assert {path.name for path in images.iterdir()} == written - {"miniature.json"} | {"00004.png"}
+    pixels = np.asarray(Image.open(tmp_path / "PseudoTarget/00002.png"))
+    assert np.array_equal(pixels, draw("PseudoTarget", "train", 1)[0])
+    # The same in any layout, and with any number of validation images.
+    assert main([*arguments, "PseudoTarget", "--train", "3", "--layout", "published"]) == 0
 
 
 def test_layouts_are_not_mixed_in_a_folder(tmp_path):

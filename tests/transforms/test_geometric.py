@@ -8,7 +8,16 @@ import torchvision.transforms.v2.functional as F
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 
-from transforms.geometric import RandomGeometry, Span, resize_image, resize_label, show_placement
+from transforms.geometric import (
+    RandomGeometry,
+    Span,
+    fitted_size,
+    resize_image,
+    resize_label,
+    show_image,
+    show_label,
+)
+from utils.errors import UserError
 
 
 def picture_of(label):
@@ -32,10 +41,26 @@ def scaled(factor, size, flip=0.0):
     return RandomGeometry((factor, factor), size, flip)
 
 
+def linear_without_antialiasing(image, size):
+    """Resize [3, H, W] as OpenCV's documentation says, in float64, one side after the other."""
+    pixels = image.double().numpy()
+    for axis, new in enumerate(size, start=1):
+        old = pixels.shape[axis]
+        at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+        low = np.floor(at).astype(int)
+        weight = (at - low).reshape(-1, *[1] * (2 - axis))
+        high = np.minimum(low + 1, old - 1)
+        pixels = pixels.take(low, axis) * (1 - weight) + pixels.take(high, axis) * weight
+    return torch.from_numpy(pixels)
+
+
 def whole_then_crop(image, label, place):
     """Do what the published code does: resize all of it, pad it, cut the crop out."""
     rows, columns = place.rows, place.columns
-    image = F.resize(image, [rows.new, columns.new], InterpolationMode.BICUBIC, antialias=True)
+    if place.exact:
+        image = linear_without_antialiasing(image, (rows.new, columns.new))
+    else:
+        image = F.resize(image, [rows.new, columns.new], InterpolationMode.BICUBIC, antialias=True)
     nearest = [
         [int(Fraction(2 * i + 1, 2) * side.old / side.new) for i in range(side.new)]
         for side in (rows, columns)
@@ -75,7 +100,7 @@ def test_label_is_within_one_source_pixel_of_resizing_the_whole(seed):
         image = smooth_image(height, width)
         for coordinate in (x, y):
             expected = whole_then_crop(image, coordinate, place)[1]
-            shown = show_placement(image, coordinate, place)[1]
+            shown = show_label(coordinate, place)
             assert shown.shape == expected.shape and shown.dtype == coordinate.dtype
             assert (shown - expected).abs().max() <= 1
             assert torch.equal(shown == 255, expected == 255) or max(height, width) > 255
@@ -87,7 +112,7 @@ def test_image_is_half_a_source_pixel_from_resizing_the_whole_at_most(seed):
         image = smooth_image(height, width)
         label = torch.zeros(height, width, dtype=torch.uint8)
         expected, _ = whole_then_crop(image, label, place)
-        shown, _ = show_placement(image, label, place)
+        shown = show_image(image, place)
         assert shown.dtype == torch.uint8 and shown.shape == expected.shape
         difference = (shown.int() - expected.int()).abs().float().mean().item()
         # Half a source pixel in both directions, of what neighbours differ by.
@@ -101,7 +126,7 @@ def test_crop_at_scale_one_is_cut_out():
     for size in ((40, 50), (90, 120), (100, 50), (130, 130)):
         place = scaled(1.0, size).draw((90, 120), None)
         expected, expected_label = whole_then_crop(image, label, place)
-        shown, shown_label = show_placement(image, label, place)
+        shown, shown_label = show_image(image, place), show_label(label, place)
         assert torch.equal(shown, expected) and torch.equal(shown_label, expected_label)
 
 
@@ -239,3 +264,147 @@ def test_flip_happens_as_often_as_asked():
     torch.manual_seed(0)
     geometry = scaled(1.0, (1, 2), flip=0.25)
     assert 150 < sum(geometry.draw((1, 2), None).flip for _ in range(800)) < 250
+
+
+@pytest.mark.parametrize(
+    "box, image, expected",
+    [
+        ((1280, 720), (1052, 1914), (704, 1280)),
+        ((1280, 720), (1914, 1052), (1280, 704)),
+        ((2560, 1440), (1052, 1914), (1407, 2560)),
+        ((2560, 1520), (760, 1280), (1520, 2560)),
+        ((1024, 512), (1052, 1914), (512, 932)),
+        ((1280, 640), (1052, 1914), (640, 1164)),
+        ((2048, 1024), (1052, 1914), (1024, 1863)),
+        ((1024, 512), (760, 1280), (512, 862)),
+        ((1280, 640), (760, 1280), (640, 1078)),
+        ((2048, 1024), (760, 1280), (1024, 1725)),
+        ((10, 10), (1, 1000), (1, 10)),
+    ],
+)
+def test_a_box_keeps_the_aspect_of_an_image(box, image, expected):
+    """The sizes of the published configurations."""
+    assert fitted_size(image, box) == expected
+    place = RandomGeometry((1, 1), (8, 8), 0, box).draw(image)
+    assert (place.rows.new, place.columns.new) == expected
+    halved = RandomGeometry((0.5, 0.5), (8, 8), 0, box).draw(image)
+    assert halved.rows.new == max(1, round(expected[0] * 0.5))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_box_shows_what_resizing_the_whole_image_does(seed):
+    """Pixel by pixel, up to rounding; labels exactly."""
+    torch.manual_seed(seed)
+    height, width, size = SHAPES[seed % 4]
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    label = torch.randint(0, 19, (height, width), dtype=torch.uint8)
+    geometry = RandomGeometry((0.7, 1.5), (size, size + 20), 0.0, [(160, 90), (500, 400)][seed % 2])
+    for aim in (None, (width - 3.0, 5.0)):
+        place = geometry.draw((height, width), aim)
+        expected, expected_label = whole_then_crop(image, label, place)
+        shown = show_image(image, place)
+        assert shown.dtype == torch.uint8 and (shown - expected).abs().max() < 0.51
+        assert torch.equal(show_label(label, place), expected_label)
+
+
+def test_pixels_of_the_centroid_are_in_the_crop_of_a_box():
+    torch.manual_seed(0)
+    label = stripes(96, 96, side=32)
+    geometry = RandomGeometry((0.8, 1.2), (24, 20), 0.5, (60, 120))
+    for _ in range(10):
+        assert (geometry(picture_of(label), label, centre(label, 5))[1] == 5).any()
+
+
+def test_half_a_box_is_an_error():
+    with pytest.raises(UserError, match="TARGET.BOX has two sides"):
+        RandomGeometry((1, 1), (8, 8), 0, (0, 512), section="TARGET")
+
+
+def draws_before(geometry, size, centroid):
+    """Draw as the code did that knew neither boxes nor classes: scale, columns, rows, flip."""
+    factor = torch.empty(1).uniform_(*geometry.scale).item()
+    sides = []
+    for axis, point in ((1, centroid and centroid[0]), (0, centroid and centroid[1])):
+        old, crop = size[axis], geometry.crop_size[axis]
+        new = max(1, round(old * factor))
+        before = max(0, crop - new) // 2
+        first, last = 0, max(0, new - crop)
+        if point is not None:
+            pixel = math.floor((point + 0.5) * new / old) + before
+            first, last = max(first, pixel - crop + 1), min(last, pixel)
+        sides.append((old, new, crop, int(torch.randint(first, last + 1, (1,))) - before))
+    return sides[1], sides[0], torch.empty(1).uniform_(0, 1).item() < geometry.flip
+
+
+@pytest.mark.parametrize("centroid", [None, (70.0, 5.0)])
+def test_recipes_without_classes_draw_as_before(centroid):
+    """And leave the generator in the same state."""
+    geometry = RandomGeometry((0.5, 2.0), (40, 60), 0.5)
+    label = torch.zeros(90, 120, dtype=torch.uint8)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        expected = (*draws_before(geometry, (90, 120), centroid), torch.rand(1))
+        torch.manual_seed(seed)
+        rows, columns, flip, exact = geometry.draw(label.shape, centroid, label)
+        assert (tuple(rows), tuple(columns), flip, torch.rand(1)) == expected and not exact
+
+
+def share_of_largest(label):
+    """Share of the most frequent class of the pixels that are not void; 1 for a single class."""
+    counts = label[label != 255].unique(return_counts=True)[1]
+    return counts.max().item() / counts.sum().item() if len(counts) > 1 else 1.0
+
+
+@pytest.mark.parametrize("scale, box", [(0.5, (0, 0)), (1.0, (140, 100))])
+def test_no_class_fills_a_crop(scale, box):
+    """The left 60 of 200 columns are a second class: 15 of 71 places have enough of both."""
+    label = torch.zeros(200, 200, dtype=torch.uint8)
+    label[:, :60], label[:40] = 3, 255
+    shares = {}
+    for limit in (1.0, 0.75):
+        torch.manual_seed(0)
+        geometry = RandomGeometry((scale, scale), (30, 30), 0.5, box, limit)
+        places = [geometry.draw(label.shape, None, label) for _ in range(200)]
+        varied = [share_of_largest(show_label(label, place)) < 0.75 for place in places]
+        shares[limit] = sum(varied) / len(varied)
+    assert shares[1.0] == pytest.approx(15 / 71, abs=0.08)
+    assert shares[0.75] == pytest.approx(1 - (1 - 15 / 71) ** 11, abs=0.06)
+
+
+def test_the_tenth_redraw_of_a_position_is_taken_as_it_is():
+    """Scale and flip are drawn once, columns and rows eleven times."""
+    label = torch.zeros(50, 70, dtype=torch.uint8)
+    torch.manual_seed(3)
+    place = RandomGeometry((0.5, 2.0), (20, 30), 0.5, (0, 0), 0.75).draw(label.shape, None, label)
+    torch.manual_seed(3)
+    factor = torch.empty(1).uniform_(0.5, 2.0).item()
+    height, width = round(50 * factor), round(70 * factor)
+    for _ in range(11):
+        column = torch.randint(0, max(0, width - 30) + 1, (1,))
+        row = torch.randint(0, max(0, height - 20) + 1, (1,))
+    before = max(0, 30 - width) // 2, max(0, 20 - height) // 2
+    assert (place.columns.start, place.rows.start) == (column - before[0], row - before[1])
+    assert place.flip == (torch.empty(1).uniform_(0, 1).item() < 0.5)
+
+
+def test_a_class_as_aim_is_in_the_crop():
+    """Scale and position are drawn again until more pixels than asked for are of the class."""
+    label = torch.zeros(200, 300, dtype=torch.uint8)
+    label[60:100, 100:150] = 12
+    counts = {}
+    for aim in (None, 12):
+        torch.manual_seed(1)
+        geometry = RandomGeometry((0.5, 2.0), (64, 64), 0.5, class_pixels=400)
+        places = [geometry.draw(label.shape, aim, label) for _ in range(200)]
+        counts[aim] = [(show_label(label, place) == 12).sum().item() for place in places]
+    hit = {aim: sum(count > 400 for count in counts[aim]) / 200 for aim in counts}
+    assert 0.05 < hit[None] < 0.6
+    assert hit[12] == pytest.approx(1 - (1 - hit[None]) ** 11, abs=0.1)
+    # A class that is not there costs ten redraws and no more.
+    torch.manual_seed(2)
+    geometry.draw(label.shape, 7, label)
+    state = torch.rand(1)
+    torch.manual_seed(2)
+    for _ in range(11):
+        geometry.draw(label.shape, None, label)
+    assert torch.rand(1) == state

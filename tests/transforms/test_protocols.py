@@ -84,3 +84,27 @@ def test_openseg_reads_mapillary_through_its_own_label_map(settings, miniature):
 
 def test_settings_know_the_protocols():
     assert set(SETTINGS["VALID"]["PROTOCOL"].choices) == set(PROTOCOLS)
+
+
+@pytest.mark.parametrize(
+    "protocol, image, expected",
+    [
+        ("daformer", (720, 1280), (512, 910)),
+        ("daformer", (1280, 720), (910, 512)),
+        ("daformer", (1024, 2048), (512, 1024)),
+        ("daformer", (90, 120), (512, 683)),
+        ("sepico", (720, 1280), (640, 1138)),
+        ("hrda", (720, 1280), (1024, 1820)),
+        ("hrda", (1280, 720), (1820, 1024)),
+        ("hrda", (300, 600), (1024, 2048)),
+    ],
+)
+def test_self_training_fits_images_into_a_box(protocol, image, expected):
+    """Also upwards, without antialiasing (against float64); labels keep their size."""
+    image, label = sample(*image)
+    evaluated, evaluated_label = EvalTransform(protocol, "bdd100k")(image, label).values()
+    assert evaluated.shape == (3, *expected) and torch.equal(evaluated_label, label)
+    size = dict(size=expected, mode="bilinear", align_corners=False)
+    resized = torch.nn.functional.interpolate(image[None].double(), **size)[0]
+    assert (denormalise(evaluated) - resized).abs().max() < 1.02
+    assert PROTOCOLS[protocol].windows == ((1024, 512) if protocol == "hrda" else (0, 0))

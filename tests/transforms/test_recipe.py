@@ -5,7 +5,13 @@ import torchvision.transforms.v2.functional as F
 from scipy.ndimage import gaussian_filter
 
 from datasets import load_settings
-from transforms import EvalTransform, TrainTransform, denormalise, normalise
+from transforms import (
+    EvalTransform,
+    PhotographTransform,
+    TrainTransform,
+    denormalise,
+    normalise,
+)
 from transforms.photometric import Photometric, gaussian_blur, rotate_hue
 
 
@@ -43,6 +49,44 @@ def test_padding_is_black_before_normalisation():
     image, label = transform(photograph(), torch.zeros(50, 70, dtype=torch.uint8)).values()
     black = normalise(torch.zeros(3, 1, 1, dtype=torch.uint8))
     assert torch.equal(image[:, label == 255], black[:, 0].expand(3, 4 * 70))
+
+
+def test_settings_of_classes_and_box_reach_the_geometry():
+    cfg = load_settings(
+        {
+            "TRANSFORM.BOX": [64, 40],
+            "TRANSFORM.MAX_CLASS_SHARE": 0.75,
+            "DATASET.RARE_CLASS_CROP_PIXELS": 30,
+            "TRANSFORM.CROP_SIZE": [16, 16],
+        }
+    )
+    geometric = TrainTransform(cfg).geometric
+    assert (geometric.box, geometric.max_class_share, geometric.class_pixels) == (
+        [64, 40],
+        0.75,
+        30,
+    )
+    label = torch.zeros(50, 70, dtype=torch.uint8)
+    label[:25, :35] = 4
+    torch.manual_seed(0)
+    crops = [TrainTransform(cfg)(photograph(), label, 4)["label"] for _ in range(40)]
+    assert sum((crop == 4).sum() > 30 for crop in crops) > 36
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_photographs_without_labels_go_through_the_same_geometry(on_device):
+    quiet = {"JITTER_PROBABILITY": 0.0, "BLUR_PROBABILITY": 0.0, "BOX": [60, 60]}
+    labelled = TrainTransform(settings(CROP_SIZE=[40, 48], **quiet))
+    plain = PhotographTransform([40, 48], [0.5, 2.0], 0.5, [60, 60], on_device)
+    for seed in range(6):
+        torch.manual_seed(seed)
+        expected = labelled(photograph(), torch.zeros(50, 70, dtype=torch.uint8))["image"]
+        torch.manual_seed(seed)
+        sample = plain(photograph())
+        assert sample.keys() == {"image"}
+        assert sample["image"].dtype == (torch.uint8 if on_device else torch.float32)
+        batch = plain.finish(torch.utils.data.default_collate([sample]))
+        assert torch.equal(batch["image"][0], expected)
 
 
 @pytest.mark.parametrize("step", ["SCALE", "FLIP", "JITTER_PROBABILITY", "BLUR_PROBABILITY"])

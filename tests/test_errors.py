@@ -182,3 +182,10 @@ def test_a_signal_during_imports_has_its_exit_code(tmp_path, script, number, cod
         time.sleep(0.01)
     process.send_signal(signal.Signals[number])
     assert process.communicate(timeout=60)[1] == b"" and process.returncode == code
+
+
+def test_output_that_nobody_reads_on_is_no_error():
+    root = Path(__file__).parent.parent
+    line = f"{sys.executable} config.py | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("# Shared")

@@ -90,6 +90,10 @@ def _exit_code(main: Callable[[], None]) -> int:
         return stop.code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (`… | head`); what is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         # Any path of a command line can be longer than the system takes.
         if error.errno != errno.ENAMETOOLONG:

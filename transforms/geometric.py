@@ -156,9 +156,9 @@ class RandomGeometry:
     ) -> Placement:
         """Draw what is shown of a sample of `size` (height, width).
 
-        Without a `label` there are no classes to look at: the first draw is taken.
+        Classes are looked for in `label`; without one no position is drawn again.
         """
-        if label is None or not isinstance(aim, int):
+        if aim is None or isinstance(aim, tuple):
             return self._draw_once(size, aim, label)
         for _ in range(REDRAWS):
             place = self._draw_once(size, None, label)
@@ -166,11 +166,13 @@ class RandomGeometry:
                 return place
         return self._draw_once(size, None, label)
 
-    def _draw_once(self, size: Sequence[int], aim: Aim, label: torch.Tensor | None) -> Placement:
+    def _draw_once(
+        self, size: Sequence[int], point: tuple[float, float] | None, label: torch.Tensor | None
+    ) -> Placement:
         factor, exact = uniform(*self.scale), all(self.box)
         fitted = fitted_size(size, self.box) if exact else size
         height, width = (max(1, round(side * factor)) for side in fitted)
-        x, y = aim if isinstance(aim, tuple) else (None, None)
+        x, y = point or (None, None)
         for left in range(REDRAWS, -1, -1):
             columns = _draw_span(size[1], width, self.crop_size[1], x)
             rows = _draw_span(size[0], height, self.crop_size[0], y)

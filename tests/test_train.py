@@ -12,6 +12,7 @@ import datasets
 import network
 import train
 import valid
+from network.decoders.deeplabv3plus import DeepLabV3Plus
 from tests.datasets.trees import orchard_tree
 from utils.compare import __main__ as compare
 from utils.errors import UserError
@@ -107,9 +108,12 @@ def test_a_run_cut_off_in_its_last_validation_is_evaluated_on_resuming(run, tmp_
     assert json.loads((tmp_path / "logs/cut/results.json").read_text())["step"] == 2
 
 
-def test_resuming_takes_changed_rates(run, tmp_path):
+def test_resuming_takes_changed_rates(run, tmp_path, monkeypatch, capsys):
+    """And what the network remarks is logged."""
+    monkeypatch.setattr(DeepLabV3Plus, "remarks", ("a remark",))
     options = ["--val_dataset", "gtav", "--exp", "rates"]
     run(train.main, *options, "TRAIN.MAX_ITER", 1)
+    assert "\na remark\n" in capsys.readouterr().out
     run(train.main, *options, "TRAIN.MAX_ITER", 2, "TRAIN.LR_DECODER", 0.3, "--resume")
     state = torch.load(tmp_path / "logs/rates/last.pth", weights_only=True)
     rates = {g["name"]: g["initial_lr"] for g in state["optimizer"]["param_groups"]}

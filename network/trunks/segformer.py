@@ -52,6 +52,9 @@ INSIDE = (
 class MixTransformer(Trunk):
     """Layer 0 is the first patch embedding as a map, layer 1 its blocks, then a stage a layer."""
 
+    # Keys that are pooled to a single row or column would be a graph of their own.
+    exported_from = 64
+
     def no_weight_decay(self) -> set[str]:
         """Return the names of the layer norms' parameters, as SegFormer is trained."""
         norms = [(n, m) for n, m in self.named_modules() if isinstance(m, nn.LayerNorm)]

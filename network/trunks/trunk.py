@@ -19,6 +19,7 @@ class Trunk(nn.Module):
     """
 
     multiple = 1
+    exported_from = 32  # pixels a side; no smaller images in exported files
 
     def __init__(
         self,

@@ -128,8 +128,9 @@ def test_without_the_packages(monkeypatch, package):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_exported(settings, name):
     """And an opset that torch cannot write is named."""
-    # One of them with a trunk whose channels are shuffled.
-    trunk = {"TRUNK__NAME": "shufflenet_v2_x0_5"} if name == "baseline" else {}
+    # With a trunk whose channels are shuffled, and with a transformer.
+    trunks = {"baseline": "shufflenet_v2_x0_5", "spc": "mit_mini"}
+    trunk = {"TRUNK__NAME": trunks[name]} if name in trunks else {}
     cfg = settings(METHOD=name, DATASET__LABEL_SPACE="idd_lite7", **trunk)
     network = deployment.Deployed(build_method(cfg)[0])
     program = deployment.export_program(network)

@@ -20,7 +20,6 @@ from transforms import normalise
 from utils.errors import UserError
 from utils.extras import import_extra
 
-SMALLEST = 32  # pixels; sides below are not exported for
 CHECK_SIZES = ((128, 256), (97, 161), (210, 120))  # wide, odd, upright
 # Of logits (as a share of the largest where that is above 1: rounding grows with it), of labels.
 MOST_DIFFERENCE, LEAST_AGREEMENT = 1e-4, 0.999
@@ -44,9 +43,10 @@ class Deployed(nn.Module):
 
 
 def export_program(network: Deployed) -> ExportedProgram:
-    """Trace a network for any batch and any height and width from SMALLEST on."""
+    """Trace a network for any batch and any height and width that its trunk is exported for."""
     example = torch.zeros(2, 3, 96, 160, dtype=torch.uint8)
-    sides = {2: Dim("height", min=SMALLEST), 3: Dim("width", min=SMALLEST)}
+    least = network.method.trunk.exported_from
+    sides = {2: Dim("height", min=least), 3: Dim("width", min=least)}
     free = {"image": {0: Dim("batch", min=1), **sides}}
     with torch.no_grad():
         return torch.export.export(network, (example,), dynamic_shapes=free, strict=False)

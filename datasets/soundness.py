@@ -15,6 +15,9 @@ MOST_PIXELS = 2**28  # the largest photographs of Mapillary have a tenth of that
 # Start of frame, of all kinds of JPEG.
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 START_OF_SCAN = 0xDA
+# Of a PNG: channels by colour type; bytes around its data, and what deflate makes of one at most.
+CHANNELS = {2: 3, 4: 2, 6: 4}
+FRAME, RATIO = 6, 1032
 
 
 def find_damage(data: np.ndarray) -> str | None:
@@ -39,7 +42,7 @@ def find_damage(data: np.ndarray) -> str | None:
 
 
 def _find_in_png(view: memoryview) -> str | None:
-    position, kind = 8, b""
+    position, kind, least, held = 8, b"", 0, 0
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", view, position)
         end = position + 8 + length
@@ -49,10 +52,15 @@ def _find_in_png(view: memoryview) -> str | None:
         if zlib.crc32(view[position + 4 : end]) != checksum:
             return f"the file is damaged (checksum of {kind.decode('latin-1')!r})"
         if kind == b"IHDR":
-            width, height = struct.unpack_from(">II", view, position + 8)
-            if width * height > MOST_PIXELS:
+            width, height, bits, colour = struct.unpack_from(">IIBB", view, position + 8)
+            if not 0 < width * height <= MOST_PIXELS:
                 return f"its header claims {width}×{height} pixels"
+            least = width * height * bits * CHANNELS.get(colour, 1) // 8
+        if kind == b"IDAT":
+            held += length
         position = end + 4
+    if least > RATIO * max(0, held - FRAME):
+        return "it holds too few data for its size"
     return None
 
 

@@ -1,5 +1,6 @@
 """Damage that decoders crash on or do not notice is found before they see it."""
 
+import io
 import struct
 import zlib
 
@@ -83,3 +84,16 @@ def test_headers_that_claim_too_much(tmp_path):
 )
 def test_other_bytes(data, message):
     assert message in damage_of(data)
+
+
+def test_a_png_without_enough_data_is_found():
+    """torchvision's decoder would end the process."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(buffer, "PNG")
+    whole = buffer.getvalue()
+    assert damage_of(whole) is None
+    at = whole.index(b"IDAT") - 4
+    empty = zlib.compress(b"")
+    chunk = struct.pack(">I", len(empty)) + b"IDAT" + empty
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    assert damage_of(whole[:at] + chunk + whole[-12:]) == "it holds too few data for its size"

@@ -12,6 +12,7 @@ import torch
 from datasets.files import Colours, Listing, read_header, read_image, read_label
 from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening, lookup_table
 from datasets.lists import left_out
+from transforms.geometric import Aim
 from utils.errors import UserError, unknown_name
 from utils.labels import VOID
 from utils.seeding import stable_seed
@@ -128,7 +129,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
     ):
         """List the files of a split.
 
-        `transform(image, label, centroid) → {"image", "label", …}` gets train ids, and pads with
+        `transform(image, label, aim) → {"image", "label", …}` gets train ids, and pads with
         void. It draws from torch's global generator, which is seeded from (`seed`, position, index,
         `stream`) for each sample. Samples carry `domain`. `label_map` names one of the dataset's
         label maps. UserError for an unknown split or label map, missing files, a label space
@@ -196,14 +197,14 @@ class SegmentationDataset(torch.utils.data.Dataset):
         """Return the image paths below the root, with forward slashes."""
         return [path.relative_to(self.root).as_posix() for path in self.image_paths]
 
-    def __getitem__(self, key: int | tuple[int, int, tuple[float, float] | None]) -> dict[str, Any]:
-        """Read a sample; `key` is an index, or (position, index, centroid (x, y) or None).
+    def __getitem__(self, key: int | tuple[int, int, Aim]) -> dict[str, Any]:
+        """Read a sample; `key` is an index, or (position, index, aim).
 
         Returns the transform's result with `index` and `domain`. Without a transform that is
         `image` (uint8 [3, H, W]) and `label` (uint8 [H, W] of train ids). UserError for an
         unreadable file and for an image and label of different size.
         """
-        position, index, centroid = key if isinstance(key, tuple) else (0, key, None)
+        position, index, aim = key if isinstance(key, tuple) else (0, key, None)
         image = read_image(self.image_paths[index])
         numbers = self.read_numbers(self.label_paths[index])
         label = torch.from_numpy(self.label_table.take(numbers.numpy()))
@@ -215,7 +216,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
             with torch.random.fork_rng(devices=[]):
                 seed = stable_seed(self.seed, position, index, self.stream)
                 torch.default_generator.manual_seed(seed)
-                sample = self.transform(image, label, centroid)
+                sample = self.transform(image, label, aim)
         return sample | {"index": index, "domain": self.domain}
 
     def size_error(

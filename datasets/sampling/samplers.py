@@ -7,9 +7,10 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from datasets.sampling.centroids import ClassCentroids
+from transforms.geometric import Aim
 
-# (position, image, what the crop is to show: a point (x, y), a class, or None)
-Key = tuple[int, int, tuple[float, float] | int | None]
+# (position, image, aim: what the crop must show)
+Key = tuple[int, int, Aim]
 
 
 class EndlessOrder(Sampler[Key]):
@@ -99,8 +100,8 @@ class EqualParts(Sampler[Key]):
     def __iter__(self) -> Iterator[Key]:
         number, offsets = len(self.samplers), _offsets(self.samplers)
         for keys in zip(*self.samplers, strict=True):
-            for domain, (position, index, centroid) in enumerate(keys):
-                yield position * number + domain, offsets[domain] + index, centroid
+            for domain, (position, index, aim) in enumerate(keys):
+                yield position * number + domain, offsets[domain] + index, aim
 
 
 class ProportionalParts(EndlessOrder):
@@ -124,9 +125,9 @@ class ProportionalParts(EndlessOrder):
     def epoch(self, epoch: int) -> list[Key]:
         """Return all keys of an epoch in order."""
         entries = [
-            (offset + index, centroid)
+            (offset + index, aim)
             for sampler, offset in zip(self.samplers, _offsets(self.samplers), strict=True)
-            for _, index, centroid in sampler.epoch(epoch)
+            for _, index, aim in sampler.epoch(epoch)
         ]
         # Sources draw from (seed, epoch, their number), and this from the number after the last.
         generator = np.random.default_rng((self.seed, epoch, len(self.samplers)))

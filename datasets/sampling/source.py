@@ -52,12 +52,12 @@ class Sources(torch.utils.data.Dataset):
         return self.ends[-1]
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        """Read the sample of a key (position, index, centroid (x, y) or None)."""
-        position, index, centroid = key
+        """Read the sample of a key (position, index, aim)."""
+        position, index, aim = key
         domain = bisect_right(self.ends, index)
         own = index - self.ends[domain] + len(self.datasets[domain])
         further = {name: stream.sample(position) for name, stream in self.streams.items()}
-        return self.datasets[domain][position, own, centroid] | {"index": index} | further
+        return self.datasets[domain][position, own, aim] | {"index": index} | further
 
     def finish(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Do on the device what the transforms of the sources and streams leave to it."""

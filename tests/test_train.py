@@ -113,7 +113,7 @@ def test_resuming_takes_changed_rates(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(DeepLabV3Plus, "remarks", ("a remark",))
     options = ["--val_dataset", "gtav", "--exp", "rates"]
     run(train.main, *options, "TRAIN.MAX_ITER", 1)
-    assert "\na remark\n" in capsys.readouterr().out
+    assert "\na remark\n" in capsys.readouterr().err
     run(train.main, *options, "TRAIN.MAX_ITER", 2, "TRAIN.LR_DECODER", 0.3, "--resume")
     state = torch.load(tmp_path / "logs/rates/last.pth", weights_only=True)
     rates = {g["name"]: g["initial_lr"] for g in state["optimizer"]["param_groups"]}

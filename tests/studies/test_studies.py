@@ -201,7 +201,7 @@ def test_files_that_are_none(study, run, tmp_path):
         run("text.json")
     with pytest.raises(UserError, match="cannot read none.json: no such file"):
         run("none.json")
-    (tmp_path / "recipe.json").write_text('{"TRAIN.MAX_ITER": 5}')
+    (tmp_path / "recipe.json").write_text('{"settings": {}, "TRAIN.MAX_ITER": 5}')
     with pytest.raises(UserError, match="TRAIN.MAX_ITER is no part of a recipe"):
         run(study(**TWO), "--recipe", "recipe.json")
 

@@ -228,6 +228,7 @@ class Header(NamedTuple):
 
 def read_header(path: Path) -> Header:
     """Read the beginning of an image file; UserError names one that cannot be read."""
+    _refuse_no_file(path)
     try:
         with Image.open(path) as file:
             # Pillow looks for EXIF data of a PNG behind its pixels, which takes decoding it.
@@ -246,6 +247,7 @@ def png_bytes(pixels: Tensor) -> bytes:
 
 def _read_sound(path: Path) -> Tensor:
     """Return the bytes of a file, uint8 [n], that can be given to a decoder."""
+    _refuse_no_file(path)
     try:
         data = read_file(str(path))
     except RuntimeError as error:
@@ -254,6 +256,13 @@ def _read_sound(path: Path) -> Tensor:
     if damage is not None:
         raise UserError(f"cannot read {path}: {damage}")
     return data
+
+
+def _refuse_no_file(path: Path) -> None:
+    """Raise UserError for a folder, a pipe, whose reader would wait, and where there is nothing."""
+    if not path.is_file():
+        what = "it is no file" if path.exists() else "there is no such file"
+        raise UserError(f"cannot read {path}: {what}")
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -65,6 +65,9 @@ def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`. It exits with 2 after a UserError and for want of memory, printed as
     one line on stderr, with the code of a Stopped, and with 130 after Ctrl-C."""
     take_back()
+    if hasattr(sys.stdout, "reconfigure"):
+        # Names of files need not be text, and are printed nevertheless.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if code := _exit_code(main):
         sys.exit(code)
 

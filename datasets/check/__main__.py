@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             results.append(check())
             print(split_summary(results[-1]), flush=True)
         report = json.dumps(results, indent=1, ensure_ascii=False)
-        (out / "report.json").write_text(report + "\n", encoding="utf-8")
+        (out / "report.json").write_text(report + "\n", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(f"cannot write the report to {out}: {error}") from None
     faults, notes = (sum(len(each[kind]) for each in results) for kind in ("faults", "notes"))

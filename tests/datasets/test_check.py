@@ -312,3 +312,16 @@ def test_command_line(tree, tmp_path):
     assert done.returncode == 1
     assert f"FAULT missing pair: {tree}/SYNTHIA/RGB/val/extra.png has no label" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_names_that_are_no_text(tmp_path):
+    """They are printed and reported with escapes."""
+    camvid_tree(tmp_path / "camvid", [np.full((20, 20), n) for n in range(2)])
+    for folder, ending in (("train", "jpg"), ("trainannot", "png")):
+        file = tmp_path / "camvid" / folder / f"f000.{ending}"
+        file.rename(os.fsdecode(os.fsencode(file.parent) + b"/f\xff." + ending.encode()))
+    line = f"python -m datasets.check camvid:train --out {tmp_path}/out DATASET.CAMVID_DIR"
+    command = [sys.executable, *line.split()[1:], str(tmp_path / "camvid"), "WORKERS", "0"]
+    done = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[2])
+    assert b"Traceback" not in done.stderr and b"f\\udcff" in done.stdout
+    assert "f\\udcff" in (tmp_path / "out/report.json").read_text()

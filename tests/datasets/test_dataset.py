@@ -305,3 +305,15 @@ def test_images_of_one_split_only(tmp_path):
     layout_tree(tmp_path, "bdd_old", LABEL)
     layout_tree(tmp_path, "bdd_plain", LABEL)
     assert DATASETS["bdd100k"](tmp_path, "val").relative_list() == ["images/val/0a-1.jpg"]
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    """A pipe too, without waiting for whoever might write into it."""
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    for read in (read_image, read_label, read_header):
+        for name in ("folder", "pipe"):
+            with pytest.raises(UserError, match=f"cannot read .*{name}.png: it is no file"):
+                read(tmp_path / f"{name}.png")
+        with pytest.raises(UserError, match="cannot read .*nothing.png: there is no such file"):
+            read(tmp_path / "nothing.png")

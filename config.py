@@ -90,7 +90,7 @@ SETTINGS = {
             "a crop drawn for a class is drawn again, ten times at most, until it has more pixels "
             "of the class",
         ),
-        "CACHE_DIR": Setting("cache", "folder for class centroids, which are computed once"),
+        "CACHE_DIR": Setting("cache", "folder for what a source's labels hold, read once"),
     },
     "TRANSFORM": {
         "BOX": Setting(

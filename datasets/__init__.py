@@ -128,11 +128,9 @@ def is_seen(domain: str, sources: Sequence[str]) -> bool:
     """Whether a domain NAME[:SPLIT] is of a dataset that was trained on, of a part of one or of one
     that holds it (ACDC and its conditions)."""
     name = parse_domain(domain)[0]
+    # The file that described a source may be gone: then its name is all that is known.
     known = DATASETS | DESCRIBED
-    return any(
-        name == source
-        or issubclass(known[name], known[source])
-        or issubclass(known[source], known[name])
-        for source in sources
-        if name == source or (name in known and source in known)
+    own, trained = known.get(name), [known[source] for source in sources if source in known]
+    return name in sources or any(
+        own and (issubclass(own, source) or issubclass(source, own)) for source in trained
     )

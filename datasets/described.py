@@ -49,18 +49,14 @@ class DescribedDataset(SegmentationDataset, metaclass=_Described):
         every = Listing(
             _matching(root, own["images"]),
             lambda: _matching(root, own["labels"]),
-            f"{Path(cls.file).name}",
+            f"the list file {own['list']}" if "list" in own else Path(cls.file).name,
         )
         if "list" not in own:
             return every
         path = root / own["list"]
-        others = every.images.keys() - set(find_named(read_lines(path), every.images, path))
-
-        def labels() -> dict[str, Path]:
-            return {key: path for key, path in every.labels.items() if key in chosen.images}
-
-        chosen = Listing(every.without(others).images, labels, f"the list file {own['list']}")
-        return chosen
+        return every.without(
+            every.images.keys() - set(find_named(read_lines(path), every.images, path))
+        )
 
 
 def _make(attributes: dict[str, Any]) -> type[DescribedDataset]:

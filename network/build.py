@@ -174,7 +174,6 @@ def initialise(method: Method, cfg: EasyDict) -> list[str]:
             f"INIT_PARTS names {unknown[0]}, which is no part of this method "
             f"(parts: {', '.join(known)})"
         )
-    classes = len(label_space(cfg.DATASET.LABEL_SPACE))
     try:
         weights = load_checkpoint(checkpoint_path(cfg.INIT))["method"]
         new = {
@@ -185,7 +184,8 @@ def initialise(method: Method, cfg: EasyDict) -> list[str]:
             and name in weights
             and own.shape[:1] != weights[name].shape[:1]
             and own.shape[1:] == weights[name].shape[1:]
-            and own.shape[0] - classes in (0, 1)  # mask classification has a class for no object
+            and own.shape[0] - method.num_classes
+            in (0, 1)  # mask classification has a class for no object
         }
         load_network(method, weights | new, cfg.INIT_PARTS)
     except UserError as error:

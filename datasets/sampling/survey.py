@@ -51,10 +51,11 @@ def survey_split(
     """Survey a split, from the cache or by reading all labels once.
 
     Centroids are those of tiles of `tile`² pixels. `workers` processes read labels (0: this one
-    does). The name of the cache file in `cache_dir` is a hash of dataset, split, label table, tile,
-    and the files' names below the root and sizes, not contents: it stays valid when the data move.
-    If several processes need one cache, one computes it and the others wait. A damaged cache is
-    computed again. UserError for an unreadable label or a folder that cannot be written to.
+    does). The name of the cache file in `cache_dir` is a hash of dataset, split, label table and
+    colours, tile, and the files' names below the root and sizes, not contents: it stays valid when
+    the data move. If several processes need one cache, one computes it and the others wait. A
+    damaged cache is computed again. UserError for an unreadable label or a folder that cannot be
+    written to.
     """
     key = _cache_key(dataset, tile)
     cache = Path(cache_dir) / f"labels_{dataset.name}_{dataset.split}_{key}.npz"
@@ -180,5 +181,6 @@ def _cache_key(dataset: SegmentationDataset, tile: int) -> str:
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
     table = dataset.label_table.tolist()
-    parts = [dataset.name, dataset.split, space.name, table, tile, len(space), files]
+    labels = [space.name, len(space), table, dataset.colours]
+    parts = [dataset.name, dataset.split, labels, tile, files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ from trees import EXAMPLE, orchard_tree
 import datasets
 from datasets import build_dataset, dataset_class, is_seen, load_settings
 from datasets.check.__main__ import main as check
+from datasets.sampling.survey import survey_split
 from scripts.resize_dataset import main as resize
 from utils.errors import UserError
 
@@ -206,3 +207,16 @@ def test_a_resized_copy_has_its_colours(orchard, tmp_path):
     assert copy.root == tmp_path / "small" / "orchard"
     # Blocks of 8 pixels become blocks of 4.
     assert np.array_equal(copy[0]["label"].numpy(), labels["a b"][::2, ::2])
+
+
+def test_a_colour_that_is_corrected_is_surveyed_anew(orchard, tmp_path):
+    """The files are the same, and so is the table from numbers to train ids."""
+    file, _ = orchard
+    wrong = json.dumps(EXAMPLE).replace("[135, 206, 235]", "[1, 2, 3]")
+    found = []
+    for content in (wrong, json.dumps(EXAMPLE)):
+        file.write_text(content)
+        dataset = opened(file)
+        survey = survey_split(dataset, 16, tmp_path / "cache", 0)
+        found.append(survey.class_pixels(dataset)[:, 4].tolist())
+    assert found == [[0, 0, 0], [256, 256, 256]]

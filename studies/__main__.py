@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,11 +36,13 @@ from utils.settings import split
 
 
 class StudyRun(NamedTuple):
-    """A training run: its experiment's folder, all that it sets, what it is first needed for."""
+    """A training run: its experiment's folder, all that it sets, what it is first needed for, and
+    the folder of the run that it begins from, if there is one."""
 
     folder: Path
     settings: dict[str, Any]
     purpose: str
+    start: Path | None = None
 
     def file(self, suffix: str) -> Path:
         """Return a file beside its folder: .txt is what it says, .lock is held while it runs."""
@@ -107,9 +109,15 @@ def runs_of(studies: list[Study], seeds: list[int], folder: Path) -> list[StudyR
             for condition in study.conditions:
                 name = run_name(condition.settings, seed)
                 about = condition.named(study.axes) or "as the recipe"
-                settings = condition.settings | {"SEED": seed}
+                settings, start = condition.settings | {"SEED": seed}, None
+                if condition.start is not None:
+                    start = folder / run_name(condition.start, seed)
+                    own = condition.start | {"SEED": seed}
+                    purpose = f"{study.name}: what others begin from, seed {seed}"
+                    runs.setdefault(start.name, StudyRun(start, own, purpose))
+                    settings["INIT"] = str(start)
                 purpose = f"{study.name}: {about}, seed {seed}"
-                runs.setdefault(name, StudyRun(folder / name, settings, purpose))
+                runs.setdefault(name, StudyRun(folder / name, settings, purpose, start))
     return list(runs.values())
 
 
@@ -130,11 +138,11 @@ class Runner:
     def train(self, runs: list[StudyRun], after_each: Callable[[], None]) -> list[StudyRun]:
         """Train runs; return those that failed. Where it is broken off, those under way save."""
         failed, begin = [], time.perf_counter()
+        # Those that others begin from have to be finished before these.
+        waves = [[run for run in runs if (run.start is None) == first] for first in (True, False)]
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
-                futures = {pool.submit(self._train, run): run for run in runs}
-                for number, future in enumerate(as_completed(futures), start=1):
-                    run, results = futures[future], future.result()
+                for number, (run, results) in enumerate(self._in_waves(pool, waves), start=1):
                     if results:
                         after_each()
                         outcome = f"mean of unseen {percent(results['mean_unseen'], 1)} %"
@@ -150,6 +158,15 @@ class Runner:
                     process.terminate()
                 raise
         return failed
+
+    def _in_waves(
+        self, pool: ThreadPoolExecutor, waves: Sequence[Sequence[StudyRun]]
+    ) -> Iterator[tuple[StudyRun, dict[str, Any] | None]]:
+        """Yield runs with their results as they end, a wave after the other."""
+        for wave in waves:
+            futures = {pool.submit(self._train, run): run for run in wave}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
 
     def _train(self, run: StudyRun) -> dict[str, Any] | None:
         """Start or continue a run; return its results, or None if it failed."""

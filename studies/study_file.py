@@ -4,6 +4,7 @@ A study is a JSON object; all parts may be left out:
 
     {"title": "…", "about": "what is asked, and where the paper does",
      "settings": {"KEY": value},                     for all runs
+     "start": {"KEY": value},                        a run for each seed that all others begin from
      "variants": {"name": {"KEY": value}, …},        named changes
      "grid": {"KEY": [value, …],                     a swept setting
               "axis": {"name": {"KEY": value}, …}},  named changes; each name has a table of its own
@@ -29,8 +30,8 @@ from utils.recipes import Recipe, read_object
 from utils.settings import flatten
 
 METHOD = config.SETTINGS["METHOD"].default
-PARTS = {"title": str, "about": str, "settings": dict, "variants": dict, "grid": dict,
-         "curves": list}  # fmt: skip
+PARTS = {"title": str, "about": str, "settings": dict, "start": dict, "variants": dict,
+         "grid": dict, "curves": list}  # fmt: skip
 # In these, two runs may differ and still be one and the same run.
 PLACES = re.compile(
     r"UNKNOWN_SETTINGS|EXPERIMENT|DEVICE|WORKERS|LOG\.DIR|DATASET\.(ROOT|CACHE_DIR|.*_DIR)"
@@ -38,11 +39,16 @@ PLACES = re.compile(
 
 
 class Condition(NamedTuple):
-    """A variant at a point {axis: value} of the grid, without seed, and all that it sets."""
+    """A variant at a point {axis: value} of the grid, without seed, and all that it sets.
+
+    `start` is what the run sets whose weights it begins from, if there is one; INIT then stands for
+    the folder of that run, which has a seed.
+    """
 
     variant: str
     point: dict[str, Any]
     settings: dict[str, Any]
+    start: dict[str, Any] | None = None
 
     def named(self, axes: list[str]) -> str:
         """Name it by its variant and its place on `axes` of the grid."""
@@ -76,6 +82,9 @@ def read_study(path: Path, recipe: Recipe, overrides: dict[str, Any]) -> Study:
     for axis, values in grid.items():
         if not isinstance(values, (list, dict)) or not values:
             raise UserError(f"{path}: grid {axis} has to be a list of values, or named settings")
+    start = None
+    if "start" in content:
+        start = _resolved(recipe, content["start"] | overrides, f"{path}, start")
     conditions = []
     for variant, changes in content.get("variants", {"": {}}).items():
         for values in itertools.product(*grid.values()):
@@ -84,14 +93,12 @@ def read_study(path: Path, recipe: Recipe, overrides: dict[str, Any]) -> Study:
             for axis, value in point.items():
                 own |= grid[axis][value] if isinstance(grid[axis], dict) else {axis: value}
             own |= overrides
-            method = own.get("METHOD", recipe.settings.get("METHOD", METHOD))
-            condition = Condition(variant, point, own)
-            try:
-                condition = condition._replace(settings=recipe.of(method, own))
-                resolve(condition.settings)
-            except UserError as error:
-                raise UserError(f"{path}, {condition.named(list(grid))}: {error}") from None
-            conditions.append(condition)
+            condition = Condition(variant, point, own, start)
+            where = f"{path}, {condition.named(list(grid))}"
+            settings = _resolved(recipe, own, where)
+            if start is not None:
+                settings["INIT"] = run_name(start, 0)
+            conditions.append(condition._replace(settings=settings))
     return Study(
         path.stem,
         content.get("title", path.stem),
@@ -101,6 +108,17 @@ def read_study(path: Path, recipe: Recipe, overrides: dict[str, Any]) -> Study:
         content.get("curves", []),
         conditions,
     )
+
+
+def _resolved(recipe: Recipe, own: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return what a run sets, with the recipe; UserError that says `where` for what is refused."""
+    method = own.get("METHOD", recipe.settings.get("METHOD", METHOD))
+    try:
+        settings = recipe.of(method, own)
+        resolve(settings)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return settings
 
 
 def run_name(settings: dict[str, Any], seed: int) -> str:

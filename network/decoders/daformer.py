@@ -88,7 +88,7 @@ class DAFormer(JoinedLayers):
 
 
 class AttentionHead(JoinedLayers):
-    """HRDA's attention: the sigmoid of its `small` logits says which scale scores a pixel's class.
+    """HRDA's attention: the sigmoid of its scores says which scale scores a pixel's class.
 
     It goes beside any decoder of logits, so its sizes are no settings.
     """
@@ -96,3 +96,7 @@ class AttentionHead(JoinedLayers):
     def __init__(self, trunk: Trunk, num_classes: int, width: int = 256, dropout: float = 0.1):
         fusion = nn.Sequential(*conv_norm(4 * width, width, 1))
         super().__init__(trunk, num_classes, width, fusion, dropout)
+
+    def forward(self, features: Mapping[int, Tensor]) -> Tensor:
+        """Return scores `[B, K, h, w]` at the resolution of layer 1."""
+        return self.classifier(self.embed(self.pyramid(features)))

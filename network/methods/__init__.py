@@ -7,6 +7,11 @@ METHODS = {
     "baseline": "network.methods.baseline:Baseline",
     "srha": "network.methods.srha:SRHA",
     "spc": "network.methods.spc:SPC",
+    "dacs": "network.methods.self_training:DACS",
+    "daformer": "network.methods.self_training:DAFormer",
+    "hrda": "network.methods.self_training:HRDA",
+    "mic": "network.methods.self_training:MIC",
+    "sepico": "network.methods.self_training:SePiCo",
 }
 
 

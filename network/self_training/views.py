@@ -36,6 +36,10 @@ class Seen:
 class SingleScale:
     """Images as they are."""
 
+    def context(self, images: Tensor) -> Tensor:
+        """Return images `[B, 3, H, W]` as the trunk sees them, of which features are taken."""
+        return images
+
     def train(self, parts: Parts, images: Tensor) -> Seen:
         """Segment images `[B, 3, H, W]` whose sides are multiples of the trunk's `multiple`."""
         features = parts["trunk"](images)
@@ -127,13 +131,17 @@ class MultiScale:
         fused = fuse(seen.decoded.small, attention, total / count)
         return replace(seen.decoded, small=fused, size=size).logits[..., :height, :width]
 
+    def context(self, images: Tensor) -> Tensor:
+        """Return images `[B, 3, H, W]` at half their size, of which features are taken."""
+        return resize(images, [side // 2 for side in images.shape[-2:]])
+
     def _cells(self, size: Sequence[int]) -> list[int]:
         """Return the size of the logits of an image."""
         return [side // self.stride for side in size]
 
     def _context(self, parts: Parts, images: Tensor) -> tuple[Seen, Tensor]:
         """Return what is seen of images at half their size, and the attention there."""
-        seen = SingleScale().train(parts, resize(images, [side // 2 for side in images.shape[-2:]]))
+        seen = SingleScale().train(parts, self.context(images))
         attention = parts["attention"](seen.features)
         attention = attention.to(widened(attention.dtype)).sigmoid()
         return seen, resize(attention, seen.decoded.small.shape[-2:])

@@ -78,9 +78,11 @@ def miniature(tmp_path_factory):
 
 @pytest.fixture
 def batch():
-    """A batch of two random images 64×80 of two sources with five classes and some void."""
+    """A batch of two random images 64×80 of two sources with five classes and some void, and two
+    without labels."""
     images = torch.randn(2, 3, 64, 80)
     labels = torch.randint(0, 5, (2, 8, 10)).repeat_interleave(8, 1).repeat_interleave(8, 2)
     labels[:, :8, :8] = 255
     return {"image": images, "label": labels, "index": torch.arange(2),
-            "domain": torch.arange(2), "step": 0}  # fmt: skip
+            "domain": torch.arange(2), "step": 0,
+            "target": {"image": torch.randn(2, 3, 64, 80), "index": torch.arange(2)}}  # fmt: skip

@@ -3,15 +3,31 @@
 A method, a decoder or a trunk is tested everywhere by its line in a registry.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
 from network.build import TRUNK, resolve
 from network.decoders import DECODERS, decoder_class
+from network.decoders.decoder import LogitDecoder
 from network.methods import METHODS, method_class
 from network.trunks import TRUNKS
 
 
 def fits(method: str, decoder: str) -> bool:
     """Whether a method finds in a decoder what it needs."""
-    return hasattr(decoder_class(decoder), "embed") or not method_class(method).needs_embedding
+    own, other = method_class(method), decoder_class(decoder)
+    embeds = hasattr(other, "embed") or not own.needs_embedding
+    return embeds and (issubclass(other, LogitDecoder) or "HRDA.DETAIL" not in own.defaults)
+
+
+def losses_of(method: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The losses of a pass; those of several graphs together."""
+    found = method(batch)
+    if isinstance(found, dict):
+        return found
+    return {name: loss for graph in found for name, loss in graph.items()}
 
 
 def output_stride(trunk: str) -> int:
@@ -24,7 +40,18 @@ def takes(method: str, trunk: str) -> bool:
     return trunk in (method_class(method).trunks or (trunk,))
 
 
-PAIRS = [(m, d) for m in METHODS for d in DECODERS if fits(m, d)]
+def _pairs() -> list[tuple[str, str]]:
+    pairs, seen = [], set()
+    for i, method in enumerate(METHODS):
+        own = [(method, decoder) for decoder in DECODERS if fits(method, decoder)]
+        code = next(c for c in method_class(method).__mro__ if "training_losses" in vars(c))
+        pairs += [own[i % len(own)]] if code in seen else own
+        seen.add(code)
+    return pairs
+
+
+# Of methods that differ in their defaults alone, the first has every decoder, others have one.
+PAIRS = _pairs()
 REFUSED = [(m, d) for m in METHODS for d in DECODERS if not fits(m, d)]
 
 

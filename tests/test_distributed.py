@@ -1,9 +1,13 @@
 """One process, two gloo processes, accumulated passes: the same losses and gradients.
 
 Under the conditions in which the means of a batch split over processes and passes: labels with
-equal void and region counts in every image, given SRM weights and points of masks, batch norms on
-fixed statistics, no dropout. In float64, so that only rounding is left.
+equal void and region counts in every image, given SRM weights, points of masks, mixed classes,
+hidden blocks and detail crops, batch norms on fixed statistics, no dropout. In float64, so that
+only rounding is left.
 """
+
+from contextlib import ExitStack
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,8 +20,11 @@ from loss.mask_classification import number_of_targets
 from network.build import build_method
 from network.decoders import decoder_class
 from network.methods import method_class
+from network.self_training.boxes import Box
+from network.self_training.mixing import PseudoLabels
 from tests.conftest import PRELOAD
 from tests.networks import PAIRS
+from transforms.strong import Switches
 from utils.engine.guard import StepGuard
 from utils.engine.interruption import Interruption
 from utils.engine.optimization import build_optimizer
@@ -33,7 +40,8 @@ def global_batch():
     labels = torch.stack([q.repeat_interleave(32, 0).repeat_interleave(32, 1) for q in quadrants])
     # Every share that is made of them has an image of each of two sources.
     domain = torch.tensor([0, 0, 1, 1])
-    return {"image": images, "label": labels, "domain": domain, "step": 0}
+    target = {"image": torch.randn(4, 3, 64, 64, generator=generator)}
+    return {"image": images, "label": labels, "domain": domain, "step": 0, "target": target}
 
 
 def next_region(present):
@@ -53,15 +61,41 @@ def same_points(number, points, two, **options):
     return fixed.expand(number, points, two).clone()
 
 
+def given_draws():
+    """In place of what self-training draws or finds: the same for every image and pass."""
+    stripes = torch.tensor([5, 9]).repeat(32)
+    masked = torch.arange(64, dtype=torch.float64) % 16 < 8
+    draws = {
+        "network.methods.self_training.class_mask": lambda labels, *_: (
+            (labels == 3) | (labels == 7)
+        ),
+        "network.methods.self_training.pseudo_labels": lambda logits, *_: PseudoLabels(
+            stripes.expand(len(logits), 64, 64), logits.new_tensor(0.5)
+        ),
+        "network.methods.self_training.hide_blocks": lambda images, *_: images * masked,
+        "network.self_training.views.draw_box": lambda detail, *_: Box(16, 8, *detail),
+        "transforms.strong.StrongAugmentation.draw_switches": lambda self: Switches(False, False),
+    }
+    stack = ExitStack()
+    for name, draw in draws.items():
+        stack.enter_context(patch(name, draw))
+    return stack
+
+
 def losses_and_gradients(cfg, passes, rank, world_size):
     """Return them for this process's share of the global batch, in `passes`, as train.py does."""
+    with given_draws():
+        return _losses_and_gradients(cfg, passes, rank, world_size)
+
+
+def _losses_and_gradients(cfg, passes, rank, world_size):
     torch.manual_seed(0)
     method, _ = build_method(cfg)
     runtime = Runtime(torch.device("cpu"), rank, world_size, "float32")
     wrapped = runtime.wrap(method.double(), sync_batch_norm=True)
     wrapped.train()
     for module in method.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.Dropout2d)):
             module.eval()
     if method.rearrangement is not None:
         method.rearrangement.draw = next_region
@@ -74,6 +108,7 @@ def losses_and_gradients(cfg, passes, rank, world_size):
         part = slice(rank + number * world_size, None, world_size * passes)
         share = {k: v[part] if torch.is_tensor(v) else v for k, v in whole.items()}
         share["image"] = share["image"].double()
+        share["target"] = {"image": whole["target"]["image"][part].double()}
         with runtime.gradient_sync(wrapped, last_pass=number == passes - 1):
             for losses in runtime.graphs(wrapped, share):
                 losses = {name: value / passes for name, value in losses.items()}

@@ -40,6 +40,9 @@ from utils.errors import UserError
 from utils.labels import VOID
 from utils.settings import Setting
 
+# Of networks for tests, on images of some 300 pixels a side.
+RARE = {"DATASET.RARE_CLASS_PIXELS": 50, "DATASET.RARE_CLASS_CROP_PIXELS": 10}
+
 
 class Target(NamedTuple):
     """Target crops `image` `[B, 3, H, W]`, their pseudo-labels `label` and weights `[B, H, W]`."""
@@ -144,14 +147,18 @@ class SelfTraining(Method):
         "TRANSFORM.BLUR_PROBABILITY": 0.0,
     }
     several_graphs = True
-    mixes_batch = True
+    mixes_batch = {"MIX.OWN_CLASSES": True, "TEACHER.THRESHOLD": 0.0}
+    small = {"DATASET.TARGET": "cityscapes:train"}
 
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__(cfg, num_classes, pretrained)
         self.cfg = cfg
-        strong = cfg.STRONG
+        options = cfg.STRONG
         self.strong = StrongAugmentation(
-            strong.STRENGTH, strong.JITTER_PROBABILITY, strong.BLUR_PROBABILITY, strong.BLUR_SIGMA
+            options.STRENGTH,
+            options.JITTER_PROBABILITY,
+            options.BLUR_PROBABILITY,
+            options.BLUR_SIGMA,
         )
         self.view: SingleScale | MultiScale = SingleScale()
         if any(cfg.HRDA.DETAIL):
@@ -169,8 +176,8 @@ class SelfTraining(Method):
         """See images at two scales."""
         if not isinstance(self.decoder, LogitDecoder):
             raise UserError(
-                f"HRDA.DETAIL fuses logits of pixels, and the decoder {cfg.DECODER.NAME} has none; "
-                "choose --decoder daformer or deeplabv3plus, or HRDA.DETAIL 0,0"
+                f"HRDA.DETAIL fuses logits, and the decoder {cfg.DECODER.NAME} has no logits of "
+                "pixels; choose --decoder daformer or deeplabv3plus, or HRDA.DETAIL 0,0"
             )
         self.attention = AttentionHead(self.trunk, num_classes)
         self.inference_parts = (*self.inference_parts, "attention")
@@ -225,6 +232,7 @@ class SelfTraining(Method):
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the student's logits `[B, K, H, W]` of images `[B, 3, H, W]`."""
+        self.view.after = self.after
         return self.view.predict(self._student(), images)
 
     def after_step(self, step: int) -> None:
@@ -238,6 +246,7 @@ class SelfTraining(Method):
         """
         image, label = batch["image"], batch["label"]
         student = self._student()
+        self.view.after = self.after
         if batch["step"] == 0:
             self.teacher.reset(student)
         switches = self.strong.draw_switches()
@@ -294,8 +303,8 @@ class SelfTraining(Method):
             self._count_features(image, label)
             if batch["step"] >= cfg.CONTRAST.START:
                 own = self.projector(seen.features)
-                shown = self.view.context(self.strong(target.image, switches))
-                other = self.projector(self.trunk(shown))
+                shown = self.strong(target.image, switches)
+                other = self.projector(self.view.features(student, shown))
                 trusted = torch.where(target.weight > 0, target.label, VOID)
                 contrast = distribution_contrast(
                     torch.cat([own, other]),
@@ -311,7 +320,7 @@ class SelfTraining(Method):
     def _count_features(self, images: Tensor, labels: Tensor) -> None:
         """Count what the teacher makes of the source, as it is, in the classes' distributions."""
         parts = self.teacher.parts
-        features = parts["projector"](parts["trunk"](self.view.context(images)))
+        features = parts["projector"](self.view.features(parts, images))
         self.distributions.update(features, self._cells(labels, features))
 
     def _cells(self, labels: Tensor, features: Tensor, purity: float = PURITY) -> Tensor:
@@ -339,6 +348,7 @@ class DAFormer(SelfTraining):
         "DATASET.SAMPLING": "rare_class",
         "FEATURE_DISTANCE.WEIGHT": 0.005,
     }
+    small = SelfTraining.small | RARE
 
 
 class HRDA(DAFormer):
@@ -348,7 +358,7 @@ class HRDA(DAFormer):
         "DATASET.RARE_CLASS_CROP_PIXELS": 6000,
         "HRDA.DETAIL": [512, 512],
     }
-    small = {"HRDA.DETAIL": [32, 48]}
+    small = DAFormer.small | {"HRDA.DETAIL": [32, 48]}
 
 
 class MIC(HRDA):
@@ -366,4 +376,6 @@ class SePiCo(SelfTraining):
         "STRONG.SOURCE": True,
         "CONTRAST.WEIGHT": 1.0,
     }
-    small = {"CONTRAST.HIDDEN": 16, "CONTRAST.WIDTH": 8, "CONTRAST.START": 0}
+    mixes_batch = True
+    small = SelfTraining.small | RARE
+    small |= {"CONTRAST.HIDDEN": 16, "CONTRAST.WIDTH": 8, "CONTRAST.START": 0}

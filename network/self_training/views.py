@@ -4,7 +4,7 @@ A view works on a mapping of parts, trunk and decoder and what else it needs, of
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,15 +34,17 @@ class Seen:
 
 
 class SingleScale:
-    """Images as they are."""
+    """Images as they are. `after` is that of the method, see `Trunk.forward`."""
 
-    def context(self, images: Tensor) -> Tensor:
-        """Return images `[B, 3, H, W]` as the trunk sees them, of which features are taken."""
-        return images
+    after: Mapping[int, Callable[[Tensor], Tensor]] = {}
+
+    def features(self, parts: Parts, images: Tensor) -> dict[int, Tensor]:
+        """Return the trunk's features of images `[B, 3, H, W]`, those that `Seen` has."""
+        return parts["trunk"](images, after=self.after)
 
     def train(self, parts: Parts, images: Tensor) -> Seen:
         """Segment images `[B, 3, H, W]` whose sides are multiples of the trunk's `multiple`."""
-        features = parts["trunk"](images)
+        features = parts["trunk"](images, after=self.after)
         return Seen(images, features, parts["decoder"](features, images.shape[-2:]))
 
     def losses(
@@ -58,7 +60,7 @@ class SingleScale:
         return decoded.logits[..., :height, :width]
 
 
-class MultiScale:
+class MultiScale(SingleScale):
     """A context at half the size, and details at full size where attention wants them (HRDA).
 
     `detail` (h, w): size of the detail crops in pixels, or the image's where that is smaller;
@@ -85,7 +87,7 @@ class MultiScale:
         _check_sides("TRANSFORM.CROP_SIZE", size, self.unit)
         box = draw_box(self.detail, size, 2 * self.stride)
         seen, attention = self._context(parts, images)
-        detail = parts["decoder"](parts["trunk"](box.crop(images)), (box.height, box.width))
+        detail = super().train(parts, box.crop(images)).decoded
         # Outside the box there is no detail to attend to.
         cells = box.divided(2 * self.stride)
         attention = cells.put(cells.crop(attention), attention.shape[-2:])
@@ -120,7 +122,7 @@ class MultiScale:
         seen, attention = self._context(parts, images)
         boxes = windows(self.detail, size)
         crops = torch.cat([box.crop(images) for box in boxes])
-        logits = parts["decoder"](parts["trunk"](crops), crops.shape[-2:]).small
+        logits = super().train(parts, crops).decoded.small
         logits = logits.to(widened(logits.dtype))
         total = logits.new_zeros(len(images), logits.shape[1], *self._cells(size))
         count = logits.new_zeros(self._cells(size))
@@ -131,9 +133,9 @@ class MultiScale:
         fused = fuse(seen.decoded.small, attention, total / count)
         return replace(seen.decoded, small=fused, size=size).logits[..., :height, :width]
 
-    def context(self, images: Tensor) -> Tensor:
-        """Return images `[B, 3, H, W]` at half their size, of which features are taken."""
-        return resize(images, [side // 2 for side in images.shape[-2:]])
+    def features(self, parts: Parts, images: Tensor) -> dict[int, Tensor]:
+        """Return the trunk's features of images `[B, 3, H, W]` at half their size."""
+        return super().features(parts, _halved(images))
 
     def _cells(self, size: Sequence[int]) -> list[int]:
         """Return the size of the logits of an image."""
@@ -141,7 +143,7 @@ class MultiScale:
 
     def _context(self, parts: Parts, images: Tensor) -> tuple[Seen, Tensor]:
         """Return what is seen of images at half their size, and the attention there."""
-        seen = SingleScale().train(parts, self.context(images))
+        seen = super().train(parts, _halved(images))
         attention = parts["attention"](seen.features)
         attention = attention.to(widened(attention.dtype)).sigmoid()
         return seen, resize(attention, seen.decoded.small.shape[-2:])
@@ -155,6 +157,10 @@ def fuse(context: Tensor, attention: Tensor, detail: Tensor) -> Tensor:
     """
     size, wide = detail.shape[-2:], widened(detail.dtype)
     return resize((1 - attention) * context.to(wide), size) + resize(attention, size) * detail
+
+
+def _halved(images: Tensor) -> Tensor:
+    return resize(images, [side // 2 for side in images.shape[-2:]])
 
 
 def _padded(images: Tensor, multiple: int) -> Tensor:

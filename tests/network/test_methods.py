@@ -9,7 +9,7 @@ from network.methods import METHODS, baseline, method_class
 from network.methods.baseline import Baseline
 from network.trunks import TRUNKS
 from tests.network import toy_trunks
-from tests.networks import COVERING, FAMILIES, PAIRS, REFUSED, takes
+from tests.networks import COVERING, FAMILIES, PAIRS, REFUSED, losses_of, takes
 from utils.errors import UserError
 
 SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
@@ -28,7 +28,7 @@ def toys(monkeypatch):
 
 def train_step(method, batch):
     method.train()
-    losses = method(batch)
+    losses = losses_of(method, batch)
     sum(losses.values()).backward()
     return losses
 
@@ -37,8 +37,10 @@ def train_step(method, batch):
 def test_a_step_reaches_every_trainable_parameter(settings, batch, name, trunk, decoder):
     network = {"TRUNK__NAME": trunk, "DECODER__NAME": decoder}
     method, _ = build_method(settings(METHOD=name, **network, **SPACE))
-    size = (97, 131) if method.trunk.multiple == 1 else (96, 128)
+    view = getattr(method, "view", method.trunk)
+    size = (97, 131) if getattr(view, "unit", method.trunk.multiple) == 1 else (96, 128)
     odd = {"image": torch.randn(2, 3, *size), "label": torch.randint(0, 19, (2, *size))}
+    odd["target"] = {"image": torch.randn(2, 3, *size)}
     losses = train_step(method, batch | odd)
     assert all(torch.isfinite(v) and v.ndim == 0 for v in losses.values())
     trainable = {n: p for n, p in method.named_parameters() if p.requires_grad}
@@ -168,8 +170,9 @@ def test_what_stands_behind_a_layer_acts_in_training_and_in_evaluation(
         return act
 
     method.after = {i: behind(i) for i in range(4)}
-    for mode, inputs in ((True, batch), (False, batch["image"])):
-        method.train(mode)(inputs)
+    for mode in (True, False):
+        method.train(mode)
+        losses_of(method, batch) if mode else method(batch["image"])
         assert set(seen) == {0, 1, 2, 3}
         seen.clear()
 

@@ -7,8 +7,9 @@ import torch
 
 from network.build import build_method
 from network.decoders import decoder_class
-from network.methods import METHODS
-from tests.networks import COVERING, PAIRS
+from network.methods import METHODS, self_training
+from network.self_training.mixing import PseudoLabels
+from tests.networks import COVERING, PAIRS, losses_of
 
 SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
 
@@ -18,7 +19,7 @@ def step(method, batch, **autocast):
     method.train()
     torch.manual_seed(7)
     with torch.autocast("cpu", torch.bfloat16, **({"enabled": False} | autocast)):
-        losses = method(batch)
+        losses = losses_of(method, batch)
     sum(losses.values()).backward()
     gradients = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
     return {n: v.detach() for n, v in losses.items()}, gradients
@@ -50,9 +51,14 @@ def test_recomputed_layers_change_nothing(settings, batch, name, decoder):
 def test_channels_last_changes_rounding_only(settings, batch, name, decoder):
     plain, last = (method.double() for method in pair(settings, name, decoder))
     last = last.to(memory_format=torch.channels_last)
-    batch |= {"image": batch["image"].double()}
-    images = batch["image"].contiguous(memory_format=torch.channels_last)
-    (losses, gradients), (again, others) = step(plain, batch), step(last, batch | {"image": images})
+    images, target = batch["image"].double(), batch["target"]["image"].double()
+    options = {"memory_format": torch.channels_last}
+    batch |= {"image": images, "target": {"image": target}}
+    other = {
+        "image": images.contiguous(**options),
+        "target": {"image": target.contiguous(**options)},
+    }
+    (losses, gradients), (again, others) = step(plain, batch), step(last, batch | other)
     for key in losses:
         assert torch.allclose(losses[key], again[key], rtol=1e-9)
     for key in gradients:
@@ -61,13 +67,17 @@ def test_channels_last_changes_rounding_only(settings, batch, name, decoder):
 
 
 @pytest.mark.parametrize(("name", "decoder"), PAIRS)
-def test_bfloat16_stays_near_float32(settings, batch, name, decoder):
+def test_bfloat16_stays_near_float32(settings, batch, monkeypatch, name, decoder):
     plain, half = pair(settings, name, decoder)
     # Pooled features of images of nothing but noise are equal but for rounding, and their batch
     # norm would blow that up; so four images, with a colour for each class.
     labels = torch.cat([batch["label"], batch["label"].flip(1)])
     images = torch.randn(256, 3)[labels].permute(0, 3, 1, 2) + 0.3 * torch.randn(4, 3, 64, 80)
     batch |= {"image": images.contiguous(), "label": labels, "domain": torch.arange(4) % 2}
+    # Given pseudo-labels: of random networks the best two classes of a pixel are all but equal.
+    batch["target"] = {"image": images.flip(0).contiguous()}
+    found = PseudoLabels(labels.flip(0), torch.tensor(0.5))
+    monkeypatch.setattr(self_training, "pseudo_labels", lambda logits, threshold: found)
     (losses, gradients), (again, others) = step(plain, batch), step(half, batch, enabled=True)
     for key in losses:
         assert again[key].dtype == torch.float32

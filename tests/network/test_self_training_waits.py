@@ -8,12 +8,16 @@ import torch
 from torch import nn
 
 from network.decoders import decoder_class
-from network.self_training import boxes, contrast, mixing, purity
+from network.self_training import contrast, mixing, purity
 from network.self_training.teacher import EMATeacher
 from network.self_training.views import MultiScale, SingleScale
 from network.trunks import build_trunk
-from tests.engine.test_synchronisation import CountCalls, CountOperations
-from transforms import geometric, strong
+from tests.engine.test_synchronisation import (
+    CountCalls,
+    CountOperations,
+    leave_out_draws_of_the_host,
+)
+from transforms import strong
 
 K = 19
 
@@ -30,16 +34,7 @@ class Attention(nn.Module):
 @pytest.fixture
 def counts(monkeypatch):
     counts = Counter()
-
-    def uniform(low, high):
-        before = counts.copy()
-        number = geometric.uniform(low, high)
-        counts.clear()
-        counts.update(before)
-        return number
-
-    for module in (strong, boxes):
-        monkeypatch.setattr(module, "uniform", uniform)
+    leave_out_draws_of_the_host(monkeypatch, counts)
     return counts
 
 

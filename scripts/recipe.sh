@@ -16,11 +16,11 @@ run() {
     if [ "${DRY_RUN:-0}" = 1 ]; then
         miniature=${MINIATURE:-data/miniature_dry}
         # The stamp of the last domain tells whether all are there; a cut-off drawing is completed.
-        grep -qs '"complete": true' "$miniature/IDD/miniature.json" ||
+        grep -qs '"complete": true' "$miniature/PseudoTarget/miniature.json" ||
             "$PYTHON" -m datasets.miniature --out "$miniature" --train 6 --val 3 \
-                --domains GTAV SYNTHIA Cityscapes BDD100K Mapillary IDD
+                --domains GTAV SYNTHIA Cityscapes BDD100K Mapillary IDD PseudoTarget
         set -- "$@" DATASET.ROOT "$miniature" DEVICE cpu WORKERS 0 \
-            VALID.PROTOCOL native VALID.SCALES 0.25
+            VALID.PROTOCOL native VALID.SCALES "${dry_scale:-0.25}"
         if [ "$1" = train.py ]; then
             logs=logs/dry_run/$(basename "$0" .sh)
             rm -rf "$logs"

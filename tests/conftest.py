@@ -13,7 +13,7 @@ from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
 from utils.evaluate import results
 
-DOMAINS = ("GTAV", "SYNTHIA", "Cityscapes", "BDD100K", "Mapillary", "IDD")
+DOMAINS = ("GTAV", "SYNTHIA", "Cityscapes", "BDD100K", "Mapillary", "IDD", "PseudoTarget")
 
 # What processes are forked with, since importing it takes seconds.
 PRELOAD = ["train", *(entry.split(":")[0] for entry in (METHODS | DECODERS).values())]

@@ -53,6 +53,18 @@ RECIPES = {
 } | spc("gtav") | spc("gtav", "synthia") | spc("gtav", "synthia", "idd")  # fmt: skip
 
 
+METHODS = ("dacs", "daformer", "hrda", "mic", "sepico")
+DIDEX = {
+    f"{network}_gtav_didex_{method}": (network, method)
+    for network in ("r101dlv2", "mitb5")
+    for method in METHODS[network == "mitb5" :]
+}
+# By method: the box of source and target images, the crop, the protocol.
+SIZES = dict.fromkeys(METHODS, ([1280, 720], [1024, 512], [512, 512], "daformer"))
+SIZES |= dict.fromkeys(("hrda", "mic"), ([2560, 1440], [2048, 1024], [1024, 1024], "hrda"))
+SIZES["sepico"] = ([1280, 720], [1280, 640], [640, 640], "sepico")
+
+
 def run(script, miniature, *arguments, **environment):
     settings = {"DRY_RUN": "1", "MINIATURE": str(miniature), "PYTHON": sys.executable}
     # Trained and evaluated as with requirements.txt alone.
@@ -85,7 +97,7 @@ def handed_over(tmp_path):
 
 def test_every_script_is_a_recipe_of_this_list():
     scripts = {path.stem.removeprefix("train_") for path in ROOT.glob("scripts/train_*.sh")}
-    assert scripts == set(RECIPES)
+    assert scripts == set(RECIPES) | set(DIDEX)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -115,6 +127,66 @@ def test_published_settings(name, other, handed_over):
     given += "TRAIN.LR_DECODER TRANSFORM.CROP_SIZE SEED"
     decoder = {"DECODER.NAME"} if recipe.decoder != DECODER.default() else set()
     assert overrides.keys() == set(given.split()) | decoder
+
+
+@pytest.mark.parametrize("name", DIDEX)
+def test_published_settings_of_self_training(name, handed_over):
+    network, method = DIDEX[name]
+    _, *words = handed_over(f"train_{name}.sh", "DATASET.TARGET", "photos")
+    cfg = resolve(parse_train(words)[0])
+    assert (cfg.METHOD, cfg.DATASET.TARGET, cfg.EXPERIMENT) == (method, "photos", name)
+    own = (cfg.TRANSFORM.BOX, cfg.TARGET.BOX, cfg.TRANSFORM.CROP_SIZE, cfg.VALID.PROTOCOL)
+    assert own == SIZES[method]
+    chosen = (cfg.TRUNK.NAME, cfg.DECODER.NAME, cfg.TRUNK.OUTPUT_STRIDE, *cfg.TRAIN.NO_DECAY)
+    networks = {"r101dlv2": ("resnet101", "deeplabv2", 8)}
+    assert chosen == networks.get(network, ("mit_b5", "daformer", 32, "named"))
+    train = cfg.TRAIN
+    assert (train.OPTIMIZER, train.LR_ENCODER, train.LR_DECODER) == ("adamw", 6e-5, 6e-4)
+    assert (train.WEIGHT_DECAY, train.POLY_POWER, train.WARMUP) == (0.01, 1, 1500)
+    assert (train.MAX_ITER, train.BATCH_SIZE, train.BATCH_PER_PROCESS) == (40000, 2, 2)
+    assert train.CLIP_NORM == 0 and cfg.PRECISION == "float32"
+    options = cfg.TRANSFORM
+    assert (options.SCALE, options.FLIP, options.MAX_CLASS_SHARE) == ([1, 1], 0.5, 0.75)
+    assert options.JITTER_PROBABILITY == options.BLUR_PROBABILITY == 0
+    data, two_scales = cfg.DATASET, method in ("hrda", "mic")
+    assert data.SAMPLING == ("random" if method == "dacs" else "rare_class")
+    assert (data.RARE_CLASS_TEMPERATURE, data.RARE_CLASS_PIXELS) == (0.01, 3000)
+    assert data.RARE_CLASS_CROP_PIXELS == (6000 if two_scales else 1500)
+    assert cfg.TEACHER.ALPHA == (0.99 if method == "dacs" else 0.999)
+    assert cfg.TEACHER.THRESHOLD == 0.968 and cfg.VOID_COUNTS and not cfg.MIX.OWN_CLASSES
+    assert cfg.FEATURE_DISTANCE.WEIGHT == (0 if method in ("dacs", "sepico") else 0.005)
+    assert cfg.HRDA.DETAIL == ([512, 512] if two_scales else [0, 0])
+    assert (cfg.MASK.WEIGHT, cfg.MASK.BLOCK, cfg.MASK.RATIO) == (method == "mic", 64, 0.7)
+    contrast = cfg.CONTRAST
+    assert (contrast.WEIGHT, contrast.START) == (method == "sepico", 3000)
+    if method == "sepico":
+        assert cfg.TARGET.CROP_SIZE == [640, 1164] and cfg.STRONG.SOURCE
+        layers = {"r101dlv2": ([4], 2048), "mitb5": ([1, 2, 3, 4], 256)}[network]
+        assert (contrast.LAYERS, contrast.HIDDEN) == layers
+        assert (contrast.WIDTH, contrast.TEMPERATURE, contrast.REGULARISER) == (512, 100, 1)
+
+
+@pytest.mark.parametrize("network", ["r101dlv2", "mitb5"])
+def test_another_method_takes_the_place_of_self_training(network, handed_over):
+    _, *words = handed_over(f"train_{network}_gtav_didex_hrda.sh", METHOD="srha")
+    assert resolve(parse_train(words)[0]).EXPERIMENT == f"{network}_gtav_didex_srha"
+    script, *words = handed_over(f"valid_{network}_gtav_didex.sh", "/some.pth")
+    assert words == ["--snapshot", "/some.pth", "--val_dataset", *UNSEEN]
+
+
+def test_dry_run_of_self_training(miniature, tmp_path):
+    small = {"LOG.DIR": tmp_path, "DATASET.CACHE_DIR": tmp_path / "cache", "DECODER.CHANNELS": 16}
+    words = [word for pair in small.items() for word in pair]
+    done = run("train_mitb5_gtav_didex_mic.sh", miniature, "--trunk", "mit_mini", *words)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "mitb5_gtav_didex_mic"
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["METHOD"] == "mic" and settings["DATASET.TARGET"].endswith("PseudoTarget")
+    trained = json.loads((folder / "results.json").read_text())
+    done = run("valid_mitb5_gtav_didex.sh", miniature, folder, "--out", tmp_path / "evaluated")
+    assert done.returncode == 0, done.stderr
+    evaluated = json.loads((tmp_path / "evaluated" / "results.json").read_text())
+    assert evaluated["domains"] == trained["domains"]
 
 
 @pytest.mark.parametrize("name", RECIPES)

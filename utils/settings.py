@@ -23,7 +23,8 @@ class Setting(NamedTuple):
     """Default value (its type is the setting's type), meaning, and what is accepted.
 
     `choices` lists the values, if they are few. Numbers, also those in a list, are finite and lie
-    between `minimum` and `maximum`. A list has at `least` so many entries.
+    between `minimum` and `maximum`. A list has at `least` so many entries; without that, several
+    numbers keep their length.
     """
 
     default: Any
@@ -152,8 +153,9 @@ def convert(key: str, value: Any, setting: Setting) -> Any:
             items = [item.strip() for item in value.strip("[]() ").split(",") if item.strip()]
         if not isinstance(items, (list, tuple)):
             raise _wrong_type(key, value, "a comma-separated list")
-        # A list of numbers has a fixed length and meaning by position; a list of names does not.
-        if len(default) > 1 and not isinstance(default[0], str) and len(items) != len(default):
+        # A list of numbers has meaning by position; a list of names has not.
+        fixed = len(default) > 1 and not isinstance(default[0], str) and not setting.least
+        if fixed and len(items) != len(default):
             raise _wrong_type(key, value, f"{len(default)} comma-separated numbers")
         if len(items) < setting.least:
             raise _wrong_type(key, value, f"at least {setting.least} of them, separated by commas")

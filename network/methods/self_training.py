@@ -111,7 +111,7 @@ class SelfTraining(Method):
             "WEIGHT": Setting(
                 0.0, "of the distance to the features of TRUNK.WEIGHTS (DAFormer); 0: off"
             ),
-            "CLASSES": Setting(list(THINGS), "train ids at whose cells it is taken"),
+            "CLASSES": Setting(list(THINGS), "train ids at whose cells it is taken", least=1),
             "PURITY": Setting(PURITY, "share of a cell that its class has", maximum=1),
         },
         "HRDA": {

@@ -183,7 +183,7 @@ def test_settings_of_a_method_belong_to_its_runs_alone(study, tmp_path):
 
 
 @pytest.mark.parametrize("parts, message", [
-    ({"variant": {}}, "variant is no part of a study .title, about, settings, variants, grid, cu"),
+    ({"variant": {}}, "variant is no part of a study .title, about, settings, start, varian"),
     ({"grid": {"SRM.SCOPE": "image"}}, "SRM.SCOPE has to be a list of values, or named settings"),
     ({"grid": {"SRM.SCOP": ["image"]}}, "SRM.SCOP image: unknown setting SRM.SCOP; did you mean"),
     ({"variants": {"a": {"TRAIN.MAX_ITER": "x"}}}, "study.json, a: setting TRAIN.MAX_ITER is 'x'"),
@@ -272,7 +272,7 @@ def test_learning_curves_are_means_of_the_domains_on_each_side(study, tmp_path, 
 
 
 PAPER = ["miniature", "gtav_resnet50"]
-RECIPES = dict.fromkeys(("sources", "decoders", "gap"), ["miniature"])
+RECIPES = dict.fromkeys(("sources", "decoders", "gap", "self_training"), ["miniature"])
 RECIPES |= dict.fromkeys(("photographs_camvid", "photographs_idd_lite"), ["photographs"])
 
 

@@ -168,6 +168,12 @@ class Method(nn.Module):
         (means, then deviations) after layer i, and "embedding" `[K, M, D]`. Default: nothing."""
         return {}
 
+    @property
+    def exported_from(self) -> int:
+        """Pixels a side from which `utils.export` traces the network; UserError for one whose
+        operations depend on the size. Default: the trunk's."""
+        return self.trunk.exported_from
+
     def compile_network(self, backend: str = "inductor") -> None:
         """Compile trunk and decoder in place, so that names in checkpoints stay."""
         self.trunk.compile(backend=backend)

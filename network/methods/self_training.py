@@ -235,6 +235,16 @@ class SelfTraining(Method):
         self.view.after = self.after
         return self.view.predict(self._student(), images)
 
+    @property
+    def exported_from(self) -> int:
+        """As of other methods; UserError for two scales."""
+        if any(self.cfg.HRDA.DETAIL):
+            raise UserError(
+                "a network that sees details (HRDA.DETAIL) is not exported: how many windows it "
+                "makes of an image depends on its size; predict.py and valid.py run it"
+            )
+        return super().exported_from
+
     def after_step(self, step: int) -> None:
         """Move the teacher towards the student."""
         self.teacher.update(self._student(), step, self.cfg.TEACHER.ALPHA)

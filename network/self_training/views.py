@@ -8,13 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.inference import resize
 from network.regions.statistics import widened
-from network.self_training.boxes import Box, draw_box, windows
+from network.self_training.boxes import (
+    Box,
+    draw_box,
+    gather,
+    shown_sides,
+    spread,
+    window_spans,
+)
 from utils.errors import UserError
 
 Parts = Mapping[str, nn.Module]
@@ -120,17 +126,12 @@ class MultiScale(SingleScale):
         images = _padded(images, self.unit)
         size = images.shape[-2:]
         seen, attention = self._context(parts, images)
-        boxes = windows(self.detail, size)
-        crops = torch.cat([box.crop(images) for box in boxes])
-        logits = super().train(parts, crops).decoded.small
-        logits = logits.to(widened(logits.dtype))
-        total = logits.new_zeros(len(images), logits.shape[1], *self._cells(size))
-        count = logits.new_zeros(self._cells(size))
-        for box, own in zip(boxes, logits.chunk(len(boxes)), strict=True):
-            cells = box.divided(self.stride)
-            cells.crop(total).add_(own)
-            cells.crop(count).add_(1)
-        fused = fuse(seen.decoded.small, attention, total / count)
+        shown, cells = shown_sides(self.detail, size), self._cells(size)
+        spans = [window_spans(*s, images.device) for s in zip(shown, size, strict=True)]
+        logits = super().train(parts, gather(images, *spans)).decoded.small
+        spans = [places[:, :: self.stride] // self.stride for places in spans]
+        logits = spread(logits.to(widened(logits.dtype)), *spans, cells)
+        fused = fuse(seen.decoded.small, attention, logits)
         return replace(seen.decoded, small=fused, size=size).logits[..., :height, :width]
 
     def features(self, parts: Parts, images: Tensor) -> dict[int, Tensor]:
@@ -166,7 +167,7 @@ def _halved(images: Tensor) -> Tensor:
 def _padded(images: Tensor, multiple: int) -> Tensor:
     """Pad images at bottom and right, by zeros (the mean colour), to multiples of a number."""
     bottom, right = (-side % multiple for side in images.shape[-2:])
-    return F.pad(images, (0, right, 0, bottom)) if bottom or right else images
+    return F.pad(images, (0, right, 0, bottom)) if multiple > 1 else images
 
 
 def _check_sides(name: str, size: Sequence[int], unit: int) -> None:

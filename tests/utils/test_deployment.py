@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from network.build import build_method, resolve
-from network.methods import METHODS
+from network.methods import METHODS, method_class
 from network.regions.rearrangement import eliminate_style
 from tests.conftest import small
 from transforms import normalise
@@ -130,9 +130,15 @@ def test_every_method_is_exported(settings, name):
     """And an opset that torch cannot write is named."""
     # With a trunk whose channels are shuffled, and with a transformer.
     trunks = {"baseline": "shufflenet_v2_x0_5", "spc": "mit_mini"}
-    trunk = {"TRUNK__NAME": trunks[name]} if name in trunks else {}
-    cfg = settings(METHOD=name, DATASET__LABEL_SPACE="idd_lite7", **trunk)
+    own = {"TRUNK__NAME": trunks[name]} if name in trunks else {}
+    if method_class(name).defaults.get("FEATURE_DISTANCE.WEIGHT"):
+        own |= {"FEATURE_DISTANCE__CLASSES": [2, 3]}
+    cfg = settings(METHOD=name, DATASET__LABEL_SPACE="idd_lite7", **own)
     network = deployment.Deployed(build_method(cfg)[0])
+    if any(cfg.get("HRDA", {}).get("DETAIL", [])):
+        with pytest.raises(UserError, match="sees details .HRDA.DETAIL. is not exported"):
+            deployment.export_program(network)
+        return
     program = deployment.export_program(network)
     if name == "baseline":
         with pytest.raises(UserError, match="--opset 9: torch cannot write this network in it"):

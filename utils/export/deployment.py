@@ -43,9 +43,10 @@ class Deployed(nn.Module):
 
 
 def export_program(network: Deployed) -> ExportedProgram:
-    """Trace a network for any batch and any height and width that its trunk is exported for."""
+    """Trace a network for any batch and any height and width that it is exported for; UserError
+    for one that is not."""
     example = torch.zeros(2, 3, 96, 160, dtype=torch.uint8)
-    least = network.method.trunk.exported_from
+    least = network.method.exported_from
     sides = {2: Dim("height", min=least), 3: Dim("width", min=least)}
     free = {"image": {0: Dim("batch", min=1), **sides}}
     with torch.no_grad():

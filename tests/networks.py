@@ -40,17 +40,25 @@ def takes(method: str, trunk: str) -> bool:
     return trunk in (method_class(method).trunks or (trunk,))
 
 
+def _steps() -> list[str]:
+    first: dict[type, str] = {}
+    for method in METHODS:
+        code = next(c for c in method_class(method).__mro__ if "training_losses" in vars(c))
+        first.setdefault(code, method)
+    return list(first.values())
+
+
 def _pairs() -> list[tuple[str, str]]:
-    pairs, seen = [], set()
+    pairs = []
     for i, method in enumerate(METHODS):
         own = [(method, decoder) for decoder in DECODERS if fits(method, decoder)]
-        code = next(c for c in method_class(method).__mro__ if "training_losses" in vars(c))
-        pairs += [own[i % len(own)]] if code in seen else own
-        seen.add(code)
+        pairs += own if method in STEPS else [own[i % len(own)]]
     return pairs
 
 
-# Of methods that differ in their defaults alone, the first has every decoder, others have one.
+# Methods with a step of their own; others differ from one of these in defaults alone.
+STEPS = _steps()
+# These have every decoder, others have one.
 PAIRS = _pairs()
 REFUSED = [(m, d) for m in METHODS for d in DECODERS if not fits(m, d)]
 

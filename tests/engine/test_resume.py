@@ -7,10 +7,9 @@ from itertools import cycle
 import pytest
 
 import train
-from network.methods import METHODS
 from network.methods.method import Method
 from tests.engine.processes import Training, load, records, same, wait_for
-from tests.networks import COVERING
+from tests.networks import COVERING, STEPS
 from utils.errors import Stopped, UserError
 
 # Six images and batch 4: every stop but one in three is inside an epoch.
@@ -72,7 +71,7 @@ def test_stopped_in_mid_epoch(
 
 @pytest.mark.parametrize(
     ("method", "mixing", "workers"),
-    [(m, *how) for m, how in zip(METHODS, cycle([("proportional", 2), ("equal", 0)]))],
+    [(m, *how) for m, how in zip(STEPS, cycle([("proportional", 2), ("equal", 0)]))],
 )
 def test_stopped_with_several_sources(run, tmp_path, signal_after, method, mixing, workers):
     options = ["--method", method, *OPTIONS, "--dataset", "gtav", "synthia"]
@@ -130,7 +129,7 @@ def test_killed_after_a_checkpoint(run, tmp_path, monkeypatch, undisturbed):
     assert same(*weights)
 
 
-@pytest.mark.parametrize(("method", "number"), list(zip(METHODS, cycle([3, 4, 2]))))
+@pytest.mark.parametrize(("method", "number"), list(zip([*STEPS, "sepico"], cycle([3, 4, 2]))))
 def test_several_processes(miniature, tmp_path, method, number):
     """Also of more than two, whose sums depend on their order."""
     options = ["--method", method, "--dataset", "gtav", "synthia", *OPTIONS]

@@ -128,6 +128,26 @@ def test_rows_are_written_while_others_fail_and_failures_are_tried_again(study, 
     assert len(calls()) == 6 and len(Path("here/two/rows.csv").read_text().splitlines()) == 5
 
 
+def test_runs_that_begin_from_another(study, run):
+    """One for each seed comes first; the others begin from its weights, with that seed."""
+    start = {"METHOD": "baseline", "TRAIN.MAX_ITER": 9}
+    file = study("two", **TWO, start=start)
+    run(file, "--seeds", 1, 2, "--jobs", 2)
+    lines = [line.split() for line in calls()]
+    own = [dict(zip(words[4::2], words[5::2], strict=True)) for words in lines]
+    assert len(lines) == len({words[0] for words in lines}) == 2 * (1 + 2)
+    first = {words["SEED"]: words["EXPERIMENT"] for words in own[:2]}
+    assert all("INIT" not in words and words["TRAIN.MAX_ITER"] == "9" for words in own[:2])
+    assert {words["INIT"] for words in own[2:]} == {
+        f"logs/studies/runs/{x}" for x in first.values()
+    }
+    assert all(words["INIT"].endswith(first[words["SEED"]]) for words in own[2:])
+    rows = Path("logs/studies/two/rows.csv").read_text().splitlines()
+    assert len(rows) == 1 + 4
+    run(study("two", **TWO), "--seeds", 1)
+    assert len(calls()) == 6 + 2, "with another beginning it is another run"
+
+
 def test_listing_starts_nothing(study, run):
     out, _ = run(study("sweep", **SWEEP), "--list", "--seeds", 5)
     assert [line.split("  ")[1] for line in out.splitlines()] == [
@@ -184,6 +204,7 @@ def test_settings_of_a_method_belong_to_its_runs_alone(study, tmp_path):
 
 @pytest.mark.parametrize("parts, message", [
     ({"variant": {}}, "variant is no part of a study .title, about, settings, start, varian"),
+    ({"start": {"TRAIN.MAX_ITER": "x"}}, "study.json, start: setting TRAIN.MAX_ITER is 'x'"),
     ({"grid": {"SRM.SCOPE": "image"}}, "SRM.SCOPE has to be a list of values, or named settings"),
     ({"grid": {"SRM.SCOP": ["image"]}}, "SRM.SCOP image: unknown setting SRM.SCOP; did you mean"),
     ({"variants": {"a": {"TRAIN.MAX_ITER": "x"}}}, "study.json, a: setting TRAIN.MAX_ITER is 'x'"),
@@ -273,13 +294,15 @@ def test_learning_curves_are_means_of_the_domains_on_each_side(study, tmp_path, 
 
 PAPER = ["miniature", "gtav_resnet50"]
 RECIPES = dict.fromkeys(("sources", "decoders", "gap", "self_training"), ["miniature"])
-RECIPES |= dict.fromkeys(("photographs_camvid", "photographs_idd_lite"), ["photographs"])
+RECIPES |= dict.fromkeys(
+    ("photographs_camvid", "photographs_idd_lite", "photographs_self_training"), ["photographs"]
+)
 
 
 @pytest.fixture
 def weights(monkeypatch):
     """The environment variables that recipes and studies name."""
-    for name in ("OTHER_WEIGHTS", "MOBILENET_V2_WEIGHTS", "DATA", "WEIGHTS"):
+    for name in ("OTHER_WEIGHTS", "MOBILENET_V2_WEIGHTS", "DATA", "WEIGHTS", "CITYSCAPES_MINI"):
         monkeypatch.setenv(name, f"{name.lower()}.pth")
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from network.build import build_method, resolve
-from network.methods import METHODS, method_class
+from network.methods import method_class
 from network.regions.rearrangement import eliminate_style
 from tests.conftest import small
+from tests.networks import STEPS
 from transforms import normalise
 from utils.errors import UserError
 from utils.export import __main__ as export_script
@@ -125,7 +126,7 @@ def test_without_the_packages(monkeypatch, package):
             deployment.onnx_bytes(None, {})
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*STEPS, "hrda"])
 def test_every_method_is_exported(settings, name):
     """And an opset that torch cannot write is named."""
     # With a trunk whose channels are shuffled, and with a transformer.

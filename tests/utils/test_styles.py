@@ -9,7 +9,7 @@ from PIL import Image
 
 from network import build as checkpoint
 from network.build import build_method
-from network.methods import METHODS
+from tests.networks import STEPS
 from utils import styles
 from utils.engine.runtime import Runtime
 from utils.errors import UserError
@@ -23,7 +23,7 @@ def run(monkeypatch, *arguments):
     styles.main()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", STEPS)
 def test_pictures_of_every_method(saved, monkeypatch, capsys, name):
     _, method, folder = saved(name)
     run(monkeypatch, "gtav", "--snapshot", folder, "bdd100k", "--images", 2, "--pixels", 2)

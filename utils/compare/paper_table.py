@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from datasets import parse_domain
 from utils.draw.spread import deviation, deviation_text, mean, mean_text, paired_differences
 from utils.errors import UserError, unknown_name
-from utils.evaluate.results import of_one_space, text_columns
+from utils.evaluate.results import of_one_space, seen_as, text_columns
 
 Groups = dict[str, list[tuple[Path, dict[str, Any]]]]
 
@@ -31,12 +31,12 @@ LATEX = {
 
 
 class ResultCell(NamedTuple):
-    """Values {seed: per cent} of one row in one column; of how many `runs`; whether the row was
-    trained on the column's domain."""
+    """Values {seed: per cent} of one row in one column; of how many `runs`; what the row was
+    trained on the column's domain as, see `seen_as`."""
 
     values: dict[int, float]
     runs: int
-    source: bool = False
+    seen: str = ""
 
     @property
     def mean(self) -> float:
@@ -53,7 +53,7 @@ class ResultColumn(NamedTuple):
 
     def best(self) -> set[int]:
         """Return the row that is best among those that compete, if two or more do and one is."""
-        rows = [i for i, cell in enumerate(self.cells) if cell.values and not cell.source]
+        rows = [i for i, cell in enumerate(self.cells) if cell.values and not cell.seen]
         if self.gain or len(rows) < 2:
             return set()
         highest = max(self.cells[row].mean for row in rows)
@@ -104,8 +104,10 @@ def domain_table(groups: Groups, measure: str = "mIoU", baseline: str | None = N
     for domain, title in titles.items():
         column = _column(groups, title, lambda run, d=domain: score(run, d), domain)
         cells = [cell for cell in column.cells if cell.values]
-        if cells and all(cell.source for cell in cells):
-            column = column._replace(title=f"{title} (source)")
+        # Of all rows that have a value.
+        seen = {cell.seen for cell in cells}
+        if len(seen) == 1 and (mark := seen.pop()):
+            column = column._replace(title=f"{title} ({mark})")
         # A mean that only one domain has, like mIoU13, leaves the others empty.
         columns += [column] * bool(cells)
     columns.append(
@@ -172,8 +174,8 @@ def _column(
         values = {run["settings"]["SEED"]: value(run) for _, run in runs}
         values = {seed: 100 * own for seed, own in values.items() if own is not None}
         evaluated = [run for _, run in runs if domain in run["domains"]]
-        source = any(domain not in run["unseen"] for run in evaluated)
-        cells.append(ResultCell(values, len(runs), source))
+        seen = [seen_as(domain, run) for run in evaluated]
+        cells.append(ResultCell(values, len(runs), max(seen, default="")))
     return ResultColumn(title, cells)
 
 
@@ -234,8 +236,8 @@ def cell_text(table: ResultTable, row: int, column: ResultColumn, bold: str = "{
         text += deviation_text(values)
     if len(values) < cell.runs:
         text += f" (of {len(values)})"
-    if cell.source and not column.title.endswith("(source)") and not table.wide:
-        text += " (source)"
+    if cell.seen and not column.title.endswith(f"({cell.seen})") and not table.wide:
+        text += f" ({cell.seen})"
     return text
 
 

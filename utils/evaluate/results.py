@@ -3,6 +3,7 @@
 import csv
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 import torchvision
 from easydict import EasyDict
 
-from datasets import is_seen
+from datasets import is_seen, parse_domain
 from utils.draw.confusion import confusion_picture
 from utils.draw.plotting import can_draw, save_figure
 from utils.engine.saving import write_atomically
@@ -23,10 +24,11 @@ from utils.settings import flatten
 def gather(domains: dict[str, dict[str, Any]], cfg: EasyDict, step: int) -> dict[str, Any]:
     """Join per-domain results (`evaluate`) with what they depend on, as plain values.
 
-    `mean_unseen` is the mean mIoU of the domains that were not trained on, in whole or in part, and
-    that `of_one_space` leaves.
+    `mean_unseen` is the mean mIoU of the domains that were not trained on, in whole or in part,
+    with labels or without, and that `of_one_space` leaves.
     """
-    unseen = [d for d in domains if not is_seen(d, cfg.DATASET.SOURCE)]
+    trained = [*cfg.DATASET.SOURCE, *_target(cfg.DATASET.get("TARGET", ""))]
+    unseen = [d for d in domains if not is_seen(d, trained)]
     compared = of_one_space({d: domains[d] for d in unseen}, cfg.DATASET.LABEL_SPACE)
     scores = [domains[d]["means"]["mIoU"] for d in compared]
     scores = [score for score in scores if score is not None]
@@ -47,6 +49,20 @@ def gather(domains: dict[str, dict[str, Any]], cfg: EasyDict, step: int) -> dict
             "numpy": np.__version__,
         },
     }
+
+
+def seen_as(domain: str, results: Mapping[str, Any]) -> str:
+    """Return what a run was trained on a domain as: "source", "target" (without labels), or "" for
+    an unseen one."""
+    if domain in results["unseen"]:
+        return ""
+    settings = results["settings"]
+    target = is_seen(domain, _target(settings.get("DATASET.TARGET", "")))
+    return "target" if target and not is_seen(domain, settings["DATASET.SOURCE"]) else "source"
+
+
+def _target(domain: str) -> list[str]:
+    return [parse_domain(domain)[0]] if domain else []
 
 
 def of_one_space(domains: dict[str, dict[str, Any]], own: str) -> list[str]:
@@ -86,7 +102,8 @@ def results_text(results: dict[str, Any]) -> str:
     header = ["domain", "images", "mIoU", *extra, "pixel acc", "fw IoU"]
     rows = []
     for name, result in domains.items():
-        mark = "" if name in results["unseen"] else " (source)"
+        seen = seen_as(name, results)
+        mark = f" ({seen})" if seen else ""
         means = [percent(result["means"].get(m)) for m in ["mIoU", *extra]]
         scores = [percent(result["pixel_accuracy"]), percent(result["fw_iou"])]
         rows.append([name + mark, str(result["images"]), *means, *scores])

@@ -8,5 +8,6 @@ requirements=requirements-extra.txt
 . scripts/environment.sh
 "$PYTHON" -m datasets.miniature --out data/miniature \
     --domains GTAV Cityscapes BDD100K Mapillary PseudoTarget
-exec "$PYTHON" -m studies studies/self_training.json --recipe studies/recipes/miniature.json \
+exec "$PYTHON" -m studies studies/self_training.json studies/self_training_bound.json \
+    --recipe studies/recipes/miniature.json \
     --seeds 1 2 3 4 5 --jobs "${JOBS:-2}" --results "${RESULTS:-logs/studies}" "$@"

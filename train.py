@@ -121,6 +121,9 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
                 f"warning: the source has {len(source)} images, and had {state['images']} at that "
                 "checkpoint; the run will not be the one that was cut off"
             )
+        for name, number in state.get("stream_images", {}).items():
+            if len(source.streams[name]) != number:
+                log.say(f"warning: the {name} has {len(source.streams[name])} images, had {number}")
 
     def validate(step: int, max_images: int) -> dict[str, dict[str, Any]]:
         """Evaluate all domains; a better result makes the newest checkpoint, of this step, the
@@ -149,6 +152,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
                 "step": done,
                 "samples": samples,
                 "images": len(source),
+                "stream_images": {name: len(own) for name, own in source.streams.items()},
                 "method": method.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "best": best.record,

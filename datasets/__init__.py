@@ -67,6 +67,8 @@ def adopt_files(cfg: EasyDict) -> None:
         if domains.count(domain) > 1:
             raise UserError(f"DATASET.VALIDATION names {domain} twice; name each domain once")
     cfg.VALID.BEST_ON = plain(cfg.VALID.BEST_ON)
+    if "TARGET" in cfg.DATASET:
+        cfg.DATASET.TARGET = plain(cfg.DATASET.TARGET)
     cfg.DATASET.FILES = list(dict.fromkeys(str(Path(file).resolve()) for file in files))
 
 

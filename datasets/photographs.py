@@ -1,7 +1,7 @@
 """Images without labels: a tree of photographs, or a split of a dataset whose labels stay shut."""
 
 import glob
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets import dataset_class, parse_domain
+from datasets import DATASETS, dataset_class, parse_domain
 from datasets.files import IMAGES, is_hidden, read_image
 from utils.errors import UserError, unknown_name
 from utils.seeding import stable_seed
@@ -39,8 +39,19 @@ def find_photographs(folder: Path) -> list[Path]:
 
 
 def images_of(domain: str, cfg: Any) -> tuple[list[Path], str]:
-    """Return the images of a stream's domain, and what to call it; no label is looked for."""
+    """Return the images of a stream's domain, and what to call it; no label is looked for.
+
+    UserError for a folder that shares files with the root of a dataset, whose label maps would be
+    taken for photographs, and whose domain would count as unseen.
+    """
     if Path(domain).is_dir():
+        folder = Path(domain).resolve()
+        for name, root in _roots(cfg):
+            if folder == root or folder in root.parents or root in folder.parents:
+                raise UserError(
+                    f"{domain} and the folder of {name}, {root}, overlap; for images of a dataset "
+                    f"name it with its split, such as {name}:train"
+                )
         return find_photographs(Path(domain)), domain
     name, split = parse_domain(domain, "train")
     if "/" in domain and not name.lower().endswith(".json"):
@@ -53,6 +64,15 @@ def images_of(domain: str, cfg: Any) -> tuple[list[Path], str]:
     return [images[key] for key in sorted(images)], f"{dataset.title} {split}"
 
 
+def _roots(cfg: Any) -> Iterator[tuple[str, Path]]:
+    """Yield the datasets whose folders are there, with these."""
+    for name, dataset in DATASETS.items():
+        try:
+            yield name, dataset.find_root(cfg).resolve()
+        except UserError:
+            continue
+
+
 class Unlabelled:
     """The images of a stream, in an endless order of their own.
 
@@ -62,7 +82,10 @@ class Unlabelled:
 
     def __init__(self, name: str, stream: Stream, cfg: Any):
         self.name, self.seed, self.transform = name, cfg.SEED, stream.transform
-        self.image_paths, self.title = images_of(stream.domain, cfg)
+        try:
+            self.image_paths, self.title = images_of(stream.domain, cfg)
+        except UserError as error:
+            raise UserError(f"the {name} {stream.domain}: {error}") from error
         self.order: tuple[int, Sequence[int]] = (-1, ())
 
     def __len__(self) -> int:

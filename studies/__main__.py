@@ -175,7 +175,9 @@ class Runner:
         place = self.places.get()
         # Another study command may be at the same run.
         with held(run.file(".lock")), open(run.file(".txt"), "a") as log:
-            if not run.results():
+            if run.start is not None and not (run.start / "results.json").is_file():
+                print(f"{run.start}, which this run begins from, is not finished", file=log)
+            elif not run.results():
                 process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | place)
                 self.processes.add(process)
                 process.wait()

@@ -4,9 +4,9 @@
         [--every 200] [--images 48] -- arguments of train.py …
 
 Trains as train.py does, to the last bit, and every so many steps lets the teacher label images of
-the target whose labels the training never sees. Prints a table, and writes pseudo_labels.json into
-the experiment's folder: the share of right pseudo-labels, that of confident pixels (q), and the
-share of right ones among these.
+the target, whole and at their own size, whose labels the training never sees. Prints a table, and
+writes pseudo_labels.json into the experiment's folder: the share of right pseudo-labels, that of
+confident pixels (q), and the share of right ones among these.
 """
 
 import argparse
@@ -47,10 +47,11 @@ def main() -> None:
     def after_step(method: SelfTraining, step: int) -> None:
         update(method, step)
         if (step + 1) % options.every == 0:
-            measured = measure(method, options.labelled, options.images)
-            found.append({"step": step + 1} | measured)
-            folder = Path(method.cfg.LOG.DIR, method.cfg.EXPERIMENT)
-            (folder / "pseudo_labels.json").write_text(json.dumps(found, indent=1) + "\n")
+            measured = {"step": step + 1, **measure(method, options.labelled, options.images)}
+            file = Path(method.cfg.LOG.DIR, method.cfg.EXPERIMENT, "pseudo_labels.json")
+            earlier = json.loads(file.read_text()) if file.is_file() else []
+            found[:] = [row for row in earlier if row["step"] <= step] + [measured]
+            file.write_text(json.dumps(found, indent=1) + "\n")
 
     SelfTraining.after_step = after_step
     sys.argv = ["train.py", *words]

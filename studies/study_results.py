@@ -13,7 +13,7 @@ from utils.draw.charts import MIOU, dot_chart, line_chart
 from utils.draw.plotting import can_draw, save_figure
 from utils.engine.log import read_records
 from utils.engine.saving import write_atomically
-from utils.evaluate.results import of_one_space
+from utils.evaluate.results import of_one_space, seen_as
 from utils.settings import walk
 
 UNSEEN, BASELINE = "mean of unseen", "baseline"
@@ -33,13 +33,25 @@ class FinishedRun(NamedTuple):
         return ", ".join(sorted({r["label_space"] for r in self.results["domains"].values()}))
 
     def scores(self, unseen: bool) -> dict[str, float]:
-        """Return {title: mIoU in %} of the unseen domains and their mean, or of the sources."""
+        """Return {title: mIoU in %} of the unseen domains and their mean, or of the others."""
         titles = domain_titles([self.results])
         scores = {UNSEEN: self.results["mean_unseen"]} if unseen else {}
         for domain, result in self.results["domains"].items():
             if (domain in self.results["unseen"]) == unseen:
                 scores[titles[domain]] = result["means"]["mIoU"]
         return {name: 100 * score for name, score in scores.items() if score is not None}
+
+    def among(self, seen: set[str]) -> "FinishedRun":
+        """Return it with the mean over its unseen domains without those that others have seen."""
+        own = [d for d in self.results["unseen"] if d not in seen]
+        if own == self.results["unseen"]:
+            return self
+        kept = {d: self.results["domains"][d] for d in own}
+        space = self.results["settings"].get("DATASET.LABEL_SPACE", "")
+        scores = [kept[d]["means"]["mIoU"] for d in of_one_space(kept, space)]
+        known = [score for score in scores if score is not None]
+        mean = sum(known) / len(known) if known else None
+        return self._replace(results=self.results | {"mean_unseen": mean})
 
 
 def write_results(study: Study, seeds: list[int], runs: Path, out: Path) -> None:
@@ -56,6 +68,9 @@ def write_results(study: Study, seeds: list[int], runs: Path, out: Path) -> None
     ]
     if not finished:
         return
+    # Where some learn a domain without its labels, means are over the others for all.
+    seen = {d for run in finished for d in run.results["domains"] if d not in run.results["unseen"]}
+    finished = [run.among(seen) for run in finished]
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "rows.csv", csv_rows(study, finished))
     several = len({run.classes() for run in finished}) > 1
@@ -124,7 +139,9 @@ def study_charts(study: Study, finished: list[FinishedRun]) -> dict[str, Any]:
             drawn[axis.lower().replace(".", "_")] = _swept(study, finished, axis)
     rows: Lines = {}
     for run in finished:
-        scores = {f"{title} (source)": score for title, score in run.scores(unseen=False).items()}
+        titles = domain_titles([run.results])
+        marks = {titles[d]: seen_as(d, run.results) for d in run.results["domains"]}
+        scores = {f"{t} ({marks[t]})": score for t, score in run.scores(unseen=False).items()}
         if UNSEEN in run.scores(unseen=True):
             scores = {UNSEEN: run.scores(unseen=True)[UNSEEN]} | scores
         _add(rows, run.condition.named(axes), scores)

@@ -169,7 +169,10 @@ def test_published_settings_of_self_training(name, handed_over):
 @pytest.mark.parametrize("network", ["r101dlv2", "mitb5"])
 def test_another_method_takes_the_place_of_self_training(network, handed_over):
     _, *words = handed_over(f"train_{network}_gtav_didex_hrda.sh", METHOD="srha")
-    assert resolve(parse_train(words)[0]).EXPERIMENT == f"{network}_gtav_didex_srha"
+    cfg = resolve(parse_train(words)[0])
+    assert cfg.EXPERIMENT == f"{network}_gtav_didex_hrda_srha" and cfg.METHOD == "srha"
+    assert (cfg.TRANSFORM.CROP_SIZE, cfg.VALID.PROTOCOL) == ([1024, 1024], "hrda")
+    assert cfg.TRANSFORM.SCALE == [1, 1] and cfg.TRANSFORM.JITTER_PROBABILITY == 0
     script, *words = handed_over(f"valid_{network}_gtav_didex.sh", "/some.pth")
     assert words == ["--snapshot", "/some.pth", "--val_dataset", *UNSEEN]
 

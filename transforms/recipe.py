@@ -24,14 +24,8 @@ class TrainTransform:
     def __init__(self, cfg: Any, on_device: bool = False):
         options = cfg.TRANSFORM
         self.on_device = on_device
-        reach, side = blur_radius(options.BLUR_SIGMA[1]), min(options.CROP_SIZE)
-        if options.BLUR_PROBABILITY and reach >= side:
-            crop = ",".join(map(str, options.CROP_SIZE))
-            raise UserError(
-                f"TRANSFORM.CROP_SIZE {crop} is too small for a blur of TRANSFORM.BLUR_SIGMA "
-                f"{options.BLUR_SIGMA[1]:g}, which reaches {reach} pixels; take sides above "
-                f"{reach} or a smaller deviation"
-            )
+        if options.BLUR_PROBABILITY:
+            refuse_wide_blur("TRANSFORM.BLUR_SIGMA", options.BLUR_SIGMA, options.CROP_SIZE)
         self.geometric = RandomGeometry(
             options.SCALE,
             options.CROP_SIZE,
@@ -75,6 +69,20 @@ class TrainTransform:
             images[i] = normalise(self.photometric.apply(image, drawn))
         rest = {key: value for key, value in batch.items() if key != PHOTOMETRIC}
         return rest | {"image": images}
+
+
+def refuse_wide_blur(setting: str, sigma: Sequence[float], crop_size: Sequence[int]) -> None:
+    """Raise UserError for a range of blur, the value of `setting`, that is none or reaches across a
+    crop."""
+    if sigma[0] > sigma[1]:
+        raise UserError(f"{setting} runs from low to high, not {list(sigma)}")
+    reach = blur_radius(sigma[1])
+    if reach >= min(crop_size):
+        raise UserError(
+            f"TRANSFORM.CROP_SIZE {','.join(map(str, crop_size))} is too small for a blur of "
+            f"{setting} {sigma[1]:g}, which reaches {reach} pixels; take sides above {reach} or a "
+            "smaller deviation"
+        )
 
 
 class PhotographTransform:

@@ -31,7 +31,7 @@ class ASPP(nn.Module):
         UserError for a training batch of one image: the batch norm of the pooled feature would have
         a single value per channel (unless it is synchronised over GPUs).
         """
-        if self.training and len(x) == 1 and type(self.img_conv[1]) is nn.BatchNorm2d:
+        if self.img_conv[1].training and len(x) == 1 and type(self.img_conv[1]) is nn.BatchNorm2d:
             raise UserError(
                 "DeepLabV3+ normalises pooled features over the batch and cannot train on one "
                 "image a pass; choose TRAIN.BATCH_SIZE and TRAIN.BATCH_PER_PROCESS so that the "

@@ -30,15 +30,16 @@ from network.self_training.mixing import (
     pixel_weights,
     pseudo_labels,
 )
-from network.self_training.purity import PURITY, THINGS, feature_distance, pure_cells
+from network.self_training.purity import PURITY, feature_distance, pure_cells
+from network.self_training.settings import SETTINGS, refuse_small
 from network.self_training.teacher import EMATeacher
 from network.self_training.views import MultiScale, SingleScale
 from network.trunks import build_trunk
 from transforms import PhotographTransform
+from transforms.recipe import refuse_wide_blur
 from transforms.strong import StrongAugmentation, Switches
 from utils.errors import UserError
 from utils.labels import VOID
-from utils.settings import Setting
 
 # Of networks for tests, on images of some 300 pixels a side.
 RARE = {"DATASET.RARE_CLASS_PIXELS": 50, "DATASET.RARE_CLASS_CROP_PIXELS": 10}
@@ -55,90 +56,7 @@ class Target(NamedTuple):
 class SelfTraining(Method):
     """The step that all methods of the family share, see self_training.md of the design."""
 
-    settings = {
-        "DATASET": {
-            "TARGET": Setting(
-                "",
-                "images without labels that are adapted to: a folder, or NAME:SPLIT of a dataset, "
-                "whose labels are not opened",
-            ),
-        },
-        "TARGET": {
-            "BOX": Setting([0, 0], "as TRANSFORM.BOX, of target images"),
-            "SCALE": Setting([1.0, 1.0], "range of their random scale", minimum=0.01, maximum=100),
-            "CROP_SIZE": Setting(
-                [0, 0],
-                "pixels, height and width of what is read of a target image; of more than "
-                "TRANSFORM.CROP_SIZE the crop with most classes is taken (SePiCo); 0,0: as that",
-            ),
-            "BORDER": Setting(
-                [0, 0, 0, 0],
-                "rows at top and bottom, columns at left and right of a target crop whose "
-                "pseudo-labels do not count (published for Cityscapes: 15,120,0,0)",
-            ),
-        },
-        "TEACHER": {
-            "ALPHA": Setting(0.999, "decay of the moving average, reached from 1/2", maximum=1),
-            "THRESHOLD": Setting(
-                0.968,
-                "probability from which a pseudo-label is confident; the share q of those in a "
-                "batch weighs all its pseudo-labels",
-                maximum=1,
-            ),
-        },
-        "MIX": {
-            "OWN_CLASSES": Setting(
-                False,
-                "half of an image's own classes are pasted, rather than of the batch's (original "
-                "DACS)",
-            ),
-        },
-        "STRONG": {
-            "STRENGTH": Setting(
-                0.2, "largest change of brightness, contrast, saturation, hue", maximum=1
-            ),
-            "JITTER_PROBABILITY": Setting(0.8, "of that change, drawn for a step", maximum=1),
-            "BLUR_PROBABILITY": Setting(0.5, "of Gaussian blur, drawn for a step", maximum=1),
-            "BLUR_SIGMA": Setting([0.15, 1.15], "pixels, range of that blur", minimum=0.01),
-            "SOURCE": Setting(False, "the source is learned strongly augmented, too (SePiCo)"),
-        },
-        "VOID_COUNTS": Setting(
-            True,
-            "the source's cross entropy is a mean over all pixels, void as 0 (original DACS: over "
-            "labelled ones)",
-        ),
-        "FEATURE_DISTANCE": {
-            "WEIGHT": Setting(
-                0.0, "of the distance to the features of TRUNK.WEIGHTS (DAFormer); 0: off"
-            ),
-            "CLASSES": Setting(list(THINGS), "train ids at whose cells it is taken", least=1),
-            "PURITY": Setting(PURITY, "share of a cell that its class has", maximum=1),
-        },
-        "HRDA": {
-            "DETAIL": Setting(
-                [0, 0],
-                "pixels, height and width of detail crops beside a context at half the size; 0,0: "
-                "images are seen at one scale",
-            ),
-            "DETAIL_WEIGHT": Setting(0.1, "of the detail crop's own loss", maximum=1),
-        },
-        "MASK": {
-            "WEIGHT": Setting(0.0, "of the loss on target images with hidden blocks; 0: off"),
-            "BLOCK": Setting(64, "pixels, side of a block", minimum=1),
-            "RATIO": Setting(0.7, "share of hidden blocks", maximum=1),
-        },
-        "CONTRAST": {
-            "WEIGHT": Setting(0.0, "of the contrast with distributions of classes; 0: off"),
-            "START": Setting(3000, "step from which it counts"),
-            "LAYERS": Setting(
-                [4], "layers that are projected (MiT: 1,2,3,4)", minimum=0, maximum=4, least=1
-            ),
-            "HIDDEN": Setting(2048, "inner width of the projection (MiT: 256)", minimum=1),
-            "WIDTH": Setting(512, "width of the projection", minimum=1),
-            "TEMPERATURE": Setting(100.0, "τ", minimum=1e-3),
-            "REGULARISER": Setting(1.0, "weight of the evenness of the mean feature"),
-        },
-    }
+    settings = SETTINGS
     # The source as published: no colours are changed, crops of one class are drawn again.
     defaults: dict[str, Any] = {
         "TRANSFORM.SCALE": [1.0, 1.0],
@@ -153,6 +71,8 @@ class SelfTraining(Method):
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__(cfg, num_classes, pretrained)
         self.cfg = cfg
+        if any(cfg.HRDA.DETAIL) and not all(cfg.HRDA.DETAIL):
+            raise UserError(f"HRDA.DETAIL is {cfg.HRDA.DETAIL}: give both sides, or 0,0 for none")
         options = cfg.STRONG
         self.strong = StrongAugmentation(
             options.STRENGTH,
@@ -217,11 +137,29 @@ class SelfTraining(Method):
                 f"TARGET.CROP_SIZE {crop[0]},{crop[1]} is smaller than TRANSFORM.CROP_SIZE "
                 f"{cfg.TRANSFORM.CROP_SIZE[0]},{cfg.TRANSFORM.CROP_SIZE[1]}, which is cut out of it"
             )
+        refuse_small(cfg, crop)
+        refuse_wide_blur("STRONG.BLUR_SIGMA", cfg.STRONG.BLUR_SIGMA, cfg.TRANSFORM.CROP_SIZE)
         on_device = cfg.TRANSFORM.PHOTOMETRIC_ON != "worker"
         transform = PhotographTransform(
             crop, cfg.TARGET.SCALE, cfg.TRANSFORM.FLIP, cfg.TARGET.BOX, on_device
         )
         return {"target": Stream(cfg.DATASET.TARGET, transform)}
+
+    def remarks(self) -> list[str]:
+        """Also what weakens the method that these settings describe."""
+        cfg, said = self.cfg, super().remarks()
+        if self.reference is not None and cfg.TRUNK.WEIGHTS == "none":
+            said.append("FEATURE_DISTANCE: features are kept near those of random TRUNK.WEIGHTS")
+        if cfg.CONTRAST.WEIGHT and max(self.trunk.strides[i] for i in cfg.CONTRAST.LAYERS[:1]) > 16:
+            said.append(
+                "CONTRAST.LAYERS: cells of this stride seldom have one class; published for MiT: "
+                "CONTRAST.LAYERS 1,2,3,4 CONTRAST.HIDDEN 256"
+            )
+        if cfg.CONTRAST.WEIGHT and not any(cfg.TARGET.CROP_SIZE):
+            said.append(
+                "TARGET.CROP_SIZE is that of a crop, so none is chosen (SePiCo: of the whole image)"
+            )
+        return said
 
     def train(self, mode: bool = True) -> "SelfTraining":
         """Switch to training; the reference keeps the statistics of pretraining."""
@@ -262,21 +200,34 @@ class SelfTraining(Method):
         switches = self.strong.draw_switches()
         target = self._labelled(batch["target"]["image"], image.shape[-2:])
 
+        # Each graph in a call of its own, whose activations end with it.
         yield self._source_losses(student, batch, target, switches)
+        yield self._mixed_losses(student, image, label, target, switches)
+        if self.cfg.MASK.WEIGHT:
+            yield self._masked_losses(student, target)
 
+    def _mixed_losses(
+        self,
+        student: Mapping[str, nn.Module],
+        image: Tensor,
+        label: Tensor,
+        target: Target,
+        switches: Switches,
+    ) -> dict[str, Tensor]:
+        """Return the losses on target images with pasted classes of the source."""
         mask = class_mask(label, self.num_classes, self.cfg.MIX.OWN_CLASSES)
         mixed = self.strong(paste(mask, image, target.image), switches)
-        labels = paste(mask, label, target.label)
-        weight = paste(mask, 1.0, target.weight)
         seen = self.view.train(student, mixed)
-        yield _prefixed("mix", self.view.losses(student, seen, labels, weight))
+        labels, weight = paste(mask, label, target.label), paste(mask, 1.0, target.weight)
+        return _prefixed("mix", self.view.losses(student, seen, labels, weight))
 
-        if self.cfg.MASK.WEIGHT:
-            masked = self.strong(target.image, self.strong.draw_switches())
-            masked = hide_blocks(masked, self.cfg.MASK.BLOCK, self.cfg.MASK.RATIO)
-            seen = self.view.train(student, masked)
-            losses = self.view.losses(student, seen, target.label, target.weight)
-            yield _prefixed("masked", losses, self.cfg.MASK.WEIGHT)
+    def _masked_losses(self, student: Mapping[str, nn.Module], target: Target) -> dict[str, Tensor]:
+        """Return the losses on target images with hidden blocks."""
+        masked = self.strong(target.image, self.strong.draw_switches())
+        masked = hide_blocks(masked, self.cfg.MASK.BLOCK, self.cfg.MASK.RATIO)
+        seen = self.view.train(student, masked)
+        losses = self.view.losses(student, seen, target.label, target.weight)
+        return _prefixed("masked", losses, self.cfg.MASK.WEIGHT)
 
     @torch.no_grad()
     def _labelled(self, images: Tensor, size: tuple[int, int]) -> Target:

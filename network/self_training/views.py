@@ -82,7 +82,7 @@ class MultiScale(SingleScale):
     ):
         self.detail, self.stride, self.detail_weight = tuple(detail), stride, detail_weight
         self.unit = 2 * math.lcm(stride, multiple)
-        _check_sides("the detail crop", self.detail, math.lcm(2 * stride, multiple))
+        _check_sides("HRDA.DETAIL", self.detail, math.lcm(2 * stride, multiple))
 
     def train(self, parts: Parts, images: Tensor) -> Seen:
         """Segment images `[B, 3, H, W]`, and a detail crop at a place that they share.

@@ -305,6 +305,10 @@ def test_what_the_mixed_loss_is_at_its_ends(make, batch, monkeypatch, everything
 @pytest.mark.parametrize("name, overrides, message", [
     ("dacs", {"DATASET__TARGET": ""}, "dacs adapts to images without labels: set DATASET.TARGET"),
     ("sepico", {"TARGET__CROP_SIZE": [64, 40]}, "TARGET.CROP_SIZE 64,40 is smaller than TRANSFORM"),
+    ("mic", {"TARGET__BOX": [128, 40]}, "TARGET.BOX 128,40 holds no crop of 64,64"),
+    ("mic", {"TARGET__BORDER": [30, 34, 0, 0]}, "TARGET.BORDER 30,34,0,0 leaves nothing of a crop"),
+    ("dacs", {"STRONG__BLUR_SIGMA": [1.2, 0.2]}, "STRONG.BLUR_SIGMA runs from low to high, not"),
+    ("dacs", {"STRONG__BLUR_SIGMA": [20, 30]}, "too small for a blur of STRONG.BLUR_SIGMA 30"),
 ])  # fmt: skip
 def test_targets_that_are_refused(settings, name, overrides, message):
     cfg = settings(METHOD=name, TRANSFORM__CROP_SIZE=[64, 64], **overrides)
@@ -314,7 +318,8 @@ def test_targets_that_are_refused(settings, name, overrides, message):
 
 @pytest.mark.parametrize("overrides, message", [
     ({"FEATURE_DISTANCE__CLASSES": [3, 19]}, "CLASSES holds 19, .* has train ids 0 to 18"),
-    ({"HRDA__DETAIL": [30, 40]}, "the detail crop 30,40 is no multiple of 8"),
+    ({"HRDA__DETAIL": [30, 40]}, "HRDA.DETAIL 30,40 is no multiple of 8"),
+    ({"HRDA__DETAIL": [32, 0]}, "HRDA.DETAIL is .32, 0.: give both sides"),
 ])  # fmt: skip
 def test_networks_that_are_refused(settings, overrides, message):
     with pytest.raises(UserError, match=message):

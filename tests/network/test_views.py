@@ -250,7 +250,7 @@ def test_fusion_is_wide_under_autocast(parts, batch):
 
 
 def test_sizes_that_do_not_fit(parts):
-    with pytest.raises(UserError, match="detail crop 30,48 is no multiple of 8.* is 32,48"):
+    with pytest.raises(UserError, match="HRDA.DETAIL 30,48 is no multiple of 8.* is 32,48"):
         MultiScale((30, 48), stride=4)
     with pytest.raises(UserError, match="CROP_SIZE 65,96 is no multiple of 8.* is 72,96"):
         MultiScale((32, 48), stride=4).train(parts, torch.zeros(1, 3, 65, 96).double())

@@ -42,6 +42,9 @@ results = run_result(scores, own["METHOD"], int(own["SEED"]))
 for result in results["domains"].values():
     result["label_space"] = own.get("DATASET.LABEL_SPACE", "cityscapes19")
 results["mean_unseen"] = base + int(own["SEED"]) / 200
+if "DATASET.TARGET" in own:
+    results["settings"]["DATASET.TARGET"] = own["DATASET.TARGET"]
+    results["unseen"].remove("cityscapes")
 write_results(Path(own["LOG.DIR"]) / own["EXPERIMENT"], results)
 """
 
@@ -146,6 +149,30 @@ def test_runs_that_begin_from_another(study, run):
     assert len(rows) == 1 + 4
     run(study("two", **TWO), "--seeds", 1)
     assert len(calls()) == 6 + 2, "with another beginning it is another run"
+
+
+def test_nothing_begins_from_a_run_that_failed(study, run, monkeypatch):
+    file = study("two", **TWO, start={"METHOD": "baseline", "TRAIN.MAX_ITER": 9})
+    monkeypatch.setenv("FAIL", "2")
+    with pytest.raises(UserError, match="3 of 6 runs failed"):
+        run(file, "--seeds", 1, 2)
+    assert len(calls()) == 1 + 1 + 2
+    said = next(Path("logs/studies/runs").glob("srha_*_seed2.txt")).read_text()
+    assert "which this run begins from, is not finished" in said
+    monkeypatch.delenv("FAIL")
+    run(file, "--seeds", 1, 2)
+    assert len(calls()) == 4 + 3
+
+
+def test_means_leave_out_what_another_row_has_seen(study, run, tmp_path):
+    """A target's domain is unseen by the baseline alone."""
+    variants = {"baseline": {"METHOD": "baseline"},
+                "DACS": {"METHOD": "dacs", "DATASET.TARGET": "cityscapes:train"}}  # fmt: skip
+    run(study("target", variants=variants), "--seeds", 1)
+    with open(tmp_path / "logs/studies/target/rows.csv") as file:
+        rows = list(csv.DictReader(file))
+    # Of the baseline IDD is left; the other row has the mean that the fake says.
+    assert [float(row["mean of unseen"]) for row in rows] == pytest.approx([0.2, 0.30656], abs=1e-4)
 
 
 def test_listing_starts_nothing(study, run):

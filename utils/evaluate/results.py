@@ -58,7 +58,9 @@ def seen_as(domain: str, results: Mapping[str, Any]) -> str:
         return ""
     settings = results["settings"]
     target = is_seen(domain, _target(settings.get("DATASET.TARGET", "")))
-    return "target" if target and not is_seen(domain, settings["DATASET.SOURCE"]) else "source"
+    return (
+        "target" if target and not is_seen(domain, settings.get("DATASET.SOURCE", [])) else "source"
+    )
 
 
 def _target(domain: str) -> list[str]:

@@ -178,15 +178,14 @@ def test_another_method_takes_the_place_of_self_training(network, handed_over):
 
 
 def test_dry_run_of_self_training(miniature, tmp_path):
-    small = {"LOG.DIR": tmp_path, "DATASET.CACHE_DIR": tmp_path / "cache", "DECODER.CHANNELS": 16}
-    words = [word for pair in small.items() for word in pair]
-    done = run("train_mitb5_gtav_didex_mic.sh", miniature, "--trunk", "mit_mini", *words)
+    words = ["LOG.DIR", tmp_path, "DATASET.CACHE_DIR", tmp_path / "cache"]
+    done = run("train_r101dlv2_gtav_didex_mic.sh", miniature, "--trunk", "resnet_mini", *words)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "mitb5_gtav_didex_mic"
+    folder = tmp_path / "r101dlv2_gtav_didex_mic"
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["METHOD"] == "mic" and settings["DATASET.TARGET"].endswith("PseudoTarget")
     trained = json.loads((folder / "results.json").read_text())
-    done = run("valid_mitb5_gtav_didex.sh", miniature, folder, "--out", tmp_path / "evaluated")
+    done = run("valid_r101dlv2_gtav_didex.sh", miniature, folder, "--out", tmp_path / "evaluated")
     assert done.returncode == 0, done.stderr
     evaluated = json.loads((tmp_path / "evaluated" / "results.json").read_text())
     assert evaluated["domains"] == trained["domains"]

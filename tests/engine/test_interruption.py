@@ -22,9 +22,9 @@ def slowed(reader):
     """Leave no doubt about what a process is at."""
     read = getattr(datasets.dataset, reader)
 
-    def slow(path):
+    def slow(*arguments, **options):
         time.sleep(2)
-        return read(path)
+        return read(*arguments, **options)
 
     setattr(datasets.dataset, reader, slow)
 

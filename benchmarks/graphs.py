@@ -83,7 +83,6 @@ def build_steps(trunk: str, method: str, crop: int, batch: int) -> dict[str, Ste
         overrides |= {"CONTRAST.HIDDEN": 256}
     if method in ("hrda", "mic"):
         overrides["HRDA.DETAIL"] = f"{crop // 2},{crop // 2}"
-    overrides["DATASET.TARGET"] = "none"  # nothing is read
     cfg = settings_of(trunk, overrides)
     torch.manual_seed(0)
     network = method_class(method)(cfg, CLASSES)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Self-training on the miniature benchmark with a drawn pseudo-target: five seeds, 2000 steps from a
-# trained baseline; about 17 hours of one core. Tables go to logs/studies, or to the folder RESULTS.
+# trained baseline; many hours of one core. Tables go to logs/studies, or to the folder RESULTS.
 # The same command continues.   [JOBS=n] sh scripts/study_self_training.sh [--seeds 1 2] [KEY VALUE …]
 set -eu
 cd "$(dirname "$0")/.."

@@ -54,7 +54,7 @@ class Target(NamedTuple):
 
 
 class SelfTraining(Method):
-    """The step that all methods of the family share, see self_training.md of the design."""
+    """The step that all methods of the family share (docs/self_training.md)."""
 
     settings = SETTINGS
     # The source as published: no colours are changed, crops of one class are drawn again.
@@ -138,7 +138,8 @@ class SelfTraining(Method):
                 f"{cfg.TRANSFORM.CROP_SIZE[0]},{cfg.TRANSFORM.CROP_SIZE[1]}, which is cut out of it"
             )
         refuse_small(cfg, crop)
-        refuse_wide_blur("STRONG.BLUR_SIGMA", cfg.STRONG.BLUR_SIGMA, cfg.TRANSFORM.CROP_SIZE)
+        if cfg.STRONG.BLUR_PROBABILITY:
+            refuse_wide_blur("STRONG.BLUR_SIGMA", cfg.STRONG.BLUR_SIGMA, cfg.TRANSFORM.CROP_SIZE)
         on_device = cfg.TRANSFORM.PHOTOMETRIC_ON != "worker"
         transform = PhotographTransform(
             crop, cfg.TARGET.SCALE, cfg.TRANSFORM.FLIP, cfg.TARGET.BOX, on_device
@@ -150,7 +151,8 @@ class SelfTraining(Method):
         cfg, said = self.cfg, super().remarks()
         if self.reference is not None and cfg.TRUNK.WEIGHTS == "none":
             said.append("FEATURE_DISTANCE: features are kept near those of random TRUNK.WEIGHTS")
-        if cfg.CONTRAST.WEIGHT and max(self.trunk.strides[i] for i in cfg.CONTRAST.LAYERS[:1]) > 16:
+        # All projected layers have the size of the first.
+        if cfg.CONTRAST.WEIGHT and self.trunk.strides[cfg.CONTRAST.LAYERS[0]] > 16:
             said.append(
                 "CONTRAST.LAYERS: cells of this stride seldom have one class; published for MiT: "
                 "CONTRAST.LAYERS 1,2,3,4 CONTRAST.HIDDEN 256"
@@ -294,7 +296,7 @@ def _prefixed(prefix: str, losses: dict[str, Tensor], weight: float = 1.0) -> di
 
 class DACS(SelfTraining):
     """DACS (arXiv 2007.08702) as the DAFormer family runs it; the original is a recipe of its
-    settings (docs/differences.md)."""
+    settings (docs/self_training.md)."""
 
     defaults = SelfTraining.defaults | {
         "DATASET.SAMPLING": "random",

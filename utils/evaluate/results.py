@@ -57,10 +57,9 @@ def seen_as(domain: str, results: Mapping[str, Any]) -> str:
     if domain in results["unseen"]:
         return ""
     settings = results["settings"]
+    source = is_seen(domain, settings.get("DATASET.SOURCE", []))
     target = is_seen(domain, _target(settings.get("DATASET.TARGET", "")))
-    return (
-        "target" if target and not is_seen(domain, settings.get("DATASET.SOURCE", [])) else "source"
-    )
+    return "target" if target and not source else "source"
 
 
 def _target(domain: str) -> list[str]:

@@ -61,8 +61,7 @@ def kill_and_compare(
 ) -> Counter:
     """Run the test in `folder`; return how many kills met what, or raise AssertionError."""
     moments = random.Random(seed)
-    # A rival takes some seconds to be refused, in which the run goes on.
-    steps = (100 if rivals else 8) * kills
+    steps = 8 * kills
     options = ["--method", method, "TRAIN.MAX_ITER", steps, "LOG.EVERY", 7, "VALID.EVERY", 11]
     options += ["LOG.CHECKPOINT_EVERY", 1, "WORKERS", workers]
     whole, killed = folder / "logs/whole", folder / "logs/killed"
@@ -71,11 +70,16 @@ def kill_and_compare(
     met: Counter = Counter()
     for number in range(kills):
         training = Training(folder, data, *options, "--exp", "killed", "--resume", "auto")
-        written = wait_for_a_moment(training, killed, moments, number % 3 == 0)
-        if rivals and number % 3:
-            rival = Training(folder, data, *options, "--exp", "killed", "--resume", "auto")
-            assert rival.wait() == [2] and "is being written to by" in rival.output()
+        rival = rivals and number % 3 > 0
+        # A run that has written a checkpoint holds its folder.
+        written = wait_for_a_moment(training, killed, moments, number % 3 == 0, int(rival))
+        if rival:
+            # It sleeps meanwhile: else it would come to its end before the rival is refused.
+            training.signal(signal.SIGSTOP)
+            second = Training(folder, data, *options, "--exp", "killed", "--resume", "auto")
+            assert second.wait() == [2] and "is being written to by" in second.output()
             met["a rival"] += 1
+            training.signal(signal.SIGCONT)
         assert training.processes[0].is_alive(), f"it ended by itself:\n{training.output()}"
         training.signal(signal.SIGKILL)
         training.processes[0].join()
@@ -91,16 +95,16 @@ def kill_and_compare(
 
 
 def wait_for_a_moment(
-    training: Training, folder: Path, moments: random.Random, in_checkpoint: bool
+    training: Training, folder: Path, moments: random.Random, in_checkpoint: bool, least: int
 ) -> int:
-    """Wait for up to four new checkpoints and some time more, or until one is being written.
+    """Wait for `least` to four new checkpoints and some time more, or until one is being written.
 
     Returns how many there were.
     """
     last, part = folder / "last.pth", folder / "last.pth.part"
     # What the kill before has left of a checkpoint is not one that is being written now.
     part.unlink(missing_ok=True)
-    aim, written, before = moments.randint(0, 4), 0, _changed(last)
+    aim, written, before = moments.randint(least, 4), 0, _changed(last)
     end = time.monotonic() + moments.uniform(0, 0.5) if aim == 0 else float("inf")
     while training.processes[0].is_alive() and time.monotonic() < end:
         if (now := _changed(last)) != before:

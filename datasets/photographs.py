@@ -39,19 +39,9 @@ def find_photographs(folder: Path) -> list[Path]:
 
 
 def images_of(domain: str, cfg: Any) -> tuple[list[Path], str]:
-    """Return the images of a stream's domain, and what to call it; no label is looked for.
-
-    UserError for a folder that shares files with the root of a dataset, whose label maps would be
-    taken for photographs, and whose domain would count as unseen.
-    """
+    """Return the images of a stream's domain, and what to call it; no label is looked for."""
     if Path(domain).is_dir():
-        folder = Path(domain).resolve()
-        for name, root in _roots(cfg):
-            if folder == root or folder in root.parents or root in folder.parents:
-                raise UserError(
-                    f"{domain} and the folder of {name}, {root}, overlap; for images of a dataset "
-                    f"name it with its split, such as {name}:train"
-                )
+        refuse_overlap(Path(domain), cfg)
         return find_photographs(Path(domain)), domain
     name, split = parse_domain(domain, "train")
     if "/" in domain and not name.lower().endswith(".json"):
@@ -62,6 +52,18 @@ def images_of(domain: str, cfg: Any) -> tuple[list[Path], str]:
     root = dataset.find_root(cfg)
     images = dataset.files(root, split).images
     return [images[key] for key in sorted(images)], f"{dataset.title} {split}"
+
+
+def refuse_overlap(folder: Path, cfg: Any) -> None:
+    """Raise UserError for a folder that shares files with the root of a dataset, whose label maps
+    would be taken for photographs, and whose domain would count as unseen."""
+    resolved = folder.resolve()
+    for name, root in _roots(cfg):
+        if resolved == root or resolved in root.parents or root in resolved.parents:
+            raise UserError(
+                f"{folder} and the folder of {name}, {root}, overlap; for images of a dataset "
+                f"name it with its split, such as {name}:train"
+            )
 
 
 def _roots(cfg: Any) -> Iterator[tuple[str, Path]]:

@@ -23,7 +23,7 @@ from network.methods import method_class
 from network.self_training.boxes import Box
 from network.self_training.mixing import PseudoLabels
 from tests.conftest import PRELOAD
-from tests.networks import PAIRS
+from tests.networks import COVERING
 from transforms.strong import Switches
 from utils.engine.guard import StepGuard
 from utils.engine.interruption import Interruption
@@ -142,7 +142,7 @@ def in_processes(world_size, tmp_path, work, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("name", "decoder"), [pair for pair in PAIRS if method_class(pair[0]).mixes_batch is not True]
+    ("name", "decoder"), [pair for pair in COVERING if method_class(pair[0]).mixes_batch is not True]
 )
 def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_split(
     settings, tmp_path, name, decoder

@@ -142,7 +142,7 @@ def in_processes(world_size, tmp_path, work, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("name", "decoder"), [pair for pair in COVERING if method_class(pair[0]).mixes_batch is not True]
+    ("name", "decoder"), [(m, d) for m, d in COVERING if method_class(m).mixes_batch is not True]
 )
 def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_split(
     settings, tmp_path, name, decoder

@@ -16,7 +16,13 @@ LAYERS = [
     {"utils.report"},
     {
         *("utils.compare", "utils.styles", "utils.balance", "utils.restyling_picture"),
-        *("utils.predict", "utils.export", "datasets.check", "network.pretrain_objects"),
+        *(
+            "utils.predict",
+            "utils.export",
+            "datasets.check",
+            "datasets.pseudo_target",
+            "network.pretrain_objects",
+        ),
     },
     {"utils.evaluate"},
     {"utils.engine", "utils.draw"},

@@ -89,24 +89,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jobs = [Job(dataset.image_paths[i], dataset.label_paths[i], names[i]) for i in chosen]
     with ExitStack() as stack:
         runtime = stack.enter_context(open_runtime(cfg))
+        # Before anything is written.
+        engine = None
+        if prompts is not None and missing(jobs, options.out):
+            engine = load_engine(options, prompts, runtime)
         if runtime.is_main:
             stack.enter_context(writing_into(options.out))
             claim(options.out, provenance(options, dataset, len(jobs), cfg), prompts)
         barrier()
-        own = [n for n in range(len(jobs)) if not (options.out / jobs[n].name).exists()]
-        there = len(jobs) - len(own)
+        wanted = missing(jobs, options.out)
         barrier()
-        own = own[runtime.rank :: runtime.world_size]
+        own = wanted[runtime.rank :: runtime.world_size]
         if prompts is None:
             skipped = restyle_all([jobs[n] for n in own], dataset, options.out, cfg)
         else:
             pairs = [(jobs[n], prompts[n]) for n in own]
-            skipped = diffuse_all(pairs, options, runtime)
+            skipped = diffuse_all(engine, pairs, options, runtime)
         every = [line for lines in runtime.gather(skipped) for line in lines]
         if runtime.is_main:
             list_skipped(options.out, every)
     if runtime.is_main:
-        parts = [f"{len(jobs) - there - len(every)} drawn"]
+        there = len(jobs) - len(wanted)
+        parts = [f"{len(wanted) - len(every)} drawn"]
         parts += [f"{there} there already"] if there else []
         parts += [f"{len(every)} skipped (listed in {options.out / SKIPPED})"] if every else []
         print(f"{', '.join(parts)}; use it by DATASET.TARGET {options.out}")
@@ -275,21 +279,32 @@ def restyle_one(
     return ""
 
 
-def diffuse_all(
-    pairs: list[tuple[Job, Prompt]], options: argparse.Namespace, runtime: Runtime
-) -> list[str]:
-    """Draw by diffusion; return what was skipped. UserError where ten in a row were."""
-    if not pairs:
-        return []
+def missing(jobs: list[Job], out: Path) -> list[int]:
+    """Return which images are not there."""
+    return [n for n, job in enumerate(jobs) if not (out / job.name).exists()]
+
+
+def load_engine(options: argparse.Namespace, prompts: list[Prompt], runtime: Runtime) -> Diffusion:
+    """Load the model; say once what its text encoder does not read of the prompts."""
     sampling = Sampling(*(getattr(options, name) for name in Sampling._fields))
     with memory_for(f"the model {options.model}", "DEVICE cpu, or a GPU with more of it"):
         engine = Diffusion(options.model, runtime.device, sampling)
-    if runtime.is_main and (lost := engine.too_long([prompt.prompt for _, prompt in pairs])):
+    if runtime.is_main and (lost := engine.too_long([prompt.prompt for prompt in prompts])):
         print(
-            f"warning: {len(lost)} prompts are longer than the text encoder reads; of "
-            f"{lost[0][0]!r} it leaves out {lost[0][1]!r}",
+            f"warning: {len(lost)} of {len(prompts)} prompts are longer than the text encoder "
+            f"reads; of {lost[0][0]!r} it leaves out {lost[0][1]!r}",
             file=sys.stderr,
         )
+    return engine
+
+
+def diffuse_all(
+    engine: Diffusion | None,
+    pairs: list[tuple[Job, Prompt]],
+    options: argparse.Namespace,
+    runtime: Runtime,
+) -> list[str]:
+    """Draw by diffusion; return what was skipped. UserError where ten in a row were."""
     skipped: list[str] = []
     failures = 0
     shown = None if runtime.is_main else True

@@ -5,8 +5,9 @@ Through diffusers' StableDiffusionDepth2ImgPipeline. Settings are those of the p
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,8 +58,8 @@ class Diffusion:
         """Load the model, a folder or the name of a hub; UserError where it cannot be had."""
         half = device.type == "cuda"
         diffusers = load_diffusers()
-        with _quiet(diffusers):
-            pipeline = load_pipeline(diffusers, model, torch.float16 if half else torch.float32)
+        _be_quiet()
+        pipeline = load_pipeline(diffusers, model, torch.float16 if half else torch.float32)
         pipeline.scheduler = diffusers.DDIMScheduler(**SCHEDULE)
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline, self.device, self.sampling = pipeline.to(device), device, sampling
@@ -145,7 +146,7 @@ def load_pipeline(diffusers: Any, model: str, dtype: torch.dtype) -> Any:
     """Load the pipeline from a folder, without network, or from a hub; UserError names the ways."""
     pipeline, folder = diffusers.StableDiffusionDepth2ImgPipeline, Path(model).is_dir()
     try:
-        return pipeline.from_pretrained(model, torch_dtype=dtype, local_files_only=folder)
+        return pipeline.from_pretrained(model, dtype=dtype, local_files_only=folder)
     # Hub and loaders raise errors of many kinds: no network, no such name, a file that is damaged.
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
@@ -184,15 +185,9 @@ def unpadded(drawn: Image.Image, source: Image.Image, scale: float) -> Image.Ima
     return own.resize(source.size, Image.Resampling.BICUBIC)
 
 
-@contextmanager
-def _quiet(diffusers: Any) -> Iterator[None]:
-    """Keep the bars and remarks of loading from the screen."""
-    logging = diffusers.utils.logging
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        logging.enable_progress_bar()
+def _be_quiet() -> None:
+    """Keep bars and remarks of both libraries from the screen; `too_long` says what matters."""
+    for name in ("diffusers", "transformers"):
+        logging = import_module(f"{name}.utils.logging")
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()

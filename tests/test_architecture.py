@@ -13,6 +13,7 @@ LAYERS = [
     {"tests"},
     {"benchmarks", "studies", "scripts"},
     {"train", "valid", "predict"},
+    {"datasets.pseudo_target.report"},
     {"utils.report"},
     {
         *("utils.compare", "utils.styles", "utils.balance", "utils.restyling_picture"),

@@ -128,8 +128,9 @@ class SelfTraining(Method):
         if not cfg.DATASET.TARGET:
             raise UserError(
                 f"--method {cfg.METHOD} adapts to images without labels: set DATASET.TARGET to "
-                "a folder of photographs or to NAME:SPLIT of a dataset; "
-                "`python -m datasets.miniature --domains PseudoTarget --out DIR` draws a small one"
+                "a folder of photographs or to NAME:SPLIT of a dataset; `python -m "
+                f"datasets.pseudo_target {cfg.DATASET.SOURCE[0]} --out DIR` draws one from the "
+                "source (--engine restyle without a diffusion model)"
             )
         crop = list(cfg.TARGET.CROP_SIZE if any(cfg.TARGET.CROP_SIZE) else cfg.TRANSFORM.CROP_SIZE)
         if any(own < side for own, side in zip(crop, cfg.TRANSFORM.CROP_SIZE, strict=True)):

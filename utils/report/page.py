@@ -79,6 +79,12 @@ def settings_table(names: Sequence[str], differing: dict[str, list[str]]) -> str
     return _table(["setting", *row_names(names)], rows, kind="text")
 
 
+def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of texts and numbers; the first column names the rows."""
+    cells = [[f"<td>{escape(cell)}</td>" for cell in row] for row in rows]
+    return _table(map(escape, header), cells)
+
+
 def row_names(names: Sequence[str]) -> list[str]:
     """Return the names of all rows, each with its colour."""
     return [swatch(number) + escape(name) for number, name in enumerate(names)]

@@ -220,7 +220,8 @@ def style_plane(looks: dict[str, Looks]) -> "Figure":
 
 def nearest_section(figures: dict[str, Any]) -> str:
     """Table of the share of images whose nearest style lies in the pseudo-target."""
-    header = ["", "layer", "nearer to the pseudo-target", "distance to the source", "to it"]
+    pseudo, distance = "the pseudo-target", "distance to"
+    header = ["", "layer", f"nearer to {pseudo}", f"{distance} the source", f"{distance} {pseudo}"]
     rows = [
         [title, key, f"{100 * first:.0f} %", f"{second:.2f}", f"{third:.2f}"]
         for key, domains in figures["nearest"].items()

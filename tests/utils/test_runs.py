@@ -30,6 +30,16 @@ def test_runs_that_differ_in_seed_and_places_are_one_row(folder):
     assert names(group_runs(runs)) == {"srha": ["a", "b"], "baseline": ["c"]}
 
 
+def test_runs_that_begin_from_the_run_of_their_own_seed_are_one_row(folder):
+    def begun(name, seed, start):
+        return folder(name, seed=seed, settings={"INIT": f"logs/{start}"})
+
+    own = [begun("a", 30, "start_seed30"), begun("b", 31, "start_seed31")]
+    assert names(group_runs(own)) == {"srha": ["a", "b"]}
+    others = [begun("c", 3, "start_seed30"), begun("d", 4, "start_seed30")]
+    assert list(names(group_runs([*own, *others])).values()) == [["a", "b"], ["c", "d"]]
+
+
 def test_rows_of_one_method_are_told_apart_by_their_settings(folder):
     runs = [folder(f"rate{rate}", settings={"RATE": rate, "SIZE": 7}) for rate in (1, 2)]
     runs.append(folder("other", method="baseline", settings={"RATE": 3}))

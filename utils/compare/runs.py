@@ -32,7 +32,8 @@ DOMAIN_KEYS = {"title": str, "means": dict, "iou": dict, "precision": dict, "rec
 def group_runs(paths: list[Path], names: list[str] | None = None) -> Groups:
     """Read the results below `paths`; return {row name: [(results.json, results), …]}.
 
-    Runs that differ in NUISANCE settings alone are one row. Rows are named by, in this order:
+    Runs that differ in NUISANCE settings alone are one row, and so are those of which each begins
+    from the run of its own seed (INIT). Rows are named by, in this order:
     `names`; the method; the method plus the settings that differ; the common prefix of the
     experiments. What chose a checkpoint, if it is not of the last step, follows the name.
 
@@ -45,6 +46,9 @@ def group_runs(paths: list[Path], names: list[str] | None = None) -> Groups:
     by_kind: dict[tuple[str, str], list] = defaultdict(list)
     for file, results in runs:
         key = {k: v for k, v in results["settings"].items() if not NUISANCE.fullmatch(k)}
+        if key.get("INIT"):
+            seed = rf"(?<!\d){results['settings'].get('SEED')}(?!\d)"
+            key["INIT"] = re.sub(seed, "SEED", str(key["INIT"]))
         by_kind[json.dumps(key, sort_keys=True), selection(results)].append((file, results))
     settings = [json.loads(key) for key, _ in by_kind]
     groups: Groups = {}

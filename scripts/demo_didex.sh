@@ -10,7 +10,7 @@ set -eu
 cd "$(dirname "$0")/.."
 requirements=requirements.txt
 . scripts/environment.sh
-out=logs/demo_didex data=data/miniature target=data/pseudo_target images= start=500 steps=400
+out=logs/demo_didex data=data/miniature target=data/pseudo_target images= start=500 steps=300
 if [ "${QUICK:-0}" = 1 ]; then
     out=logs/demo_didex_quick data=data/miniature_quick target=data/pseudo_target_quick
     images="--train 16 --val 4" start=40 steps=40

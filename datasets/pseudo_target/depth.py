@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from datasets.label_spaces import CITYSCAPES19, LabelSpace, coarsening
 from utils.labels import VOID
@@ -51,22 +50,10 @@ def depth_order(label: np.ndarray, roles: Roles) -> np.ndarray:
     plane = np.clip((height - horizon) / below, 1, FARTHEST - 1).astype(np.float32)
     depth = np.repeat(plane[:, None], width, axis=1)
     standing = ~(ground | sky)
-    regions, number = _regions(np.where(standing, label.astype(np.int32), -1))
-    # The lowest row of each region in each column.
-    columns = regions * width + np.arange(width)
-    foot = np.zeros((number + 1) * width, dtype=np.int64)
-    np.maximum.at(foot, columns[standing], np.broadcast_to(rows[:, None], label.shape)[standing])
-    depth[standing] = plane[foot[columns[standing]]]
+    # The lowest row of each run of one class in a column.
+    foot = np.repeat(rows[:, None], width, axis=1)
+    for row in range(height - 2, -1, -1):
+        foot[row] = np.where(label[row] == label[row + 1], foot[row + 1], row)
+    depth[standing] = plane[foot[standing]]
     depth[sky] = FARTHEST
     return depth
-
-
-def _regions(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """Number the connected regions of equal values from 1; -1 belongs to none (0)."""
-    regions, number = np.zeros(values.shape, dtype=np.int64), 0
-    for value in np.unique(values):
-        if value >= 0:
-            own, found = ndimage.label(values == value)
-            regions += np.where(own > 0, own + number, 0)
-            number += found
-    return regions, number

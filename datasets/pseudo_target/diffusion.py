@@ -67,7 +67,7 @@ class Diffusion:
             pipeline.enable_attention_slicing()
         # transformers' DPT refuses every size but its own; bicubic, without keeping the aspect.
         side = pipeline.depth_estimator.config.image_size
-        self.processor = type(pipeline.feature_extractor)(
+        self.processor = import_module("transformers").DPTImageProcessor(
             size={"height": side, "width": side},
             resample=Image.Resampling.BICUBIC,
             keep_aspect_ratio=False,
@@ -145,8 +145,16 @@ def load_diffusers() -> Any:
 def load_pipeline(diffusers: Any, model: str, dtype: torch.dtype) -> Any:
     """Load the pipeline from a folder, without network, or from a hub; UserError names the ways."""
     pipeline, folder = diffusers.StableDiffusionDepth2ImgPipeline, Path(model).is_dir()
+    if not folder and (model.startswith((".", "~", os.sep)) or model.count("/") != 1):
+        raise UserError(f"--model {model}: there is no such folder")
+    transformers = import_module("transformers")
+    if not hasattr(transformers, "DPTFeatureExtractor"):
+        # Repositories of 2022 name the class as it was called before transformers 5.
+        transformers.DPTFeatureExtractor = transformers.DPTImageProcessor
     try:
         return pipeline.from_pretrained(model, dtype=dtype, local_files_only=folder)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     # Hub and loaders raise errors of many kinds: no network, no such name, a file that is damaged.
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
@@ -155,8 +163,6 @@ def load_pipeline(diffusers: Any, model: str, dtype: torch.dtype) -> Any:
                 f"--model {model}: the folder holds no pipeline that can be loaded ({reason}); it "
                 "is one that save_pretrained or a download of the whole repository wrote"
             ) from None
-        if os.sep in model and model.count("/") != 1:
-            raise UserError(f"--model {model}: there is no such folder") from None
         withdrawn = f"{WITHDRAWN} was withdrawn from the hub in November 2025. "
         raise UserError(
             f"cannot load --model {model} from the hub ({reason}). "

@@ -44,11 +44,25 @@ class Blocks(NamedTuple):
     conditions: list[str]
     variants: dict[str, Variant]
 
-    def variant(self, name: str) -> Variant:
-        """Return a variant; UserError, with the known names, for another."""
-        if name not in self.variants:
+    def choose(self, name: str | None) -> str:
+        """Return the name of a variant: `name`, DEFAULT, or the only one there is.
+
+        UserError for an unknown name, and where there are several and none is named.
+        """
+        if name is None and DEFAULT in self.variants:
+            return DEFAULT
+        if name is None and len(self.variants) > 1:
+            raise UserError(f"choose one of several variants: --variant {', '.join(self.variants)}")
+        if name is not None and name not in self.variants:
             raise unknown_name("variant of prompts", name, self.variants)
-        return self.variants[name]
+        return name or next(iter(self.variants))
+
+    def choices(self, name: str, rare: Sequence[str]) -> dict[str, list[str]]:
+        """Return what prompts of a variant are drawn from, by kind; `rare` are possible classes."""
+        variant = self.variants[name]
+        parts = {"condition": self.conditions, "rare": list(rare)}
+        own = {"location": variant.locations, "traffic": self.traffic}
+        return own | {kind: parts[kind] for kind in variant.parts if kind in parts}
 
 
 class Prompt(NamedTuple):
@@ -98,7 +112,7 @@ def draw_prompts(
     source has at all: others are no rare class. What is drawn for an image depends on `seed` and
     its file alone, but for the rare class, which depends on all images before.
     """
-    variant = blocks.variant(name)
+    variant = blocks.variants[name]
     called = _names(variant, classes)
     rare = rare_classes(present, possible) if "rare" in variant.parts else [None] * len(files)
     prompts = []
@@ -143,45 +157,51 @@ def image_seed(seed: int, file: str) -> int:
     return stable_seed("pseudo-target", seed, file)
 
 
-def own_prompts(path: Path, files: Sequence[str], seed: int) -> list[Prompt]:
+def own_prompts(path: Path, files: Sequence[str] | None, seed: int) -> list[Prompt]:
     """Read prompts of a user's own: lines of JSON with file, prompt and, if wanted, seed.
 
-    They come in the order of `files`, the source's images; not each needs one. UserError for a line
-    that is none, names no image of the source, or names one a second time.
+    They come in the order of `files`, the source's images; not each needs one. Without `files` all
+    come, as they stand. UserError for a line that is none, names no image of the source, or names
+    one a second time.
     """
     found: dict[str, Prompt] = {}
-    for number, line in enumerate(_read_text(path).splitlines(), 1):
-        where = f"{path}, line {number}"
-        try:
-            own = json.loads(line)
-            file, text, drawn = own["file"], own["prompt"], own.get("seed")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(
-                f'{where}: expected {{"file": "NAME", "prompt": "TEXT"}}, found {line[:80]!r}'
-            ) from None
-        if not isinstance(text, str) or not isinstance(file, str):
-            raise UserError(f"{where}: file and prompt are texts")
-        if drawn is not None and (type(drawn) is not int or not 0 <= drawn < 2**63):
-            raise UserError(f"{where}: seed is {drawn!r}; it is a number from 0 to 2⁶³ - 1")
-        if file in found:
-            raise UserError(f"{where}: {file} has a prompt already")
-        own_seed = image_seed(seed, file) if drawn is None else drawn
-        blocks = own.get("blocks", {})
-        found[file] = Prompt(file, text, own_seed, own.get("variant", ""), blocks)
+    for number, line in enumerate(_read_text(path).rstrip("\n").split("\n"), 1):
+        prompt = _parsed(line, f"{path}, line {number}", seed)
+        if prompt.file in found:
+            raise UserError(f"{path}, line {number}: {prompt.file} has a prompt already")
+        found[prompt.file] = prompt
+    if files is None:
+        return list(found.values())
     if unknown := found.keys() - set(files):
         raise UserError(
             f"{path} names {sorted(unknown)[0]}, which is no image of the source (such as "
             f"{files[0]})"
         )
-    if not found:
-        raise UserError(f"{path} holds no prompt")
     return [found[file] for file in files if file in found]
+
+
+def _parsed(line: str, where: str, seed: int) -> Prompt:
+    """Return the prompt of a line of JSON; UserError for one that is none."""
+    try:
+        own = json.loads(line)
+        file, text, drawn = own["file"], own["prompt"], own.get("seed")
+        variant, blocks = own.get("variant", ""), own.get("blocks", {})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f'{where}: expected {{"file": "NAME", "prompt": "TEXT"}}, found {line[:80]!r}'
+        ) from None
+    if not isinstance(blocks, dict):
+        raise UserError(f"{where}: blocks is no object of texts")
+    if not all(isinstance(each, str) for each in (file, text, variant, *blocks.values())):
+        raise UserError(f"{where}: file, prompt, variant and blocks are texts")
+    if drawn is not None and (type(drawn) is not int or not 0 <= drawn < 2**63):
+        raise UserError(f"{where}: seed is {drawn!r}; it is a number from 0 to 2⁶³ - 1")
+    return Prompt(file, text, image_seed(seed, file) if drawn is None else drawn, variant, blocks)
 
 
 def lines_of(prompts: Sequence[Prompt]) -> bytes:
     """Return prompts as lines of JSON, which `own_prompts` reads."""
-    lines = [json.dumps(prompt._asdict(), ensure_ascii=False) for prompt in prompts]
-    return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+    return "".join(f"{json.dumps(prompt._asdict())}\n" for prompt in prompts).encode()
 
 
 def plan(prompts: Sequence[Prompt], present: np.ndarray, classes: Sequence[str]) -> str:

@@ -22,8 +22,9 @@ from tqdm import tqdm
 from datasets.commands import parse_words
 from datasets.files import read_image
 from datasets.photographs import images_of
+from datasets.pseudo_target import NOTE, PROMPTS, names_of
 from datasets.pseudo_target.measures import Looks, evenness, frechet, nearest, shift, spread
-from datasets.pseudo_target.prompts import PUBLISHED, Prompt, own_prompts, read_blocks
+from datasets.pseudo_target.prompts import Prompt, own_prompts
 from network.build import resolve
 from network.trunks import build_trunk
 from transforms import normalise
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         domains["pseudo-target" if number == 1 else title] = paths
     if len(domains) < len(words):
         raise UserError("a domain is named twice")
+    prompts, choices = prompts_of(Path(words[1])), choices_of(Path(words[1]))
     number = min(options.images, *map(len, domains.values()))
     trunk = build_trunk(cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, cfg.TRUNK.WEIGHTS)
     height = min(TALLEST, read_image(domains[next(iter(domains))][0]).shape[1])
@@ -100,9 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "height": height,
     }
     source, pseudo = list(domains.values())[:2]
-    prompts = prompts_of(Path(words[1]), pseudo)
     if prompts:
-        figures["prompts"] = prompt_counts(prompts)
+        figures["prompts"] = prompt_counts(prompts, choices)
     title = f"A pseudo-target of {next(iter(domains))}"
     lead = (
         f"{number} images of each domain, {height} pixels high, as {cfg.TRUNK.NAME} with weights "
@@ -112,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "How wide it is": width_section(figures, looks),
         "Whose style is nearest": nearest_section(figures),
         "Fréchet distance": frechet_section(figures),
-        "Images": gallery(source, pseudo, prompts, options.show),
+        "Images": gallery(source, pseudo, Path(words[1]), prompts, options.show),
         "Limits": "".join(f"<p>{escape(line)}</p>" for line in LIMITS),
     }
     if prompts:
@@ -252,28 +253,34 @@ def frechet_section(figures: dict[str, Any]) -> str:
     return html.plain_table(["", *(f"to {name}" for name in names)], rows) + html.note([text])
 
 
-def prompts_of(folder: Path, images: list[Path]) -> dict[str, Prompt]:
+def prompts_of(folder: Path) -> dict[str, Prompt]:
     """Return the prompts of a pseudo-target by file; none where it was drawn without."""
-    path = folder / "prompts.jsonl"
+    path = folder / PROMPTS
+    return {p.file: p for p in own_prompts(path, None, 0)} if path.is_file() else {}
+
+
+def choices_of(folder: Path) -> dict[str, list[str]]:
+    """Return what prompts were drawn from, by kind, as the note of a pseudo-target says."""
+    path = folder / NOTE
     if not path.is_file():
         return {}
-    names = [image.relative_to(folder).as_posix() for image in images]
-    # Of those that were not drawn there are prompts as well.
-    known = sorted({*names, *(json.loads(line)["file"] for line in path.read_text().splitlines())})
-    return {prompt.file: prompt for prompt in own_prompts(path, known, 0)}
+    try:
+        choices = json.loads(path.read_text()).get("choices", {})
+        return {kind: [str(text) for text in texts] for kind, texts in choices.items()}
+    except (ValueError, OSError, AttributeError, TypeError):
+        raise UserError(f"{path} is damaged") from None
 
 
-def prompt_counts(prompts: dict[str, Prompt]) -> dict[str, Any]:
-    """Return how often each block was drawn and how even that is, by kind."""
-    blocks = read_blocks(PUBLISHED)
-    published = {"traffic": len(blocks.traffic), "condition": len(blocks.conditions)}
+def prompt_counts(
+    prompts: dict[str, Prompt], choices: dict[str, list[str]]
+) -> dict[str, dict[str, Any]]:
+    """Return how often each block was drawn, of those that could be, and how even that is."""
     found = {}
     for kind in ("location", "traffic", "condition", "rare"):
         counts = Counter(p.blocks[kind] for p in prompts.values() if kind in p.blocks)
         if counts:
-            choices = max(len(counts), published.get(kind, 0))
-            even = evenness(counts, choices)
-            found[kind] = {"counts": dict(counts.most_common()), "evenness": even}
+            every = dict(counts.most_common()) | {c: counts[c] for c in choices.get(kind, ())}
+            found[kind] = {"counts": every, "evenness": evenness(every, len(every))}
     return found
 
 
@@ -282,27 +289,32 @@ def prompt_section(counts: dict[str, Any]) -> str:
     parts = []
     for kind, own in counts.items():
         rows = [[text or "(none)", str(n)] for text, n in own["counts"].items()]
-        title = f"{kind}: {len(rows)} drawn, evenness {own['evenness']:.3f}"
+        title = f"{kind}: {len(rows)} choices, evenness {own['evenness']:.3f}"
         parts.append(html.folded(title, html.plain_table([kind, "images"], rows)))
     text = "Evenness is the entropy as a share of that of equally frequent ones: 1 is even."
     return html.note([text]) + "".join(parts)
 
 
-def gallery(source: list[Path], pseudo: list[Path], prompts: dict[str, Prompt], show: int) -> str:
+def gallery(
+    source: list[Path], pseudo: list[Path], folder: Path, prompts: dict[str, Prompt], show: int
+) -> str:
     """Pictures of source and pseudo-target side by side, paired by name, with their prompts."""
-    by_stem = {path.stem: path for path in source}
-    pairs = [(by_stem[path.stem], path) for path in pseudo if path.stem in by_stem]
+    originals = dict(zip(names_of(source), source, strict=True))
+    drawn = {path.relative_to(folder).as_posix(): path for path in pseudo}
+    pairs = [name for name in drawn if name in originals]
     if not pairs:
         return html.note(["No file of the pseudo-target has the name of one of the source"])
     parts = []
-    for first, second in evenly(pairs, show):
+    for name in evenly(pairs, show):
         pictures = "".join(
             f"<figure>{html.picture(title, fitted(read_image(path), True), True)}"
             f"<figcaption>{escape(title)}</figcaption></figure>"
-            for title, path in ((f"source, {first.stem}", first), ("pseudo-target", second))
+            for title, path in (
+                (f"source, {name}", originals[name]),
+                ("pseudo-target", drawn[name]),
+            )
         )
-        found = [p.prompt for name, p in prompts.items() if Path(name).stem == second.stem]
-        text = f"<p>{escape(found[0])}</p>" if found else ""
+        text = f"<p>{escape(prompts[name].prompt)}</p>" if name in prompts else ""
         parts.append(f"<div class='scene pair'>{text}<div class='row'>{pictures}</div></div>")
     return "".join(parts)
 

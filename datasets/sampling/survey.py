@@ -51,13 +51,12 @@ def survey_split(
     """Survey a split, from the cache or by reading all labels once.
 
     Centroids are those of tiles of `tile`² pixels. `workers` processes read labels (0: this one
-    does). The name of the cache file in `cache_dir` is a hash of dataset, split, label table and
-    colours, tile, and the files' names below the root and sizes, not contents: it stays valid when
-    the data move. If several processes need one cache, one computes it and the others wait. A
-    damaged cache is computed again. UserError for an unreadable label or a folder that cannot be
-    written to.
+    does). The name of the cache file in `cache_dir` holds `survey_key`: it stays valid when the
+    data move. If several processes need one cache, one computes it and the others wait. A damaged
+    cache is computed again. UserError for an unreadable label or a folder that cannot be written
+    to.
     """
-    key = _cache_key(dataset, tile)
+    key = survey_key(dataset, tile)
     cache = Path(cache_dir) / f"labels_{dataset.name}_{dataset.split}_{key}.npz"
     lock = cache.with_suffix(".lock")
     wait = f"waiting for the class centroids of {dataset.title} ({lock})"
@@ -173,7 +172,9 @@ def _survey_of(
     return rows, np.stack([present, counts[present]], axis=1), (*numbers.shape, *header)
 
 
-def _cache_key(dataset: SegmentationDataset, tile: int) -> str:
+def survey_key(dataset: SegmentationDataset, tile: int) -> str:
+    """Return a hash of what a survey depends on: dataset, split, label table and colours, tile,
+    and the files' names below the root and sizes, not contents."""
     root, space = dataset.root, dataset.label_space
     paths = [*dataset.label_paths, *dataset.image_paths]
     try:

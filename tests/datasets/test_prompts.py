@@ -127,10 +127,16 @@ def test_files_of_blocks_that_cannot_be_read(tmp_path):
         (tmp_path / "bad.json").write_bytes(content)
         with pytest.raises(UserError, match=message):
             read_blocks(tmp_path / "bad.json")
+
+
+def test_the_variant_that_is_chosen():
+    blocks, one = first_blocks(), Variant(["x"], [])
+    assert blocks.choose(None) == prompting.DEFAULT and blocks.choose("uni_cls") == "uni_cls"
     with pytest.raises(UserError, match="unknown variant of prompts 'uni'; did you mean uni_cls"):
-        first_blocks().variant("uni")
-    assert first_blocks().variant("uni_cls").classes == {"train": "tram/ train/ trolley"}
-    assert Variant(["x"], []).always_semicolon is False
+        blocks.choose("uni")
+    assert blocks._replace(variants={"mine": one}).choose(None) == "mine"
+    with pytest.raises(UserError, match="choose one of several variants: --variant a, b"):
+        blocks._replace(variants={"a": one, "b": one}).choose(None)
 
 
 def test_own_prompts(tmp_path):
@@ -140,14 +146,16 @@ def test_own_prompts(tmp_path):
     first, second = own_prompts(path, files, seed=0)
     assert (first.file, first.prompt, first.seed) == ("a.png", "sun", first.seed)
     assert (second.file, second.prompt, second.seed) == ("c.png", "snow", 5)
-    # What was written is read as it was.
+    # What was written is read as it was, whatever letters there are.
+    second = second._replace(prompt="雪\u2028\x85\ud800")
     path.write_bytes(prompting.lines_of([first, second]))
-    assert own_prompts(path, files, seed=9) == [first, second]
+    assert own_prompts(path, files, seed=9) == own_prompts(path, None, 9) == [first, second]
 
 
 @pytest.mark.parametrize(("line", "message"), [
     ("rain", "line 1: expected"), ('{"file": "a.png"}', "line 1: expected"), ("3", "line 1: exp"),
-    ('{"file": "a.png", "prompt": 3}', "are texts"), ("", "holds no prompt"),
+    ('{"file": "a.png", "prompt": 3}', "are texts"), ("", "line 1: expected"),
+    ('{"file": "a.png", "prompt": "", "blocks": null}', "blocks is no object"),
     ('{"file": "a.png", "prompt": "", "seed": -1}', "seed is -1"),
     ('{"file": "z.png", "prompt": ""}', "names z.png, which is no image of the source"),
     ('{"file": "a.png", "prompt": ""}\n{"file": "a.png", "prompt": ""}', "line 2: a.png has a"),

@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 from tiny_pipeline import save_pipeline
 
+import datasets
 from datasets import load_settings
 from datasets.photographs import images_of
 from datasets.pseudo_target import __main__ as command
-from datasets.pseudo_target import diffusion
+from datasets.pseudo_target import diffusion, drawing, names_of
 from datasets.pseudo_target.diffusion import Diffusion, Sampling, padded, resized, unpadded
 from tests.engine.processes import free_port
 from utils.engine import saving
@@ -100,6 +101,7 @@ def test_restyled_images_do_not_depend_on_who_draws_them(draw, tmp_path):
     alone = draw("out", *RESTYLE)
     assert len(alone) == 6 and not (tmp_path / "out/prompts.jsonl").exists()
     note = json.loads((tmp_path / "out/pseudo_target.json").read_text())
+    assert len(note.pop("files")) == 16
     assert note == {"source": "gtav:train", "images": 6, "engine": "restyle", "seed": 304}
     assert same(draw("two", "--engine", "restyle", "WORKERS", 2), alone)
     (tmp_path / "two/00003.png").unlink()
@@ -119,12 +121,22 @@ def test_processes_share_the_images(draw, tmp_path, model, miniature):
         process.join(120)
     assert [process.exitcode for process in both] == [0, 0]
     assert same(pictures(tmp_path / "two"), alone)
+    drawn = [(tmp_path / f"drawn_{rank}.txt").read_text().split() for rank in range(2)]
+    assert drawn == [["00001.png", "00005.png"], ["00003.png"]]
 
 
 def as_one_of_two(line, rank, port):
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
     os.environ["MASTER_PORT"] = port
     torch.set_num_threads(1)
+    write = drawing.write_image
+
+    def note(pixels, path):
+        write(pixels, path)
+        with (path.parent.parent / f"drawn_{rank}.txt").open("a") as file:
+            file.write(f"{path.name}\n")
+
+    drawing.write_image = note
     command.main(line)
 
 
@@ -137,11 +149,16 @@ def test_own_prompts_and_blocks_reach_the_model(draw, tmp_path, monkeypatch):
         return draw_images(self, images, prompts, seeds)
 
     monkeypatch.setattr(Diffusion, "draw", note)
-    (tmp_path / "mine.jsonl").write_text('{"file": "00004.png", "prompt": "dusk", "seed": 3}\n')
+    line = '{{"file": "0000{}.png", "prompt": "{}", "seed": 3}}\n'
+    (tmp_path / "mine.jsonl").write_text(line.format(4, "dusk"))
     assert list(draw("out", "--prompts", tmp_path / "mine.jsonl")) == ["00004.png"]
     assert seen == [("dusk", 3)]
+    (tmp_path / "mine.jsonl").write_text(line.format(4, "dawn"))
     with pytest.raises(UserError, match="prompts.jsonl holds other prompts than these"):
-        draw("out", "--images", 1)
+        draw("out", "--prompts", tmp_path / "mine.jsonl")
+    # Of the images that --images leaves out there may be prompts, too.
+    (tmp_path / "mine.jsonl").write_text(line.format(4, "dawn") + line.format(1, "noon"))
+    assert list(draw("one", "--prompts", tmp_path / "mine.jsonl", "--images", 1)) == ["00001.png"]
 
 
 def test_the_plan_draws_nothing(draw, tmp_path, capsys):
@@ -248,11 +265,30 @@ def test_what_a_model_cannot_draw_is_named_and_counted(
     assert len(draw("out", "--images", 3)) == 3 and not (tmp_path / "out/skipped.txt").exists()
 
 
-def test_ten_failures_in_a_row_end_it(draw, monkeypatch):
-    monkeypatch.setattr(command, "MOST_FAILURES", 3)
+def test_ten_failures_in_a_row_end_it(draw, tmp_path, monkeypatch):
+    monkeypatch.setattr(drawing, "MOST_FAILURES", 3)
     spoiled(Diffusion, monkeypatch, "memory")
-    with pytest.raises(UserError, match="3 images in a row could not be drawn: .*GPU memory"):
+    with pytest.raises(UserError, match="3 images in a row could not be drawn; .*GPU memory"):
         draw("out")
+    assert len((tmp_path / "out/skipped.txt").read_text().splitlines()) == 3
+
+
+def test_lost_images_end_it_too(draw, data, tmp_path, monkeypatch):
+    """The labels were read before: from the cache."""
+    draw("out", "--images", 1, *RESTYLE, root=data)
+    monkeypatch.setattr(drawing, "MOST_FAILURES", 3)
+    read = drawing.read_image
+    lost = [data / f"GTAV/images/0000{n}.png" for n in (2, 3, 4, 5)]
+
+    def read_or_fail(path):
+        if path in lost:
+            raise UserError(f"cannot read {path}: gone")
+        return read(path)
+
+    monkeypatch.setattr(drawing, "read_image", read_or_fail)
+    for words in (RESTYLE, []):
+        with pytest.raises(UserError, match="3 images in a row could not be drawn; .*00004.png"):
+            draw(f"out_{len(words)}", *words, root=data)
 
 
 @pytest.mark.parametrize("words", [RESTYLE, []], ids=["restyle", "diffusion"])
@@ -293,6 +329,7 @@ def test_a_full_disk_leaves_nothing_in_part(draw, tmp_path, monkeypatch):
     (["--variant", "uni"], "unknown variant of prompts 'uni'; did you mean uni_cls"),
     (["--engine", "restyle", "--variant", "uni_cls"], "--variant has no effect with --engine"),
     (["--strength", "0"], "--strength 0: it is above 0"), (["--steps", "1"], "--steps times"),
+    (["--steps", "1000"], "--steps 1 to 999"), (["--model", "./sd2"], "./sd2: there is no such"),
     (["--images", "-1"], "--images is 0 or more"), (["--guidance", "nan"], "--guidance is 0"),
     (["--prompts", "none.json"], "cannot read none.json"), (["synthia"], "one source at a time"),
     (["--model", "no/such/folder"], "--model no/such/folder: there is no such folder"),
@@ -340,6 +377,100 @@ def test_sources_and_folders_that_do_not_do(draw, tmp_path, miniature):
     draw("out", "--images", 1, *RESTYLE)
     with pytest.raises(UserError, match="out holds a pseudo-target with seed 304, not 5"):
         draw("out", "--images", 1, *RESTYLE, "SEED", 5)
+    for content in ("[1]", "{}", "3", "{"):
+        Path("out/pseudo_target.json").write_text(content)
+        with pytest.raises(UserError, match="pseudo_target.json is damaged"):
+            draw("out", "--images", 1, *RESTYLE)
+
+
+def test_other_files_of_the_same_names_are_not_mixed_in(draw, data, tmp_path):
+    draw("out", "--images", 3, *RESTYLE, root=data)
+    (tmp_path / "out/00003.png").unlink()
+    path = data / "GTAV/images/00003.png"
+    Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path, compress_level=1)
+    with pytest.raises(
+        UserError, match="out holds a pseudo-target with other files of the source;"
+    ):
+        draw("out", "--images", 3, *RESTYLE, root=data)
+
+
+def test_what_a_cut_off_start_leaves_is_continued(draw, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for name in ("pseudo_target.json.part", "prompts.jsonl.part"):
+        (folder / name).write_text("cut o")
+    assert len(draw("out", "--images", 1)) == 1
+    (folder / "prompts.jsonl").unlink()
+    assert len(draw("out", "--images", 1)) == 1 and (folder / "prompts.jsonl").exists()
+
+
+@pytest.fixture
+def described(miniature, tmp_path, monkeypatch):
+    """Return `described(pattern, files)` → a file that describes them, with labels beside."""
+
+    def write(pattern, files):
+        picture, label = (miniature / "GTAV" / part / "00001.png" for part in ("images", "labels"))
+        for name in files:
+            for source, root in ((picture, "own/rgb"), (label, "own/id")):
+                (tmp_path / root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, tmp_path / root / name)
+        classes = [
+            {"name": "road", "labels": 7, "colour": [1, 1, 1]},
+            {"name": "sky", "labels": 23, "colour": [2, 2, 2]},
+        ]
+        split = {kind: f"{root}{pattern}" for kind, root in (("images", "rgb"), ("labels", "id"))}
+        content = {"name": "own", "classes": classes, "splits": {"train": split}}
+        (tmp_path / "own/own.json").write_text(json.dumps(content))
+        monkeypatch.setattr(datasets, "DESCRIBED", {})
+        return str(tmp_path / "own/own.json")
+
+    return write
+
+
+@pytest.mark.parametrize(("pattern", "files"), [
+    ("", ["a.png", "b.png"]), ("/*/rgb.png", ["a/rgb.png", "b/rgb.png"]),
+    ("/**/*.png", ["a.png", "deep/er/a.png"]),
+])  # fmt: skip
+def test_images_keep_their_names_below_the_common_folder(
+    described, tmp_path, monkeypatch, pattern, files
+):
+    monkeypatch.chdir(tmp_path)
+    command.main([described(pattern, files), "--out", "out", *RESTYLE])
+    drawn = sorted(p.relative_to("out").as_posix() for p in Path("out").rglob("*.png"))
+    assert drawn == files
+    with pytest.raises(UserError, match="drawn lies among the files of"):
+        out = (tmp_path / "own/rgb" / files[0]).parent / "drawn"
+        command.main([str(tmp_path / "own/own.json"), "--out", str(out), *RESTYLE])
+
+
+def test_two_images_of_one_name():
+    with pytest.raises(UserError, match="x/a.png and x/a.jpg would both be drawn as a.png"):
+        names_of([Path("x/a.png"), Path("x/a.jpg")])
+    assert names_of([Path("x/y/a.b.jpg"), Path("x/z.png")]) == ["y/a.b.png", "z.png"]
+
+
+def test_a_repository_that_names_a_class_of_earlier_versions(model, tmp_path):
+    shutil.copytree(model, tmp_path / "old")
+    index = json.loads((tmp_path / "old/model_index.json").read_text())
+    index["feature_extractor"] = ["transformers", "DPTFeatureExtractor"]
+    (tmp_path / "old/model_index.json").write_text(json.dumps(index))
+    engine = Diffusion(str(tmp_path / "old"), torch.device("cpu"), Sampling())
+    assert engine.processor.size["height"] == 32 and list(engine.processor.image_mean) == [0.5] * 3
+
+
+def test_images_of_many_sizes_do_not_pile_up(monkeypatch):
+    read = []
+
+    def image(_):
+        read.append(torch.zeros(3, 8, len(read) + 1, dtype=torch.uint8))
+        return read[-1]
+
+    monkeypatch.setattr(drawing, "read_image", image)
+    pair = (drawing.Job(Path("x"), Path("y"), "x"), None)
+    waiting = [
+        len(read) - n for n, _ in enumerate(drawing.batches([pair] * 20, 2, drawing.Tally()))
+    ]
+    assert len(waiting) == 20 and max(waiting) == 8
 
 
 def test_as_a_script_a_mistake_is_one_line(capsys, monkeypatch):

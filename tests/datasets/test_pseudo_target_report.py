@@ -83,6 +83,8 @@ def test_page_and_figures(miniature, tmp_path, monkeypatch, capsys):
     prompts = [Prompt(f"{name}.png", f"<{name}>", 1, "uni_cls", blocks) for name in names]
     # The last was not drawn.
     (folder / "prompts.jsonl").write_bytes(lines_of([*prompts, Prompt("x.png", "", 1)]))
+    choices = {"traffic": ["", "Highway", "City"], "rare": ["train", "bus"]}
+    (folder / "pseudo_target.json").write_text(json.dumps({"choices": choices}))
     words = ["gtav", str(folder), "cityscapes:train", str(miniature / "PseudoTarget")]
     report.main([*words, "DATASET.ROOT", str(miniature), *SMALL])
     page = (tmp_path / "pseudo_target.html").read_text()
@@ -92,8 +94,8 @@ def test_page_and_figures(miniature, tmp_path, monkeypatch, capsys):
         "resnet_mini",
         "GTAV train",
     )
-    assert figures["prompts"]["rare"] == {"counts": {"train": 5}, "evenness": 1.0}
-    assert figures["prompts"]["traffic"]["evenness"] == 0
+    assert figures["prompts"]["rare"] == {"counts": {"train": 5, "bus": 0}, "evenness": 0.0}
+    assert figures["prompts"]["traffic"]["counts"] == {"": 5, "Highway": 0, "City": 0}
     assert set(figures["nearest"]["layer 1"]) == {
         "Cityscapes train",
         str(miniature / "PseudoTarget"),

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from datasets.commands import parse_words
-from datasets.files import read_image
+from datasets.files import read_header, read_image
 from datasets.photographs import images_of
 from datasets.pseudo_target import NOTE, PROMPTS, names_of
 from datasets.pseudo_target.measures import Looks, evenness, frechet, nearest, shift, spread
@@ -42,7 +42,7 @@ from utils.styles import STYLE_LAYERS, style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TALLEST = 512  # pixels; images are brought to one height, at most this
+TALLEST = 512  # pixels; images are brought to the height of the lowest, at most this
 LEAST = 4  # images of each domain
 LIMITS = (
     "Styles are means and deviations of channels: two domains of one style can differ in layout, "
@@ -88,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prompts, choices = prompts_of(Path(words[1])), choices_of(Path(words[1]))
     number = min(options.images, *map(len, domains.values()))
     trunk = build_trunk(cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, cfg.TRUNK.WEIGHTS)
-    height = min(TALLEST, read_image(domains[next(iter(domains))][0]).shape[1])
+    # None is enlarged: it would be blurred, which is a style.
+    height = min(TALLEST, *(read_header(paths[0]).height for paths in domains.values()))
     with open_runtime(cfg) as runtime:
         trunk.to(runtime.device, memory_format=runtime.memory_format).eval()
         looks = {

@@ -62,11 +62,15 @@ class JoinedLayers(LogitDecoder):
     def embed(self, features: Mapping[int, Tensor]) -> Tensor:
         """Return the pixel embedding `[B, D, h, w]` at the resolution of layer 1."""
         size, options = features[1].shape[-2:], {"mode": "bilinear", "align_corners": False}
-        joined = [
-            F.interpolate(layer(features[i]), size, **options)
-            for i, layer in enumerate(self.layers, start=1)
-        ]
-        return self.projection(self.dropout(self.fusion(torch.cat(joined, dim=1))))
+        # No name for the parts: they would be kept while the whole is worked on.
+        joined = torch.cat(
+            [
+                F.interpolate(layer(features[i]), size, **options)
+                for i, layer in enumerate(self.layers, start=1)
+            ],
+            dim=1,
+        )
+        return self.projection(self.dropout(self.fusion(joined)))
 
 
 class DAFormer(JoinedLayers):

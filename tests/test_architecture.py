@@ -31,6 +31,7 @@ LAYERS = [
     {"network.methods"},
     {"network.self_training"},
     {"network.decoders", "network.inference"},
+    {"network.blocks"},
     {"network.trunks", "network.regions"},
     {"loss"},
     {"datasets.miniature"},

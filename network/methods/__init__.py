@@ -12,6 +12,7 @@ METHODS = {
     "hrda": "network.methods.self_training:HRDA",
     "mic": "network.methods.self_training:MIC",
     "sepico": "network.methods.self_training:SePiCo",
+    "ibn": "network.methods.ibn:IBN",
 }
 
 

@@ -31,7 +31,7 @@ LAYERS = [
     {"network.methods"},
     {"network.self_training"},
     {"network.decoders", "network.inference"},
-    {"network.blocks"},
+    {"network.blocks", "network.clusters"},
     {"network.trunks", "network.regions"},
     {"loss"},
     {"datasets.miniature"},

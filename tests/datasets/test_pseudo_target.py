@@ -109,12 +109,15 @@ def test_restyled_images_do_not_depend_on_who_draws_them(draw, tmp_path):
     assert len(images_of(str(tmp_path / "out"), load_settings({}))[0]) == 6
 
 
-def test_processes_share_the_images(draw, tmp_path, model, miniature):
-    alone = draw("alone", "--images", 3)
-    line = ["gtav", "--out", tmp_path / "two", "--images", 3, "--model", model, *SMALL]
-    line = [str(word) for word in (*line, "DATASET.ROOT", miniature)]
-    port, context = str(free_port()), multiprocessing.get_context("spawn")
-    both = [context.Process(target=as_one_of_two, args=(line, r, port)) for r in range(2)]
+def test_processes_share_the_images(draw, tmp_path, miniature):
+    alone = draw("alone", "--images", 3, *RESTYLE)
+    line = ["gtav", "--out", tmp_path / "two", "--images", 3, *RESTYLE, "DATASET.ROOT", miniature]
+    # From the server of tests/engine/processes.py, which has imported the most of it.
+    port, context = str(free_port()), multiprocessing.get_context("forkserver")
+    both = [
+        context.Process(target=as_one_of_two, args=([*map(str, line)], rank, port))
+        for rank in range(2)
+    ]
     for process in both:
         process.start()
     for process in both:

@@ -36,7 +36,7 @@ from utils.engine.command_line import (
 from utils.engine.failures import cannot_write
 from utils.engine.folder import writing_into
 from utils.engine.runtime import open_runtime
-from utils.engine.saving import write_atomically
+from utils.engine.saving import write_atomically, write_list
 from utils.errors import UserError, run_script
 from utils.evaluate.evaluation import describe_protocol
 from utils.evaluate.jobs import open_checkpoint
@@ -82,7 +82,7 @@ def main() -> None:
         tallies = runtime.gather(predictor.tally)
         skipped = [line for tally in tallies for line in tally.skipped]
         if runtime.is_main:
-            list_skipped(out, skipped)
+            write_list(out / "skipped.txt", skipped, CONTINUES)
     if runtime.is_main:
         print(tally_text(tallies, others, out))
         if skipped:
@@ -148,17 +148,6 @@ def claim(out: Path, own: dict[str, Any], kinds: list[str]) -> None:
         except OSError as error:
             raise UserError(cannot_write(error, out / kind, CONTINUES)) from None
     join_records(out)
-
-
-def list_skipped(out: Path, skipped: list[str]) -> None:
-    """Write skipped.txt, a line for each input or frame; no file where there is none."""
-    path = out / "skipped.txt"
-    if skipped:
-        # Names may hold bytes that are no text.
-        text = "".join(f"{line}\n" for line in skipped).encode(errors="surrogateescape")
-        write_atomically(path, text, CONTINUES)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def tally_text(tallies: list[Tally], others: Counter, out: Path) -> str:

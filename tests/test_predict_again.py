@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import predict
 from tests.test_predict import checkpoint, photos, pixels, run, written  # noqa: F401
+from utils.engine.saving import write_list
 from utils.predict.inputs import ImageFiles, find_inputs
 
 
@@ -109,7 +109,7 @@ def test_a_name_that_is_no_text_is_skipped_and_listed(photos, settings, tmp_path
     shutil.copy(photos / "note.txt", os.fsencode(photos) + b"/\xff.jpg")
     (source,) = (s for s in find_inputs(["in"])[0] if "\udcff" in s.name)
     _, error, _ = ImageFiles([source], settings())[0]
-    predict.list_skipped(tmp_path, [error])
+    write_list(tmp_path / "skipped.txt", [error], "")
     assert b"in/\xff.jpg" in (tmp_path / "skipped.txt").read_bytes()
 
 

@@ -9,7 +9,7 @@ from datasets.pseudo_target import NOTE, PROMPTS
 from datasets.pseudo_target import prompts as prompting
 from datasets.pseudo_target.drawing import CONTINUES, Job
 from datasets.pseudo_target.prompts import Prompt
-from utils.engine.saving import write_atomically
+from utils.engine.saving import write_atomically, write_list
 from utils.errors import UserError
 
 SKIPPED = "skipped.txt"
@@ -55,10 +55,6 @@ def missing(jobs: list[Job], out: Path) -> list[int]:
 
 
 def list_skipped(out: Path, skipped: list[str]) -> None:
-    """Write skipped.txt, a line for each image; no file where there is none."""
-    if skipped:
-        text = "".join(f"{line}\n" for line in skipped).encode(errors="surrogateescape")
-        write_atomically(out / SKIPPED, text, CONTINUES)
-        print("".join(f"skipped: {line}\n" for line in skipped[:10]), end="", file=sys.stderr)
-    else:
-        (out / SKIPPED).unlink(missing_ok=True)
+    """Write skipped.txt, and print its first lines."""
+    write_list(out / SKIPPED, skipped, CONTINUES)
+    print("".join(f"skipped: {line}\n" for line in skipped[:10]), end="", file=sys.stderr)

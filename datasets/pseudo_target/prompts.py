@@ -113,7 +113,8 @@ def draw_prompts(
     its file alone, but for the rare class, which depends on all images before.
     """
     variant = blocks.variants[name]
-    called = _names(variant, classes)
+    # Names of classes that this source has not are for others.
+    called = [variant.classes.get(name, name) for name in classes]
     rare = rare_classes(present, possible) if "rare" in variant.parts else [None] * len(files)
     prompts = []
     for file, own, extra in zip(files, present, rare, strict=True):
@@ -221,11 +222,6 @@ def plan(prompts: Sequence[Prompt], present: np.ndarray, classes: Sequence[str])
     lines.append("the first:")
     lines += [f"  {prompt.file}: {prompt.prompt}" for prompt in prompts[:3]]
     return "\n".join(lines)
-
-
-def _names(variant: Variant, classes: Sequence[str]) -> list[str]:
-    """Return what each class is called. Names of classes that a source has not are for others."""
-    return [variant.classes.get(name, name) for name in classes]
 
 
 def _checked(content: Any, kind: type, where: str) -> Mapping[str, Any]:

@@ -23,12 +23,10 @@ class SplitNorm(nn.Module):
         self.half = channels // 2
         self.IN = nn.InstanceNorm2d(self.half, affine=True)
         self.BN = nn.BatchNorm2d(channels - self.half)
-        for name, value in batch_norm.state_dict().items():
-            own = dict(self.IN.named_parameters())
-            if name in own:
-                own[name].data.copy_(value[: self.half])
-            rest = self.BN.state_dict()[name]
-            rest.copy_(value[self.half :] if value.ndim else value)
+        for norm, part in ((self.IN, slice(None, self.half)), (self.BN, slice(self.half, None))):
+            state = batch_norm.state_dict()
+            own = {name: state[name] for name in norm.state_dict()}
+            norm.load_state_dict({n: v[part] if v.ndim else v for n, v in own.items()})
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, h, w]` to the same shape."""

@@ -6,7 +6,7 @@ on the disk to its last byte, and the old one stays as `previous.pth`.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -107,6 +107,16 @@ def write_atomically(path: Path, content: bytes, afterwards: str) -> None:
     """
     os.replace(write_part(path, lambda file: file.write(content), afterwards), path)
     sync_folder(path.parent)
+
+
+def write_list(path: Path, lines: Sequence[str], afterwards: str) -> None:
+    """Write a file with a line for each entry; none is left where there is no entry."""
+    if lines:
+        # Names of files may hold bytes that are no text.
+        text = "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+        write_atomically(path, text, afterwards)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_part(

@@ -12,12 +12,14 @@ if __name__ == "__main__":
     exit_on_signals()
 
 import shlex
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
+from datasets.sampling.passes import SourcePass
 from datasets.sampling.source import open_source
 from network.build import build_method, initialise
 from network.methods import method_class
@@ -39,6 +41,7 @@ from utils.engine.progress import Progress
 from utils.engine.runtime import Runtime, open_runtime
 from utils.engine.saving import Checkpoints
 from utils.engine.selection import Best
+from utils.engine.surveys import run_survey
 from utils.errors import UserError, memory_for, run_script
 from utils.evaluate.evaluation import evaluate, open_domain
 from utils.evaluate.pictures import domain_picture
@@ -125,15 +128,15 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
             if len(source.streams[name]) != number:
                 log.say(f"warning: the {name} has {len(source.streams[name])} images, had {number}")
 
+    pause = partial(interruption.check, runtime)
+
     def validate(step: int, max_images: int) -> dict[str, dict[str, Any]]:
         """Evaluate all domains; a better result makes the newest checkpoint, of this step, the
         best."""
         runtime.share_statistics(method)
         results = {}
         for name, domain in domains.items():
-            results[name] = evaluate(
-                method, domain, space, cfg, runtime, max_images, lambda: interruption.check(runtime)
-            )
+            results[name] = evaluate(method, domain, space, cfg, runtime, max_images, pause)
             if cfg.LOG.PICTURES_EVERY and runtime.is_main:
                 log.picture(
                     step, f"{name}/prediction", domain_picture(method, domain, space, runtime)
@@ -142,6 +145,17 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
         if best.improves(results, step) and runtime.is_main:
             checkpoints.keep_best()
         return results
+
+    def survey(step: int, due: SourcePass) -> None:
+        """Let the method look at source images, and log what it found."""
+        if not step and runtime.is_main:
+            save(0)  # as before any other step with a survey: a run may be cut off in it
+        found = run_survey(method, due, source, cfg, runtime, step, pause)
+        for line in found.lines:
+            log.say(line)
+        log.scalars(step, found.figures)
+        for name, picture in found.pictures.items():
+            log.picture(step, name, picture.cpu())
 
     def save(done: int) -> None:
         """Write the checkpoint of a step that is known to be sound."""
@@ -171,6 +185,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
 
     # Loop.
     interruption.defer()
+    epoch = max(len(source) // cfg.TRAIN.BATCH_SIZE, 1)
     progress = Progress(folder.name, cfg.TRAIN.MAX_ITER, first_step, cfg.TRAIN.BATCH_SIZE, runtime)
     with data_from(loader, save_last_step) as samples_in_order, progress:
         batches = progress.timed(samples_in_order)
@@ -179,6 +194,9 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
             if step and cfg.VALID.EVERY and step % cfg.VALID.EVERY == 0:
                 with progress.pause():
                     validate(step, cfg.VALID.MAX_IMAGES)
+            if due := method.survey_due(step, epoch):
+                with progress.pause():
+                    survey(step, due)
             method.train()
             set_rates(optimizer, step, cfg)
             runtime.seed_step(cfg.SEED, step)
@@ -207,6 +225,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
             logging = last or done % cfg.LOG.EVERY == 0
             saving = last or done % cfg.LOG.CHECKPOINT_EVERY == 0
             saving |= cfg.VALID.EVERY > 0 and done % cfg.VALID.EVERY == 0
+            saving |= method.survey_due(done, epoch) is not None
             picturing = cfg.LOG.PICTURES_EVERY > 0 and (last or done % cfg.LOG.PICTURES_EVERY == 0)
             # Nothing is recorded of a step before it is known to be sound.
             stop = guard.check(now=logging or saving or picturing)

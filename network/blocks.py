@@ -43,7 +43,7 @@ class NormedBottleneck(Bottleneck):
 
 def _end(block: nn.Module, x: Tensor, out: Tensor) -> Tensor:
     identity = x if block.downsample is None else block.downsample(x)
-    # Not in place: a loss may need what the norm returns.
+    # Not in place, as in the stem.
     return F.relu(block.norm(out + identity))
 
 
@@ -63,6 +63,7 @@ def early_norms(trunk: Trunk, make: Callable[[int], nn.Module]) -> list[nn.Modul
         holder, index = stem
         norms = [_taking_over(make(holder[index].num_features), holder[index])]
         holder[index] = norms[0]
+        holder[index + 1].inplace = False  # the ReLU; a loss may need what the norm returns
     for i in LAYERS:
         norms.append(end_norm(getattr(trunk, f"layer{i}"), make(trunk.channels[i])))
     return norms

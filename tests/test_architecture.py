@@ -31,7 +31,7 @@ LAYERS = [
     {"network.methods"},
     {"network.self_training"},
     {"network.decoders", "network.inference"},
-    {"network.blocks", "network.clusters"},
+    {"network.blocks", "network.clusters", "network.neutral"},
     {"network.trunks", "network.regions"},
     {"loss"},
     {"datasets.miniature"},

@@ -62,7 +62,7 @@ def same_points(number, points, two, **options):
 
 
 def given_draws():
-    """In place of what self-training draws or finds: the same for every image and pass."""
+    """In place of what methods draw or find: the same for every image and pass."""
     stripes = torch.tensor([5, 9]).repeat(32)
     masked = torch.arange(64, dtype=torch.float64) % 16 < 8
     draws = {
@@ -73,6 +73,7 @@ def given_draws():
             stripes.expand(len(logits), 64, 64), logits.new_tensor(0.5)
         ),
         "network.methods.self_training.hide_blocks": lambda images, *_: images * masked,
+        "network.methods.shade.dirichlet": lambda alpha, allowed: allowed / allowed.shape[1],
         "network.self_training.views.draw_box": lambda detail, *_: Box(16, 8, *detail),
         "transforms.strong.StrongAugmentation.draw_switches": lambda self: Switches(False, False),
     }

@@ -27,9 +27,11 @@ class Photometric:
         jitter_probability: float,
         blur_sigma: Sequence[float],
         blur_probability: float,
+        setting: str = "TRANSFORM.JITTER",
     ):
+        """`setting` has the jitter, for errors."""
         if jitter[3] > 0.5:
-            raise UserError(f"TRANSFORM.JITTER has hue {jitter[3]}; it goes from 0 to 0.5")
+            raise UserError(f"{setting} has hue {jitter[3]}; it goes from 0 to 0.5")
         if blur_sigma[0] > blur_sigma[1]:
             raise UserError(f"TRANSFORM.BLUR_SIGMA runs from low to high, not {list(blur_sigma)}")
         self.jitter = v2.ColorJitter(*jitter)

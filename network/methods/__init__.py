@@ -13,6 +13,10 @@ METHODS = {
     "mic": "network.methods.self_training:MIC",
     "sepico": "network.methods.self_training:SePiCo",
     "ibn": "network.methods.ibn:IBN",
+    "iw": "network.methods.whitening:IW",
+    "irw": "network.methods.whitening:IRW",
+    "isw": "network.methods.whitening:ISW",
+    "shade": "network.methods.shade:SHADE",
 }
 
 

@@ -1,7 +1,7 @@
 """What every training method is: one module with two verbs, wrapped whole by DDP."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from easydict import EasyDict
@@ -9,10 +9,19 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from datasets.photographs import Stream
+from datasets.sampling.passes import SourcePass
 from network.decoders import decoder_class
 from network.decoders.decoder import require_embedding
 from network.trunks import build_trunk
 from utils.errors import UserError
+
+
+class Findings(NamedTuple):
+    """What a survey found: lines for the log, numbers, and pictures uint8 `[3, H, W]`, by name."""
+
+    lines: list[str]
+    figures: dict[str, float]
+    pictures: dict[str, Tensor]
 
 
 class Method(nn.Module):
@@ -135,6 +144,21 @@ class Method(nn.Module):
     ) -> dict[str, Tensor] | Iterator[dict[str, Tensor]]:
         """Return the named, weighted losses of one batch; of several graphs, an iterator of such
         dicts, whose names differ. A term without data returns a 0 that has a gradient."""
+        raise NotImplementedError
+
+    def survey_due(self, step: int, epoch: int) -> SourcePass | None:
+        """Return the images to survey before a step, known without asking the device; an epoch has
+        `epoch` steps. Default: none."""
+        return None
+
+    def survey(self, batches: Iterator[dict[str, Any]], number: int) -> Findings:
+        """Learn from what `survey_due` returned, `number` images, in evaluation mode, without a
+        gradient.
+
+        A batch has `image`, `label`, `index`, `domain`, `round` and `place`, 0 to `number` − 1. The
+        batches are those of this process: sums are to be added over all of them. What is found goes
+        into buffers.
+        """
         raise NotImplementedError
 
     def predict(self, images: Tensor) -> Tensor:

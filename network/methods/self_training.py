@@ -30,7 +30,12 @@ from network.self_training.mixing import (
     pixel_weights,
     pseudo_labels,
 )
-from network.self_training.purity import PURITY, feature_distance, pure_cells
+from network.self_training.purity import (
+    PURITY,
+    feature_distance,
+    pure_cells,
+    refuse_unknown_classes,
+)
 from network.self_training.settings import SETTINGS, refuse_small
 from network.self_training.teacher import EMATeacher
 from network.self_training.views import MultiScale, SingleScale
@@ -107,12 +112,8 @@ class SelfTraining(Method):
 
     def _reference(self, cfg: EasyDict, pretrained: bool) -> nn.Module:
         """Build the trunk that features stay close to."""
-        unknown = [c for c in cfg.FEATURE_DISTANCE.CLASSES if not 0 <= c < self.num_classes]
-        if unknown:
-            raise UserError(
-                f"FEATURE_DISTANCE.CLASSES holds {unknown[0]}, and the label space has train ids 0 "
-                f"to {self.num_classes - 1}; name those of its countable things"
-            )
+        classes = cfg.FEATURE_DISTANCE.CLASSES
+        refuse_unknown_classes("FEATURE_DISTANCE.CLASSES", classes, self.num_classes)
         weights = cfg.TRUNK.WEIGHTS if pretrained else "none"
         trunk = build_trunk(cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights)
         return trunk.requires_grad_(False)

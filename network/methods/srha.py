@@ -13,6 +13,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from network.methods.method import Method
+from network.neutral import NeutralTrunk
 from network.regions.across import Projected, Related
 from network.regions.alignment import HierarchicalAlignment
 from network.regions.rearrangement import SemanticRearrangement, eliminate_style
@@ -118,7 +119,8 @@ class SRHA(Method):
         if not (self.stem_frozen and starts_neutral):
             self.teacher_stem = teacher.layer0.requires_grad_(False)
         self.teacher_sees_both = cfg.TEACHER.STREAMS == "both" and teacher.has_batch_norm
-        self.teacher = _Teacher(teacher, self.alignment.last_layer, cfg.TEACHER.BATCH_STATISTICS)
+        last = self.alignment.last_layer
+        self.teacher = NeutralTrunk(teacher, 1, last, cfg.TEACHER.BATCH_STATISTICS)
 
     def _across(self, cfg: EasyDict, teacher: Trunk) -> nn.Module:
         """Return what compares the student's features with those of another backbone."""
@@ -191,39 +193,3 @@ class SRHA(Method):
             streams = streams[: len(images)]
         features = self.teacher(streams)
         return {i: feature[: len(images)] for i, feature in features.items()}
-
-
-class _Teacher(nn.Module):
-    """Layers 1 to `last` of a frozen trunk.
-
-    With batch statistics, its batch norms lose their running ones and stay in training mode: that
-    way they synchronise over GPUs as the student's (SyncBatchNorm in eval mode never does).
-    """
-
-    def __init__(self, trunk: Trunk, last: int, batch_statistics: bool):
-        super().__init__()
-        self.last = last
-        self.batch_statistics = batch_statistics
-        for i in range(last + 1, 5):
-            setattr(trunk, f"layer{i}", nn.Identity())
-        trunk.layer0 = nn.Identity()
-        self.trunk = trunk.requires_grad_(False)
-        if batch_statistics:
-            for norm in self._batch_norms():
-                norm.track_running_stats = False
-                norm.running_mean = norm.running_var = norm.num_batches_tracked = None
-
-    def _batch_norms(self) -> list[nn.Module]:
-        return [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-
-    def train(self, mode: bool = True) -> "_Teacher":
-        """Stay in evaluation mode, but for batch norms that use batch statistics."""
-        super().train(False)
-        if self.batch_statistics:
-            for norm in self._batch_norms():
-                norm.train()
-        return self
-
-    def forward(self, x: Tensor) -> dict[int, Tensor]:
-        """Features of layers 1 to `last` for what enters layer 1."""
-        return self.trunk(x, start=1, stop=self.last)

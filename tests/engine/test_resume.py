@@ -130,7 +130,7 @@ def test_killed_after_a_checkpoint(run, tmp_path, monkeypatch, undisturbed):
 
 
 @pytest.mark.parametrize(
-    ("method", "number"), list(zip([*STEPS, "sepico"], [3, 4, 2, 2, 2], strict=True))
+    ("method", "number"), list(zip([*STEPS, "sepico"], [3, 4, 2, 2, 2, 2, 2], strict=True))
 )
 def test_several_processes(miniature, tmp_path, method, number):
     """Also of more than two, whose sums depend on their order."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.shufflenetv2 import InvertedResidual as ShuffleUnit
 
 from network.trunks.trunk import Trunk
 
@@ -47,7 +48,28 @@ def _end(block: nn.Module, x: Tensor, out: Tensor) -> Tensor:
     return F.relu(block.norm(out + identity))
 
 
-NORMED = {BasicBlock: NormedBasicBlock, Bottleneck: NormedBottleneck}
+class NormedInvertedResidual(InvertedResidual):
+    """A block of MobileNetV2, which ends without an activation, with `norm` behind it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, h, w]` to `[B, C', h', w']`."""
+        return self.norm(super().forward(x))
+
+
+class NormedShuffleUnit(ShuffleUnit):
+    """A unit of ShuffleNetV2 with `norm` behind the shuffle."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, h, w]` to `[B, C', h', w']`."""
+        return self.norm(super().forward(x))
+
+
+NORMED = {
+    BasicBlock: NormedBasicBlock,
+    Bottleneck: NormedBottleneck,
+    InvertedResidual: NormedInvertedResidual,
+    ShuffleUnit: NormedShuffleUnit,
+}
 
 
 def early_norms(trunk: Trunk, make: Callable[[int], nn.Module]) -> list[nn.Module]:
@@ -70,13 +92,10 @@ def early_norms(trunk: Trunk, make: Callable[[int], nn.Module]) -> list[nn.Modul
 
 
 def end_norm(layer: nn.Sequential, norm: nn.Module) -> nn.Module:
-    """Put a norm at the end of a layer and return it: before the last ReLU of a ResNet's block,
-    else, as other blocks end without one, behind the last."""
+    """Put a norm into the last block of a layer of TRUNKS and return it: before the last ReLU of a
+    ResNet's block, else at its end."""
     last = layer[-1]
-    kind = NORMED.get(type(last))
-    if kind is None:
-        layer.add_module("norm", norm)
-        return norm
+    kind = NORMED[type(last)]
     block = kind.__new__(kind)
     block.__dict__ = last.__dict__  # the same children, hooks and sizes
     block.norm = norm

@@ -10,6 +10,8 @@ PARTS = {f"layer{i}": f"trunk.layer{i}" for i in range(5)}
 PARTS |= {part: f"decoder.{part}" for part in ("aspp", "bot_fine", "bot_aspp", "final1", "dsn")}
 # The classifier is a sequence of one there.
 CLASSIFIER = ("final2.0.", "decoder.classifier.")
+# Of IBN-Net, at the ends of layers.
+END_NORM = (".instance_norm_layer.", ".norm.")
 
 
 def is_published(state: Mapping[str, Any]) -> bool:
@@ -26,7 +28,7 @@ def rename_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
         if key.startswith(CLASSIFIER[0]):
             key = CLASSIFIER[1] + key.removeprefix(CLASSIFIER[0])
         elif first in PARTS:
-            key = f"{PARTS[first]}.{rest}"
+            key = f"{PARTS[first]}.{rest}".replace(*END_NORM)
         converted[key] = value
     return converted
 

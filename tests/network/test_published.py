@@ -64,7 +64,10 @@ def as_published(method):
     for key, value in method.state_dict().items():
         part, _, rest = key.partition(".")
         if part in ("trunk", "decoder"):
-            weights["module." + rest.replace("classifier.", "final2.0.")] = value
+            rest = rest.replace("classifier.", "final2.0.").replace(
+                ".norm.", ".instance_norm_layer."
+            )
+            weights["module." + rest] = value
     return {"state_dict": weights, "epoch": 3, "mean_iu": np.float64(0.4)}
 
 
@@ -76,8 +79,37 @@ def test_names_and_shapes(settings, trunk):
         assert published[key].shape == shape
 
 
+# RobustNet's, by method and trunk: name → channels of what its norms add or leave out.
+NORMS = {
+    ("ibn", "resnet50"): {
+        "layer0.1.weight": 64, "layer1.2.instance_norm_layer.weight": 256,
+        "layer2.3.instance_norm_layer.bias": 512, "layer0.1.running_mean": 0,
+    },
+    ("ibn", "mobilenet_v2"): {
+        "layer0.1.instance_norm_layer.weight": 16, "layer1.4.instance_norm_layer.weight": 32,
+        "layer2.3.instance_norm_layer.weight": 64, "layer0.0.1.running_mean": 32,
+    },
+    ("ibn", "shufflenet_v2_x1_0"): {
+        "layer0.0.1.weight": 24, "layer1.3.instance_norm_layer.weight": 116,
+        "layer2.7.instance_norm_layer.bias": 232, "layer0.0.1.running_mean": 0,
+    },
+    ("isw", "resnet50"): {
+        "layer0.1.weight": 0, "layer1.2.instance_norm_layer.weight": 0, "layer1.2.bn3.bias": 256,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "trunk"), NORMS)
+def test_names_of_norms(settings, name, trunk):
+    method, _ = build_method(settings(METHOD=name, TRUNK__NAME=trunk, **FULL))
+    published = as_published(method)["state_dict"]
+    for key, channels in NORMS[name, trunk].items():
+        found = published.get(f"module.{key}", torch.empty(0))
+        assert len(found) == channels, key
+
+
 @pytest.mark.parametrize("trunk", ["resnet18", "mobilenet_v2", "shufflenet_v2_x1_0"])
-@pytest.mark.parametrize("name", ["baseline", "srha"])
+@pytest.mark.parametrize("name", ["baseline", "srha", "ibn", "isw"])
 def test_a_round_trip_gives_the_same_logits(settings, tmp_path, trunk, name):
     cfg = settings(METHOD=name, TRUNK__NAME=trunk, DATASET__LABEL_SPACE="cityscapes19")
     method, _ = build_method(cfg)

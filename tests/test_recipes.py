@@ -53,6 +53,34 @@ RECIPES = {
 } | spc("gtav") | spc("gtav", "synthia") | spc("gtav", "synthia", "idd")  # fmt: skip
 
 
+TRUNKS = {"r50os16": "resnet50", "r101os16": "resnet101", "mobile": "mobilenet_v2",
+          "shuffle": "shufflenet_v2_x1_0"}  # fmt: skip
+
+
+def robustnet(network, source, method, batch, per_process):
+    """A recipe of RobustNet's code: one rate, 40 000 iterations."""
+    gtav = source == "gtav"
+    domains = UNSEEN if gtav else ["bdd100k", "mapillary", "gtav"]
+    valid = f"{network}_{source}" + ("" if gtav else "_robustnet")
+    sources = [source if gtav else "cityscapes"]
+    numbers = (40000, batch, per_process, (0.01, 0.01))
+    return {f"{network}_{source}_{method}": Published(valid, TRUNKS[network], sources, domains,
+                                                      *numbers)}  # fmt: skip
+
+
+RESNETS = {"robustnet_base": 4, "ibn": 4, "isw": 4}
+PER_GPU = {"r50os16": RESNETS, "r101os16": RESNETS, "mobile": RESNETS | {"robustnet_base": 8,
+           "ibn": 8}, "shuffle": dict.fromkeys(RESNETS, 8)}  # fmt: skip
+for network, numbers in PER_GPU.items():
+    for method, images in numbers.items():
+        RECIPES |= robustnet(network, "gtav", method, 16, images)
+for method in RESNETS:
+    RECIPES |= robustnet("r50os16", "city", method, 8, 4)
+RECIPES |= robustnet("r50os16", "gtav", "shade", 8, 4)
+# What ISW has of its own: weight, clusters.
+ISW = {"r50os16_gtav_isw": (0.6, 3), "r101os16_gtav_isw": (0.6, 3), "mobile_gtav_isw": (1.0, 20),
+       "shuffle_gtav_isw": (0.8, 2), "r50os16_city_isw": (0.6, 2)}  # fmt: skip
+
 METHODS = ("dacs", "daformer", "hrda", "mic", "sepico")
 DIDEX = {
     f"{network}_gtav_didex_{method}": (network, method)
@@ -105,13 +133,19 @@ def test_every_script_is_a_recipe_of_this_list():
 def test_published_settings(name, other, handed_over):
     """The settings that a recipe comes to, with its own method and with another one."""
     recipe = RECIPES[name]
-    common, _, own = name.rpartition("_")
-    method = other or own
+    baseline = name.endswith("_robustnet_base")
+    common = name.removesuffix("_robustnet_base") if baseline else name.rpartition("_")[0]
+    method = other or ("baseline" if baseline else name.rpartition("_")[2])
+    # Names of what another recipe trains in other ways.
+    other_names = {"shade": f"shade_{method}", "isw": "robustnet_base", "ibn": "robustnet_base"}
+    own = name.removeprefix(f"{common}_")
+    changed = other_names.get(own, method) if other else own
+    experiment = f"{common}_{own if baseline else changed}"
     script, *words = handed_over(f"train_{name}.sh", "SEED", "7", METHOD=other)
     overrides, resume, *_ = parse_train(words)
     cfg = resolve(overrides)
     assert script == "train.py" and not resume
-    assert cfg.EXPERIMENT == f"{common}_{method}" and cfg.METHOD == method and cfg.SEED == 7
+    assert cfg.EXPERIMENT == experiment and cfg.METHOD == method and cfg.SEED == 7
     assert cfg.DATASET.SOURCE == recipe.sources and cfg.DATASET.VALIDATION == recipe.domains
     assert cfg.TRUNK.NAME == recipe.trunk and cfg.TRUNK.OUTPUT_STRIDE == 16
     assert cfg.TRUNK.WEIGHTS == "imagenet" and cfg.DECODER.NAME == recipe.decoder
@@ -125,8 +159,25 @@ def test_published_settings(name, other, handed_over):
     given = "DATASET.SOURCE DATASET.VALIDATION METHOD TRUNK.NAME EXPERIMENT TRUNK.OUTPUT_STRIDE "
     given += "TRAIN.MAX_ITER TRAIN.BATCH_SIZE TRAIN.BATCH_PER_PROCESS TRAIN.LR_ENCODER "
     given += "TRAIN.LR_DECODER TRANSFORM.CROP_SIZE SEED"
-    decoder = {"DECODER.NAME"} if recipe.decoder != DECODER.default() else set()
-    assert overrides.keys() == set(given.split()) | decoder
+    further = {"DECODER.NAME"} if recipe.decoder != DECODER.default() else set()
+    if method == "isw":
+        further |= {"WHITENING.WEIGHT", "ISW.CLUSTERS"}
+        assert (cfg.WHITENING.WEIGHT, cfg.ISW.CLUSTERS) == ISW[name]
+        options = cfg.ISW
+        assert (options.START_EPOCH, options.TRIALS, options.IMAGES) == (6, 10, 500)
+        assert options.JITTER == [0.8, 0.8, 0.8, 0.3]
+    assert overrides.keys() == set(given.split()) | further
+
+
+@pytest.mark.parametrize(("source", "iw", "irw"), [("gtav", 0.8, 64), ("city", 0.6, 32)])
+def test_other_whitening_in_its_place(source, iw, irw, handed_over):
+    cfgs = [
+        resolve(parse_train(handed_over(f"train_r50os16_{source}_isw.sh", METHOD=m)[1:])[0])
+        for m in ("iw", "irw")
+    ]
+    assert [cfg.EXPERIMENT for cfg in cfgs] == [f"r50os16_{source}_{m}" for m in ("iw", "irw")]
+    assert (cfgs[0].WHITENING.WEIGHT, cfgs[1].IRW.RELAXATION) == (iw, irw)
+    assert cfgs[1].WHITENING.WEIGHT == 0.6
 
 
 @pytest.mark.parametrize("name", DIDEX)
@@ -199,7 +250,7 @@ def test_a_checkpoint_is_evaluated_as_its_recipe_does(name, handed_over):
         assert words[words.index("--dataset") + 1] == recipe.sources[0]
 
 
-@pytest.mark.parametrize("name", ["mobile_gtav_srha", "r50os16_gtav_synthia_spc"])
+@pytest.mark.parametrize("name", ["r50os16_gtav_isw", "r50os16_gtav_synthia_spc"])
 def test_dry_run(name, miniature, tmp_path):
     recipe = RECIPES[name]
     small = {"LOG.DIR": tmp_path, "DATASET.CACHE_DIR": tmp_path / "cache"}

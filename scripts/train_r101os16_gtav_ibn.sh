@@ -1,0 +1,4 @@
+#!/bin/sh
+# IBN-Net in RobustNet's recipe from GTAV, ResNet-101 at output stride 16.
+. "$(dirname "$0")/robustnet.sh"
+robustnet r101os16 gtav ibn "$@"

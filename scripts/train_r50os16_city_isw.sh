@@ -1,0 +1,4 @@
+#!/bin/sh
+# RobustNet, ISW from Cityscapes, ResNet-50 at output stride 16.
+. "$(dirname "$0")/robustnet.sh"
+robustnet r50os16 city isw "$@"

@@ -4,6 +4,7 @@
                                     [--classes 19] [--forms NAME …] [--rounds 5] [--no-memory]
                                     [--decoder mask2former]
     python -m benchmarks.train_step --options …     # precision, layout, recomputation, compilation
+    python -m benchmarks.train_step --forms baseline ibn iw irw shade …
 
 A step is forward and backward without data loading and optimizer. The floor is an SRHA step's
 convolutions, upsampling and cross entropies composed by hand without any SRHA code: layer 0 on B
@@ -55,6 +56,8 @@ FORMS: dict[str, dict[str, str]] = {
     "without style elimination": {"STYLE_ELIMINATION": "off"},
     "teacher on originals": {"TEACHER.STREAMS": "original"},
 }
+# Other methods, by name.
+OTHERS = {name: {"METHOD": name} for name in ("ibn", "iw", "irw", "shade")}
 OPTIONS: dict[str, dict[str, str]] = {
     "srha": {},
     "float32": {"PRECISION": "float32"},
@@ -116,12 +119,12 @@ def build_step(
 
     UserError for an unknown form.
     """
-    known = [name for name in FORMS | OPTIONS if name != "floor" or decoder == DEEPLAB]
+    known = [name for name in FORMS | OTHERS | OPTIONS if name != "floor" or decoder == DEEPLAB]
     if form not in known:
         raise unknown_name("form", form, known)
     device = "cuda" if ON_GPU else "cpu"
     overrides = {"PRECISION": "bfloat16" if ON_GPU else "float32", "DECODER.NAME": decoder}
-    cfg = settings_of(trunk, overrides | (FORMS | OPTIONS)[form])
+    cfg = settings_of(trunk, overrides | (FORMS | OTHERS | OPTIONS)[form])
     torch.manual_seed(0)
     # Label spaces have their own number of classes; here there may be any.
     method = method_class(cfg.METHOD)(cfg, classes, pretrained=True)

@@ -7,6 +7,7 @@ other modules stay the same objects, under the same names in checkpoints.
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
@@ -21,6 +22,18 @@ TRUNKS = (
     *("mobilenet_v2", "shufflenet_v2_x1_0", "shufflenet_v2_x0_5"),
 )
 LAYERS = (1, 2)  # with a norm at their ends
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance norm, also of a map of one place, as images of a few pixels have it: 0, or the
+    shift. torch's own module refuses that."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, h, w]` to the same shape."""
+        cudnn = torch.backends.cudnn.enabled
+        return torch.instance_norm(
+            x, self.weight, self.bias, None, None, True, 0.0, self.eps, cudnn
+        )
 
 
 class NormedBasicBlock(BasicBlock):

@@ -4,7 +4,7 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from network.blocks import TRUNKS, early_norms
+from network.blocks import TRUNKS, InstanceNorm, early_norms
 from network.methods.baseline import Baseline
 from utils.errors import UserError
 from utils.settings import Setting
@@ -21,7 +21,7 @@ class SplitNorm(nn.Module):
         super().__init__()
         channels = batch_norm.num_features
         self.half = channels // 2
-        self.IN = nn.InstanceNorm2d(self.half, affine=True)
+        self.IN = InstanceNorm(self.half, affine=True)
         self.BN = nn.BatchNorm2d(channels - self.half)
         for norm, part in ((self.IN, slice(None, self.half)), (self.BN, slice(self.half, None))):
             state = batch_norm.state_dict()
@@ -59,7 +59,7 @@ class IBN(Baseline):
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__(cfg, num_classes, pretrained)
         if cfg.IBN.KIND == "b":
-            early_norms(self.trunk, lambda channels: nn.InstanceNorm2d(channels, affine=True))
+            early_norms(self.trunk, lambda channels: InstanceNorm(channels, affine=True))
             return
         blocks = [block for i in (1, 2, 3) for block in getattr(self.trunk, f"layer{i}")]
         for block in blocks:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from datasets.sampling.passes import SourcePass
 from loss.whitening import covariance, pairs, whitening_loss
-from network.blocks import TRUNKS, early_norms
+from network.blocks import TRUNKS, InstanceNorm, early_norms
 from network.clusters import lowest_cluster
 from network.methods.baseline import Baseline
 from network.methods.method import Findings
@@ -23,7 +23,7 @@ from utils.processes import sum_over_processes
 from utils.settings import Setting
 
 
-class WhitenedNorm(nn.InstanceNorm2d):
+class WhitenedNorm(InstanceNorm):
     """Instance norm without scale and shift; while `watched`, it keeps the `covariance`
     `[B, C, C]` of what it last returned."""
 

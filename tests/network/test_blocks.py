@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from network.blocks import LAYERS, TRUNKS, early_norms
+from network.blocks import LAYERS, TRUNKS, InstanceNorm, early_norms
 from network.build import build_method
 from network.methods.ibn import SplitNorm
 from network.trunks import build_trunk
@@ -140,3 +140,18 @@ def test_trunks_that_do_not_go(settings):
     with pytest.raises(UserError, match="ibn does not work with --trunk mit_mini; choose resnet18"):
         build_method(settings(METHOD="ibn", TRUNK__NAME="mit_mini", **SPACE))
     assert set(CHANNELS) | set(SMALL) < set(TRUNKS)
+
+
+@pytest.mark.parametrize("name", ["ibn", "iw"])
+def test_images_of_a_few_pixels(settings, name):
+    """Their maps have one place."""
+    method = build_method(settings(METHOD=name, **SPACE))[0]
+    images, labels = torch.randn(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)
+    losses = method.train()({"image": images, "label": labels, "step": 0})
+    sum(losses.values()).backward()
+    assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+    with torch.no_grad():
+        assert method.eval()(images[:, :, :1, :1]).isfinite().all()
+    norm = InstanceNorm(3, affine=True)
+    x = torch.randn(2, 3, 4, 5)
+    assert torch.equal(norm(x), F.instance_norm(x, weight=norm.weight, bias=norm.bias))

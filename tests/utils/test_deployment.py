@@ -139,6 +139,8 @@ def test_every_method_is_exported(settings, name):
     own = {"TRUNK__NAME": trunks[name]} if name in trunks else {}
     if method_class(name).defaults.get("FEATURE_DISTANCE.WEIGHT"):
         own |= {"FEATURE_DISTANCE__CLASSES": [2, 3]}
+    if "RETROSPECTION" in method_class(name).settings:
+        own |= {"RETROSPECTION__CLASSES": [2, 3]}
     cfg = settings(METHOD=name, DATASET__LABEL_SPACE="idd_lite7", **own)
     network = deployment.Deployed(build_method(cfg)[0])
     if any(cfg.get("HRDA", {}).get("DETAIL", [])):

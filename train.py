@@ -112,7 +112,8 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     log.say(f"{cfg.METHOD} with {cfg.TRUNK.NAME} on {source.describe()}")
     log.say(f"{runtime.describe()}; {plan.describe(runtime.world_size)}; code {revision()}")
     log.say(best.describe())
-    for remark in method.remarks():
+    epoch = max(len(source) // cfg.TRAIN.BATCH_SIZE, 1)
+    for remark in method.remarks(epoch):
         log.say(remark)
     log.say(f"curves and pictures: tensorboard --logdir {shlex.quote(str(folder.parent))}")
     if anew:
@@ -185,7 +186,6 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
 
     # Loop.
     interruption.defer()
-    epoch = max(len(source) // cfg.TRAIN.BATCH_SIZE, 1)
     progress = Progress(folder.name, cfg.TRAIN.MAX_ITER, first_step, cfg.TRAIN.BATCH_SIZE, runtime)
     with data_from(loader, save_last_step) as samples_in_order, progress:
         batches = progress.timed(samples_in_order)

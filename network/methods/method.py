@@ -97,9 +97,9 @@ class Method(nn.Module):
                 f"DATASET.SOURCE holds {' '.join(cfg.DATASET.SOURCE)} alone; add others (--dataset)"
             )
 
-    def remarks(self) -> list[str]:
-        """Return what the log is to say of this network: the decoder's remarks, and which settings
-        have no effect."""
+    def remarks(self, epoch: int) -> list[str]:
+        """Return what the log is to say of this network, an epoch having `epoch` steps: the
+        decoder's remarks, and which settings have no effect."""
         idle = self.without_effect()
         have = "has" if len(idle) == 1 else "have"
         named = [f"no batch norm to act on: {', '.join(idle)} {have} no effect"] if idle else []

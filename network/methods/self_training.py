@@ -148,9 +148,9 @@ class SelfTraining(Method):
         )
         return {"target": Stream(cfg.DATASET.TARGET, transform)}
 
-    def remarks(self) -> list[str]:
+    def remarks(self, epoch: int) -> list[str]:
         """Also what weakens the method that these settings describe."""
-        cfg, said = self.cfg, super().remarks()
+        cfg, said = self.cfg, super().remarks(epoch)
         if self.reference is not None and cfg.TRUNK.WEIGHTS == "none":
             said.append("FEATURE_DISTANCE: features are kept near those of random TRUNK.WEIGHTS")
         # All projected layers have the size of the first.

@@ -70,9 +70,9 @@ class SHADE(Method):
         trunk = build_trunk(cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights)
         return NeutralTrunk(trunk, 0, 4, cfg.RETROSPECTION.BATCH_STATISTICS)
 
-    def remarks(self) -> list[str]:
+    def remarks(self, epoch: int) -> list[str]:
         """Also that the network which features are kept near is not pretrained."""
-        said = super().remarks()
+        said = super().remarks(epoch)
         if self.reference is not None and self.cfg.TRUNK.WEIGHTS == "none":
             said.append("RETROSPECTION: features are kept near those of random TRUNK.WEIGHTS")
         return said

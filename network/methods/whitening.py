@@ -188,7 +188,8 @@ class ISW(Whitening):
 
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__(cfg, num_classes, pretrained)
-        self.options, self.sources = cfg.ISW, len(cfg.DATASET.SOURCE)
+        self.options, self.steps = cfg.ISW, cfg.TRAIN.MAX_ITER
+        self.sources = len(cfg.DATASET.SOURCE)
         self.sensitive = SensitivePairs(self.channels)
         colours = cfg.TRANSFORM
         self.colours = Photometric(
@@ -203,6 +204,16 @@ class ISW(Whitening):
     def masks(self) -> list[Tensor]:
         """Return the sensitive pairs."""
         return self.sensitive.masks()
+
+    def remarks(self, epoch: int) -> list[str]:
+        """Also that the training ends before pairs are sought."""
+        said, start = super().remarks(epoch), self.options.START_EPOCH * epoch
+        if start >= self.steps:
+            said.append(
+                f"ISW.START_EPOCH is step {start}, and TRAIN.MAX_ITER is {self.steps}: nothing is "
+                "whitened"
+            )
+        return said
 
     def survey_due(self, step: int, epoch: int) -> SourcePass | None:
         """Once, after START_EPOCH epochs."""

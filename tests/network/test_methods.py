@@ -122,7 +122,7 @@ def test_settings_of_batch_norms_that_are_not_there_are_said(
     network = {"METHOD": method, "TRUNK__NAME": trunk, "DECODER__NAME": decoder}
     built, _ = build_method(settings(**network, **SPACE))
     expected = [f"no batch norm to act on: {idle} no effect"] if idle else []
-    assert built.remarks() == expected
+    assert built.remarks(1) == expected
 
 
 def test_a_checkpoint_of_another_network_is_refused(settings):

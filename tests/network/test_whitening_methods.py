@@ -111,6 +111,13 @@ def test_when_pairs_are_sought(build):
     assert due.whole and (due.rounds, due.images) == (2, 3)
 
 
+def test_a_training_that_ends_before_is_said(build):
+    method = build("isw", ISW__START_EPOCH=6, TRAIN__MAX_ITER=24)
+    assert method.remarks(3) == []
+    (remark,) = method.remarks(4)
+    assert remark == "ISW.START_EPOCH is step 24, and TRAIN.MAX_ITER is 24: nothing is whitened"
+
+
 def test_sensitive_pairs_of_two_trials_are_those_of_both():
     first, second = torch.zeros(3, 3).double(), torch.zeros(3, 3).double()
     # With the zeros, the lowest of two clusters ends at 1.

@@ -42,7 +42,7 @@ from utils.engine.runtime import Runtime, open_runtime
 from utils.engine.saving import Checkpoints
 from utils.engine.selection import Best
 from utils.engine.surveys import run_survey
-from utils.errors import UserError, memory_for, run_script
+from utils.errors import Stopped, UserError, memory_for, run_script
 from utils.evaluate.evaluation import evaluate, open_domain
 from utils.evaluate.pictures import domain_picture
 from utils.evaluate.results import domain_scalars, gather, results_text, write
@@ -130,6 +130,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
                 log.say(f"warning: the {name} has {len(source.streams[name])} images, had {number}")
 
     pause = partial(interruption.check, runtime)
+    surveyed: list[int] = []
 
     def validate(step: int, max_images: int) -> dict[str, dict[str, Any]]:
         """Evaluate all domains; a better result makes the newest checkpoint, of this step, the
@@ -149,9 +150,15 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
 
     def survey(step: int, due: SourcePass) -> None:
         """Let the method look at source images, and log what it found."""
-        if not step and runtime.is_main:
-            save(0)  # as before any other step with a survey: a run may be cut off in it
-        found = run_survey(method, due, source, cfg, runtime, step, pause)
+        try:
+            found = run_survey(method, due, source, cfg, runtime, step, pause)
+        except Stopped:
+            # Before other steps with a survey there is a checkpoint.
+            if not step and runtime.is_main:
+                save(0)
+            barrier()
+            raise
+        surveyed.append(step)
         for line in found.lines:
             log.say(line)
         log.scalars(step, found.figures)
@@ -181,7 +188,8 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
         if runtime.is_main and step > first_step and not guard.void:
             for buffer, content in zip(method.buffers(), before, strict=False):
                 buffer.copy_(content)
-            save(step)
+            if step not in surveyed:  # else saved before the survey, which is to be repeated
+                save(step)
             log.say(f"saved step {step}; --resume continues from it")
 
     # Loop.

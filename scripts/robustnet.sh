@@ -13,11 +13,11 @@ robustnet() {
         mobile) trunk=mobilenet_v2 weight=1.0 clusters=20 ;;
         shuffle) trunk=shufflenet_v2_x1_0 weight=0.8 clusters=2 ;;
     esac
-    case $network-$own in
+    case $network-$method in
         mobile-isw) ;;
         mobile-* | shuffle-*) per_gpu=8 ;;
-        *-shade) images=8 ;;
     esac
+    [ "$own" != shade ] || images=8
     case $source in
         gtav) dataset=gtav unseen="cityscapes bdd100k mapillary" ;;
         city) dataset=cityscapes unseen="bdd100k mapillary gtav" images=8 clusters=2 ;;
@@ -33,9 +33,13 @@ robustnet() {
         shade) dry="SHADE.BASES 6" ;;
     esac
     [ "${DRY_RUN:-0}" = 1 ] || dry=
-    name=$method
-    [ "$method" != baseline ] || name=robustnet_base # SRHA's has other rates and another length
-    [ "$own" != shade ] || [ "$method" = shade ] || name=shade_$method # has other batches
+    # Names of their own where another recipe trains the method in another way.
+    case $own-$method in
+        shade-shade | [bi]*-ibn | [bi]*-iw | [bi]*-irw | [bi]*-isw) name=$method ;;
+        shade-*) name=shade_$method ;;
+        *-baseline) name=robustnet_base ;;
+        *) name=robustnet_$method ;;
+    esac
     # shellcheck disable=SC2086  # lists of words
     run train.py --dataset "$dataset" --val_dataset $unseen \
         --method "$method" --trunk "$trunk" --exp "${network}_${source}_$name" \

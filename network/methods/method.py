@@ -148,7 +148,7 @@ class Method(nn.Module):
 
     def survey_due(self, step: int, epoch: int) -> SourcePass | None:
         """Return the images to survey before a step, known without asking the device; an epoch has
-        `epoch` steps. Default: none."""
+        `epoch` steps. It is asked after the step before, too. Default: none."""
         return None
 
     def survey(self, batches: Iterator[dict[str, Any]], number: int) -> Findings:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from easydict import EasyDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets.sampling.passes import SourcePass
 from network.methods.method import Findings, Method
@@ -58,9 +58,7 @@ class SHADE(Method):
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__(cfg, num_classes, pretrained)
         self.cfg = cfg
-        styles = torch.zeros(cfg.SHADE.BASES, 2, self.trunk.channels[0])
-        styles[:, 1] = 1.0
-        self.register_buffer("styles", styles)
+        self.styles = StyleBases(cfg.SHADE.BASES, self.trunk.channels[0])
         self.reference = self._reference(cfg, pretrained) if cfg.RETROSPECTION.WEIGHT else None
 
     def _reference(self, cfg: EasyDict, pretrained: bool) -> NeutralTrunk:
@@ -86,7 +84,7 @@ class SHADE(Method):
 
     def bases(self) -> dict[str, Tensor]:
         """Return the style bases of layer 0."""
-        return {"layer 0": self.styles.flatten(1)}
+        return {"layer 0": self.styles.bases.flatten(1)}
 
     def training_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Return CE and auxiliary CE of both streams, consistency and retrospection, weighted."""
@@ -113,16 +111,17 @@ class SHADE(Method):
         `x̃ = (x − μ) / (σ + 1e-7) · σ̃ + μ̃`, with the unbiased σ and no gradient through μ and σ;
         `(μ̃, σ̃)` is the sum of the bases with `weights` `[B, M]`, by default ~ Dirichlet(α, …, α).
         """
+        bases = self.styles.bases
         if weights is None:
-            everyone = torch.ones(len(x), len(self.styles), dtype=torch.bool, device=x.device)
+            everyone = torch.ones(len(x), len(bases), dtype=torch.bool, device=x.device)
             weights = dirichlet(self.cfg.SHADE.CONCENTRATION, everyone)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            wide = x.to(widened(x.dtype))
-            std, mean = torch.std_mean(wide, dim=(2, 3))
-            mixed = torch.einsum("bm,msc->sbc", weights.to(self.styles), self.styles)
-            scale = mixed[1] / (std + EPSILON)
-            shift = mixed[0] - mean * scale
-        return torch.addcmul(shift[..., None, None], x, scale[..., None, None]).to(x.dtype)
+            variance, mean = _moments(x.to(widened(x.dtype)))
+            mixed = torch.einsum("bm,msc->sbc", weights.to(bases), bases)
+            scale = mixed[1] / (variance.sqrt() + EPSILON)
+            shift, scale, mean = (each[..., None, None] for each in (mixed[0], scale, mean))
+        # Centred first: of a channel that is all but constant, the scale is large.
+        return torch.addcmul(shift, x - mean, scale).to(x.dtype)
 
     def _distance(self, features: Tensor, reference: Tensor, labels: Tensor) -> Tensor:
         """Return the mean of `(f − g)²` over channels and cells of things, of both streams."""
@@ -147,24 +146,39 @@ class SHADE(Method):
 
         UserError for fewer images than bases.
         """
-        bases = len(self.styles)
+        bases = len(self.styles.bases)
         if number < bases:
             raise UserError(
                 f"SHADE.BASES is {bases}, and the sources have {number} images to choose them "
                 f"from; set it to {number} or less"
             )
-        styles = self.styles.new_zeros(number, *self.styles.shape[1:])
+        styles = self.styles.bases.new_zeros(number, *self.styles.bases.shape[1:])
         for batch in batches:
             feature = self.trunk(batch["image"], stop=0)[0]
-            variance, mean = torch.var_mean(feature, dim=(2, 3))
+            variance, mean = _moments(feature)
             own = torch.stack([mean, (variance + EPSILON).sqrt()], dim=1)
             styles.index_copy_(0, batch["place"].to(styles.device), own)
         # Each image's is in one process, and 0 in the others.
         sum_over_processes(styles)
         chosen, distance = farthest_points(styles.flatten(1), bases)
-        self.styles.copy_(styles[chosen])
+        self.styles.bases.copy_(styles[chosen])
         line = f"SHADE mixes {bases} of {number} styles, {distance:.3g} apart or more"
         return Findings([line], {"styles/distance": distance}, {})
+
+
+class StyleBases(nn.Module):
+    """`bases` `[M, 2, C]`: means and deviations; 0 and 1 until they are chosen."""
+
+    def __init__(self, number: int, channels: int):
+        super().__init__()
+        bases = torch.zeros(number, 2, channels)
+        bases[:, 1] = 1.0
+        self.register_buffer("bases", bases)
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return unbiased variances (0 of a map of one place) and means `[B, C]`."""
+    return torch.var_mean(x, dim=(2, 3), correction=min(x[0, 0].numel() - 1, 1))
 
 
 def farthest_points(points: Tensor, number: int) -> tuple[Tensor, float]:

@@ -30,13 +30,16 @@ class WhitenedNorm(InstanceNorm):
     def __init__(self, channels: int):
         super().__init__(channels)
         self.watched = False
+        self.recomputing = False
         self.covariance: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, h, w]` to the same shape."""
         x = super().forward(x)
         if self.watched:
-            self.covariance = covariance(x)
+            found = covariance(x)  # also when it is recomputed, for the backward pass
+            if not self.recomputing:
+                self.covariance = found
         return x
 
 
@@ -83,11 +86,6 @@ class Whitening(Baseline):
             terms = torch.stack([whitening_loss(*layer) for layer in layers])
             losses["whitening"] = self.weight * terms.mean()
         return losses
-
-    def after_step(self, step: int) -> None:
-        """Forget covariances: layers that are computed again (TRUNK.RECOMPUTE) left them behind."""
-        super().after_step(step)
-        self._take_covariances()
 
     def _watch(self, watched: bool) -> None:
         for norm in self.norms:
@@ -208,7 +206,7 @@ class ISW(Whitening):
     def remarks(self, epoch: int) -> list[str]:
         """Also that the training ends before pairs are sought."""
         said, start = super().remarks(epoch), self.options.START_EPOCH * epoch
-        if start >= self.steps:
+        if start >= self.steps and not self.sensitive.found:
             said.append(
                 f"ISW.START_EPOCH is step {start}, and TRAIN.MAX_ITER is {self.steps}: nothing is "
                 "whitened"

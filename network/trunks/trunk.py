@@ -79,11 +79,15 @@ def _recomputation(layer: nn.Module) -> tuple:
 
 @contextmanager
 def _statistics_at_rest(layer: nn.Module) -> Iterator[None]:
-    """Keep batch norms from counting a batch twice in their running statistics."""
+    """Keep batch norms from counting a batch twice in their running statistics, and others, which
+    have an attribute `recomputing`, from noting it twice."""
     norms = [m for m in layer.modules() if isinstance(m, _BatchNorm) and m.training]
     momenta = [norm.momentum for norm in norms]
+    noting = [m for m in layer.modules() if hasattr(m, "recomputing")]
     for norm in norms:
         norm.momentum = 0.0
+    for module in noting:
+        module.recomputing = True
     try:
         yield
     finally:
@@ -91,3 +95,5 @@ def _statistics_at_rest(layer: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked -= 1
+        for module in noting:
+            module.recomputing = False

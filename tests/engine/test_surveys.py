@@ -14,7 +14,7 @@ from tests.engine.processes import load, records, same
 from tests.test_distributed import in_processes
 from utils.engine.runtime import Runtime
 from utils.engine.surveys import run_survey
-from utils.errors import Stopped
+from utils.errors import Stopped, UserError
 
 SURVEYS = {"isw": "sensitive.", "shade": "styles"}
 OPTIONS = ["TRAIN.MAX_ITER", 8, "LOG.EVERY", 4, "LOG.CHECKPOINT_EVERY", 100, "VALID.EVERY", 0]
@@ -57,11 +57,14 @@ def all_surveyed(cfgs, rank, world_size):
     return [surveyed(cfg, False, rank, world_size) for cfg in cfgs]
 
 
-def test_two_processes_find_what_one_does(settings, miniature, tmp_path, monkeypatch):
+def test_three_processes_find_what_one_does(settings, miniature, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfgs = []
-    for name in SURVEYS:
-        changes = {"ISW__START_EPOCH": 0, "ISW__IMAGES": 5} if name == "isw" else {}
+    # Twelve crops, twenty images, and two for three processes.
+    isw = {"ISW__START_EPOCH": 0, "ISW__IMAGES": 5}
+    for name, changes in (
+        ("shade", {}), ("isw", isw), ("isw", isw | {"ISW__IMAGES": 1, "ISW__TRIALS": 1}),
+    ):  # fmt: skip
         cfgs.append(
             settings(
                 METHOD=name, DATASET__ROOT=str(miniature), DATASET__LABEL_SPACE="cityscapes19",
@@ -69,10 +72,11 @@ def test_two_processes_find_what_one_does(settings, miniature, tmp_path, monkeyp
                 TRAIN__BATCH_PER_PROCESS=3, WORKERS=0, **changes,
             )
         )  # fmt: skip
-    shared = in_processes(2, tmp_path, all_surveyed, cfgs)
+    shared = in_processes(3, tmp_path, all_surveyed, cfgs)
     for cfg, (found, lines, paused) in zip(cfgs, shared, strict=True):
         alone, others, _ = surveyed(cfg, False, 0, 1)
-        assert alone.keys() == found.keys() and lines == others and paused
+        assert alone.keys() == found.keys() and lines == others
+        assert (paused > 0) == (min(cfg.get("ISW", {}).get("IMAGES", 5), 5) > 1)
         on_device, _, _ = surveyed(cfg, True, 0, 1)
         for key, value in alone.items():
             torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-6)
@@ -108,6 +112,14 @@ def test_a_run_that_is_stopped_in_a_survey_begins_it_anew(run, tmp_path, monkeyp
     assert records(logs / "whole") == records(logs / "cut")
     named = "sensitive/layer 0" if name == "isw" else "styles/distance"
     assert sum(named in record for record in records(logs / "cut")) == (1 if name == "isw" else 2)
+
+
+def test_a_set_of_fewer_images_than_bases_leaves_nothing_behind(run, tmp_path):
+    options = ["--method", "shade", *options_of("shade"), "--exp", "few", "TRAIN.MAX_ITER", 1]
+    with pytest.raises(UserError, match="SHADE.BASES is 7, .* set it to 6 or less"):
+        run(*options, "SHADE.BASES", 7)
+    run(*options, "SHADE.BASES", 6)
+    assert load(tmp_path / "logs/few/last.pth")["step"] == 1
 
 
 def test_a_survey_that_finds_nothing_says_so_and_training_goes_on(run, tmp_path, capfd):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from network.build import build_method
+from network.build import build_method, load_network
 from network.methods import METHODS, baseline, method_class
 from network.methods.baseline import Baseline
 from network.trunks import TRUNKS
@@ -67,6 +67,7 @@ def test_odd_sizes_and_saving(settings, trunk, name, decoder):
         for saved in ({"method": state}, {"method": parts, "network_only": True}):
             loaded, _ = build_method(cfg, saved)
             assert torch.equal(loaded.eval()(images), logits)
+        load_network(loaded, state, ("trunk", "decoder"))  # as --init does
 
 
 @pytest.mark.parametrize(("name", "decoder"), PAIRS)

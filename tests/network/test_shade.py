@@ -16,12 +16,12 @@ def shade(settings):
 
 
 def test_a_feature_gets_the_mixed_style(shade):
-    shade.styles.copy_(torch.rand_like(shade.styles) + 0.5)
-    x = 3 + 2 * torch.randn(2, shade.styles.shape[2], 8, 10, dtype=torch.float64)
+    shade.styles.bases.uniform_(0.5, 1.5)
+    x = 3 + 2 * torch.randn(2, shade.styles.bases.shape[2], 8, 10, dtype=torch.float64)
     weights = torch.tensor([[1.0, 0, 0], [0.25, 0.25, 0.5]])
     found = shade.hallucinate(x, weights)
     for b in range(2):
-        mean, std = (weights[b].double() @ shade.styles[:, part] for part in (0, 1))
+        mean, std = (weights[b].double() @ shade.styles.bases[:, part] for part in (0, 1))
         torch.testing.assert_close(found[b].mean((1, 2)), mean)
         torch.testing.assert_close(found[b].std((1, 2)), std)
         by_hand = (x[b] - x[b].mean((1, 2), keepdim=True)) / (
@@ -31,13 +31,21 @@ def test_a_feature_gets_the_mixed_style(shade):
 
 
 def test_styles_have_no_gradient_and_are_drawn(shade):
-    shade.styles.copy_(torch.rand_like(shade.styles) + 0.5)
-    x = torch.randn(2, shade.styles.shape[2], 8, 10, dtype=torch.float64, requires_grad=True)
+    shade.styles.bases.uniform_(0.5, 1.5)
+    x = torch.randn(2, shade.styles.bases.shape[2], 8, 10, dtype=torch.float64, requires_grad=True)
     first, second = shade.hallucinate(x), shade.hallucinate(x)
     assert not torch.equal(first, second)
-    # A shift of the whole channel would change nothing if μ had a gradient.
-    first.sum().backward()
-    assert (x.grad.abs().sum((2, 3)) > 0.1).all()
+    weights = torch.tensor([[1.0, 0, 0], [0.25, 0.25, 0.5]])
+    upstream = torch.randn_like(x)
+    (shade.hallucinate(x, weights) * upstream).sum().backward()
+    std = torch.einsum("bm,mc->bc", weights.double(), shade.styles.bases[:, 1])
+    scale = std / (x.detach().std((2, 3)) + EPSILON)
+    torch.testing.assert_close(x.grad, upstream * scale[..., None, None])
+
+
+def test_a_map_of_one_place_has_no_deviation(shade):
+    x = torch.randn(2, shade.styles.bases.shape[2], 1, 1, dtype=torch.float64)
+    assert shade.hallucinate(x).abs().max() < 1e-9, "the mean of a basis"
 
 
 def test_retrospection_by_loops(shade, batch):
@@ -98,8 +106,8 @@ def test_bases_are_styles_of_images(shade):
     feature = shade.trunk(images, stop=0)[0]
     styles = torch.stack([feature.mean((2, 3)), (feature.var((2, 3)) + EPSILON).sqrt()], 1)
     chosen = farthest_points(styles.flatten(1), 3)[0]
-    torch.testing.assert_close(shade.styles, styles[chosen])
-    assert torch.equal(shade.bases()["layer 0"], shade.styles.flatten(1))
+    torch.testing.assert_close(shade.styles.bases, styles[chosen])
+    assert torch.equal(shade.bases()["layer 0"], shade.styles.bases.flatten(1))
     with pytest.raises(UserError, match="SHADE.BASES is 3, and the sources have 2 images"):
         shade.survey(iter(batches[:1]), 2)
 

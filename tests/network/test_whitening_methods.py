@@ -68,9 +68,12 @@ def test_margins_at_the_published_widths(build):
     assert method.margins() == [31, 510, 2044]
 
 
+@pytest.mark.parametrize("recompute", ["off", "on"])
 @pytest.mark.parametrize("name", ["iw", "irw", "isw"])
-def test_norms_have_no_parameter_and_keep_nothing(build, images, name):
-    method = build(name)
+def test_norms_have_no_parameter_and_keep_nothing(build, images, name, recompute):
+    method = build(name, TRUNK__RECOMPUTE=",".join([recompute] * 4))
+    if name == "isw":
+        method.sensitive.fill([torch.ones(c, c).triu(1).bool() for c in method.channels])
     assert not any(list(norm.parameters()) for norm in method.norms)
     assert not any(list(norm.buffers()) for norm in method.norms)
     sum(method.train()(images).values()).backward()
@@ -114,6 +117,9 @@ def test_when_pairs_are_sought(build):
 def test_a_training_that_ends_before_is_said(build):
     method = build("isw", ISW__START_EPOCH=6, TRAIN__MAX_ITER=24)
     assert method.remarks(3) == []
+    found = build("isw", ISW__START_EPOCH=6, TRAIN__MAX_ITER=24)
+    found.sensitive.fill(found.masks())
+    assert found.remarks(4) == []
     (remark,) = method.remarks(4)
     assert remark == "ISW.START_EPOCH is step 24, and TRAIN.MAX_ITER is 24: nothing is whitened"
 

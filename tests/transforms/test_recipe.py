@@ -164,6 +164,12 @@ def test_blur_against_scipy(sigma):
     assert torch.allclose(gaussian_blur(image, sigma), torch.from_numpy(expected), atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (2, 5)])
+def test_blur_of_what_is_smaller_than_its_reach(size):
+    flat = torch.full((3, *size), 0.25)
+    assert torch.allclose(gaussian_blur(flat, 1.3), flat)
+
+
 def test_blur_probability_and_range():
     torch.manual_seed(0)
     photometric = Photometric((0.4, 0.4, 0.4, 0.1), 0.0, (0.5, 1.3), 0.5)

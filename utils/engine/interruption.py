@@ -2,7 +2,7 @@
 
 Training ends its step and saves, in all processes at the same step, and exits with 75 (EX_TEMPFAIL,
 "start me again") after SIGTERM or SIGUSR1 and with 130 after SIGINT. A second SIGINT ends it at
-once. Before the first step there is nothing to save, and every one of them ends it at once. Where
+once. Before training there is nothing to save, and every one of them ends it at once. Where
 the step that should end waits for data that do not come, the run ends with the step before it.
 """
 

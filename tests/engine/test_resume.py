@@ -129,9 +129,11 @@ def test_killed_after_a_checkpoint(run, tmp_path, monkeypatch, undisturbed):
     assert same(*weights)
 
 
-@pytest.mark.parametrize(
-    ("method", "number"), list(zip([*STEPS, "sepico"], [3, 4, 2, 2, 2, 2, 2], strict=True))
-)
+# A step that needs no other process, as IW's, is the baseline's here; SePiCo's sums are its own.
+SHARING = [*(method for method in STEPS if method != "iw"), "sepico"]
+
+
+@pytest.mark.parametrize(("method", "number"), list(zip(SHARING, [3, 4, 2, 2, 2, 2], strict=True)))
 def test_several_processes(miniature, tmp_path, method, number):
     """Also of more than two, whose sums depend on their order."""
     options = ["--method", method, "--dataset", "gtav", "synthia", *OPTIONS]

@@ -46,6 +46,10 @@ def test_a_hundred_flipped_bits_are_a_hundred_damaged_files(checkpoint, tmp_path
         path.write_bytes(b"".join(parts))
         with pytest.raises(UserError, match=path.name):
             open_run(path, {})
+    if ending == ".safetensors":
+        path.write_bytes(whole.replace(b"sha256", b"sha257"))
+        with pytest.raises(UserError, match="damaged"):
+            open_run(path, {})
     path.write_bytes(whole[:-1])
     with pytest.raises(UserError, match="damaged"):
         open_run(path, {})

@@ -155,3 +155,13 @@ def test_images_of_a_few_pixels(settings, name):
     norm = InstanceNorm(3, affine=True)
     x = torch.randn(2, 3, 4, 5)
     assert torch.equal(norm(x), F.instance_norm(x, weight=norm.weight, bias=norm.bias))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "shufflenet_v2_x0_5"])
+def test_whitening_trains_every_parameter_of_other_trunks(settings, batch, name):
+    """The published ShuffleNetV2 stops at the first block with a norm."""
+    method = build_method(settings(METHOD="iw", TRUNK__NAME=name, **SPACE))[0].train()
+    losses = method(batch)
+    sum(losses.values()).backward()
+    assert losses["whitening"] > 0 and all(loss.isfinite() for loss in losses.values())
+    assert all(p.grad is not None for p in method.parameters())

@@ -133,7 +133,7 @@ def test_killed_after_a_checkpoint(run, tmp_path, monkeypatch, undisturbed):
 SHARING = [*(method for method in STEPS if method != "iw"), "sepico"]
 
 
-@pytest.mark.parametrize(("method", "number"), list(zip(SHARING, [3, 4, 2, 2, 2, 2], strict=True)))
+@pytest.mark.parametrize(("method", "number"), list(zip(SHARING, [3, 2, 2, 2, 2, 2], strict=True)))
 def test_several_processes(miniature, tmp_path, method, number):
     """Also of more than two, whose sums depend on their order."""
     options = ["--method", method, "--dataset", "gtav", "synthia", *OPTIONS]

@@ -152,11 +152,13 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
         """Let the method look at source images, and log what it found."""
         try:
             found = run_survey(method, due, source, cfg, runtime, step, pause)
-        except Stopped:
-            # Before other steps with a survey there is a checkpoint.
-            if not step and runtime.is_main:
-                save(0)
-            barrier()
+        except Stopped as stop:
+            # Before other steps with a survey there is a checkpoint. Where the processes did not
+            # agree, one alone would wait for the others.
+            if not step and stop.agreed:
+                if runtime.is_main:
+                    save(0)
+                barrier()
             raise
         surveyed.append(step)
         for line in found.lines:

@@ -44,8 +44,8 @@ class PassSamples(torch.utils.data.Dataset):
 
     def __init__(self, source: Sources, whole: bool, start: int):
         datasets = [copy(dataset) for dataset in source.datasets]
-        for dataset in datasets:
-            dataset.transform = None if whole else dataset.transform
+        for dataset in datasets if whole else ():
+            dataset.transform = None
         self.source, self.start = Sources(datasets), start  # streams stay where they are
 
     def __getitem__(self, key: PassKey) -> dict[str, Any]:

@@ -17,7 +17,13 @@ from network.methods.method import Findings, Method
 from network.neutral import NeutralTrunk
 from network.regions.rearrangement import dirichlet
 from network.regions.statistics import widened
-from network.self_training.purity import PURITY, THINGS, pure_cells, refuse_unknown_classes
+from network.self_training.purity import (
+    PURITY,
+    THINGS,
+    cells_of,
+    pure_cells,
+    refuse_unknown_classes,
+)
 from network.trunks import build_trunk
 from utils.errors import UserError
 from utils.processes import sum_over_processes
@@ -127,9 +133,7 @@ class SHADE(Method):
         """Return the mean of `(f − g)²` over channels and cells of things, of both streams."""
         options = self.cfg.RETROSPECTION
         cells = pure_cells(labels, features.shape[-2:], self.num_classes, options.PURITY)
-        counted = (
-            torch.stack([cells == number for number in options.CLASSES]).any(0).repeat(2, 1, 1)
-        )
+        counted = cells_of(cells, options.CLASSES).repeat(2, 1, 1)
         wide = widened(features.dtype)
         difference = features.to(wide) - reference.to(wide).repeat(2, 1, 1, 1)
         squares = difference.square().mean(1)

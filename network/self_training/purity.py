@@ -49,8 +49,13 @@ def feature_distance(
     """
     wide = widened(features.dtype)
     distance = torch.linalg.vector_norm(features.to(wide) - reference.to(wide), dim=1)
-    counted = torch.stack([cells == number for number in classes]).any(0)
+    counted = cells_of(cells, classes)
     return (distance * counted).sum() / counted.sum().clamp_min(1)
+
+
+def cells_of(cells: Tensor, classes: Sequence[int]) -> Tensor:
+    """Return bool `[B, h, w]`: which cells, as `pure_cells` returns them, are of some classes."""
+    return torch.stack([cells == number for number in classes]).any(0)
 
 
 def refuse_unknown_classes(setting: str, classes: Sequence[int], num_classes: int) -> None:

@@ -161,9 +161,15 @@ SETTINGS = {
             "none); with any of them also what a trunk's no_weight_decay() names; named: only that",
             choices=("norms", "embeddings", "biases", "named"),
         ),
-        "POLY_POWER": Setting(
-            0.9, "both rates fall by (1 - step / MAX_ITER) ** POLY_POWER", maximum=100
+        "SCHEDULE": Setting(
+            "poly",
+            "how all rates fall: (1 - step / MAX_ITER) ** POLY_POWER, or exp(-EXP_RATE * step / "
+            "EXP_SPAN)",
+            choices=("poly", "exp"),
         ),
+        "POLY_POWER": Setting(0.9, "of SCHEDULE poly", maximum=100),
+        "EXP_RATE": Setting(9.0, "of SCHEDULE exp (published for MLDG, PinTheMem)", maximum=100),
+        "EXP_SPAN": Setting(120_000, "steps, of SCHEDULE exp; no end of the training", minimum=1),
         "WARMUP": Setting(
             0, "steps in which the factor of both rates rises linearly from 1e-6 to 1; 0: none"
         ),

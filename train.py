@@ -20,9 +20,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datasets.sampling.passes import SourcePass
-from datasets.sampling.source import open_source
 from network.build import build_method, initialise
-from network.methods import method_class
 from utils.draw.pictures import prediction_picture
 from utils.engine.command_line import parse_train
 from utils.engine.experiment import Experiment, open_experiment, refuse_other_settings
@@ -32,8 +30,7 @@ from utils.engine.log import ExperimentLog, RunningMeans
 from utils.engine.optimization import (
     build_optimizer,
     clip_gradients,
-    plan_batch,
-    refuse_more_than_memory,
+    rates_at,
     restore_optimizer,
     set_rates,
 )
@@ -41,6 +38,7 @@ from utils.engine.progress import Progress
 from utils.engine.runtime import Runtime, open_runtime
 from utils.engine.saving import Checkpoints
 from utils.engine.selection import Best
+from utils.engine.sources import open_training
 from utils.engine.surveys import run_survey
 from utils.errors import Stopped, UserError, memory_for, run_script
 from utils.evaluate.evaluation import evaluate, open_domain
@@ -75,11 +73,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     refuse_other_settings(runtime.gather(flatten(cfg)))
 
     # Data: the sources, and the domains to evaluate.
-    parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
-    plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, runtime.world_size, parts)
-    refuse_more_than_memory(plan, cfg.TRANSFORM.CROP_SIZE, runtime.device)
-    streams = method_class(cfg.METHOD).streams(cfg)
-    source, sampler = open_source(cfg, runtime.device.type, samples, streams)
+    plan, source, sampler = open_training(cfg, runtime, samples, first_step)
     cfg.DATASET.LABEL_SPACE = source.label_space.name
     domains = {d: open_domain(d, cfg, source.label_space) for d in cfg.DATASET.VALIDATION}
     loader = DataLoader(
@@ -208,12 +202,13 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
                 with progress.pause():
                     survey(step, due)
             method.train()
-            set_rates(optimizer, step, cfg)
+            rates = rates_at(step, cfg)
+            set_rates(optimizer, rates)
             runtime.seed_step(cfg.SEED, step)
             # A later pass that gets no data leaves statistics of the earlier ones.
             before = [buffer.clone() for buffer in method.buffers()] if plan.passes > 1 else []
             for number, batch in enumerate(islice(batches, plan.passes), start=1):
-                batch = source.finish(runtime.to_device(batch)) | {"step": step}
+                batch = source.finish(runtime.to_device(batch)) | {"step": step, "rate": rates}
                 with runtime.gradient_sync(wrapped, last_pass=number == plan.passes):
                     for losses in runtime.graphs(wrapped, batch):
                         losses = {name: value / plan.passes for name, value in losses.items()}
@@ -243,10 +238,10 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
                 values = running.take()
                 losses = [mean for name, mean in values.items() if name.startswith("loss/")]
                 values["loss/total"] = sum(losses)
-                rates = {f"rate/{g['name']}": g["lr"] for g in optimizer.param_groups}
+                used = {f"rate/{g['name']}": g["lr"] for g in optimizer.param_groups}
                 speed = progress.measure()
-                log.scalars(done, values | rates | speed)
-                progress.show(values["loss/total"], max(rates.values()), speed)
+                log.scalars(done, values | used | speed)
+                progress.show(values["loss/total"], max(used.values()), speed)
             if picturing:
                 method.eval()
                 image, label = batch["image"][:1], batch["label"][0]

@@ -85,4 +85,5 @@ def batch():
     labels[:, :8, :8] = 255
     return {"image": images, "label": labels, "index": torch.arange(2),
             "domain": torch.arange(2), "step": 0,
+            "rate": dict.fromkeys(("trunk", "decoder", "other"), 0.01),
             "target": {"image": torch.randn(2, 3, 64, 80), "index": torch.arange(2)}}  # fmt: skip

@@ -6,6 +6,7 @@ A method, a decoder or a trunk is tested everywhere by its line in a registry.
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from network.build import TRUNK, resolve
@@ -18,12 +19,18 @@ from network.trunks import TRUNKS
 def fits(method: str, decoder: str) -> bool:
     """Whether a method finds in a decoder what it needs."""
     own, other = method_class(method), decoder_class(decoder)
-    embeds = hasattr(other, "embed") or not own.needs_embedding
-    return embeds and (issubclass(other, LogitDecoder) or "HRDA.DETAIL" not in own.defaults)
+    has = not own.needs or hasattr(other, own.needs)
+    return has and (issubclass(other, LogitDecoder) or "HRDA.DETAIL" not in own.defaults)
 
 
 def losses_of(method: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The losses of a pass; those of several graphs together."""
+    """The losses of a pass; those of several graphs together. Where a method takes sources apart,
+    there are two images of each, because decoders normalise over those that they see at once."""
+    if method.splits_sources and len(batch["domain"]) == 2:
+        batch = dict(batch)
+        for name in ("image", "label", "domain"):
+            other = batch[name] if name == "domain" else batch[name].flip(-1)
+            batch[name] = torch.cat([batch[name], other])
     found = method(batch)
     if isinstance(found, dict):
         return found

@@ -116,7 +116,7 @@ def test_resuming_takes_changed_rates(run, tmp_path, monkeypatch, capsys):
     assert "\na remark\n" in capsys.readouterr().err
     run(train.main, *options, "TRAIN.MAX_ITER", 2, "TRAIN.LR_DECODER", 0.3, "--resume")
     state = torch.load(tmp_path / "logs/rates/last.pth", weights_only=True)
-    rates = {g["name"]: g["initial_lr"] for g in state["optimizer"]["param_groups"]}
+    rates = {g["name"]: g["lr"] for g in state["optimizer"]["param_groups"]}
     assert rates == {"trunk": 0.005, "decoder": 0.3}
     assert state["samples"] == 8
 

@@ -2,6 +2,13 @@
 
 from transforms.normalisation import denormalise, normalise
 from transforms.protocols import EvalTransform
-from transforms.recipe import PhotographTransform, TrainTransform
+from transforms.recipe import Colours, PhotographTransform, TrainTransform
 
-__all__ = ["EvalTransform", "PhotographTransform", "TrainTransform", "denormalise", "normalise"]
+__all__ = [
+    "Colours",
+    "EvalTransform",
+    "PhotographTransform",
+    "TrainTransform",
+    "denormalise",
+    "normalise",
+]

@@ -1,7 +1,7 @@
 """The transforms of a training sample, in the published order."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,6 +14,19 @@ from utils.errors import UserError
 PHOTOMETRIC = "photometric"
 
 
+class Colours(NamedTuple):
+    """Another colour jitter of some images, always, in place of TRANSFORM.JITTER.
+
+    jitter   brightness, contrast, saturation, hue
+    setting  the jitter's key, for errors
+    applies  (step, number of the source) → whether the source's images in that step have it
+    """
+
+    jitter: Sequence[float]
+    setting: str
+    applies: Callable[[int, int], bool]
+
+
 class TrainTransform:
     """Scale, pad, crop, flip, colour jitter, blur, normalise: RobustNet's recipe, which SRHA keeps.
 
@@ -21,7 +34,8 @@ class TrainTransform:
     and `finish` applies them on the device that trains. Both give the same image.
     """
 
-    def __init__(self, cfg: Any, on_device: bool = False):
+    def __init__(self, cfg: Any, on_device: bool = False, colours: Colours | None = None):
+        """`colours` replace the jitter."""
         options = cfg.TRANSFORM
         self.on_device = on_device
         if options.BLUR_PROBABILITY:
@@ -34,12 +48,12 @@ class TrainTransform:
             options.MAX_CLASS_SHARE,
             cfg.DATASET.RARE_CLASS_CROP_PIXELS,
         )
-        self.photometric = Photometric(
-            options.JITTER,
-            options.JITTER_PROBABILITY,
-            options.BLUR_SIGMA,
-            options.BLUR_PROBABILITY,
-        )
+        jitter = (options.JITTER, options.JITTER_PROBABILITY)
+        blur = (options.BLUR_SIGMA, options.BLUR_PROBABILITY)
+        if colours is None:
+            self.photometric = Photometric(*jitter, *blur)
+        else:
+            self.photometric = Photometric(colours.jitter, 1.0, *blur, colours.setting)
 
     def __call__(
         self, image: torch.Tensor, label: torch.Tensor, aim: Aim = None

@@ -22,12 +22,12 @@ from easydict import EasyDict
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from datasets.sampling.source import open_source
 from network.build import build_method, open_run
-from network.methods import Method, method_class
+from network.methods import Method
 from utils.engine.interruption import data_from
-from utils.engine.optimization import plan_batch
+from utils.engine.optimization import rates_at
 from utils.engine.runtime import Runtime, open_runtime
+from utils.engine.sources import open_training
 from utils.errors import UserError, run_script, unknown_name
 from utils.evaluate.results import text_columns
 from utils.settings import split
@@ -77,15 +77,13 @@ def main() -> None:
 def batches(cfg: EasyDict, runtime: Runtime, number: int, step: int) -> Iterator[dict[str, Any]]:
     """Yield the first batches of training, each of TRAIN.BATCH_SIZE images or as many as one pass
     holds, on the device. They bear the number `step`, which says what warm-ups have reached."""
-    parts = len(cfg.DATASET.SOURCE) if cfg.DATASET.MIXING == "equal" else 1
-    plan = plan_batch(cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS, 1, parts)
-    streams = method_class(cfg.METHOD).streams(cfg)
-    source, sampler = open_source(cfg, runtime.device.type, streams=streams)
+    plan, source, sampler = open_training(cfg, runtime)
+    rates = rates_at(step, cfg)
     loader = DataLoader(source, plan.images, sampler=sampler, num_workers=cfg.WORKERS)
     with data_from(loader) as samples:
         for drawn, batch in enumerate(islice(samples, number)):
             runtime.seed_step(cfg.SEED, drawn)
-            yield source.finish(runtime.to_device(batch)) | {"step": step}
+            yield source.finish(runtime.to_device(batch)) | {"step": step, "rate": rates}
 
 
 def measure_terms(

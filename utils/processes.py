@@ -1,7 +1,12 @@
 """What processes of one run share, for code that knows no Runtime; one process alone has it all."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 import torch.distributed as dist
+
+BUCKET = 2**25  # bytes that are averaged at once
 
 
 def world_size() -> int:
@@ -28,3 +33,38 @@ def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+def average_over_processes(tensors: Iterable[torch.Tensor]) -> None:
+    """Average tensors over all processes, in place, several at once. All have to name the same ones
+    in the same order."""
+    if world_size() == 1:
+        return
+    bucket: list[torch.Tensor] = []
+    for tensor in [*tensors, None]:
+        if bucket and (tensor is None or sum(t.nbytes for t in bucket) > BUCKET):
+            flat = torch.cat([t.flatten() for t in bucket]) / world_size()
+            dist.all_reduce(flat)
+            for own, part in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
+                own.copy_(part.view_as(own))
+            bucket = []
+        bucket.append(tensor)
+
+
+def summed(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the sum of a tensor over all processes, which a gradient passes through.
+
+    What each process makes of the sum counts in the gradient, so that the mean of the processes'
+    gradients is that of the mean of their losses.
+    """
+    return _Sum.apply(tensor) if world_size() > 1 else tensor
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
+        return sum_over_processes(tensor.clone())
+
+    @staticmethod
+    def backward(ctx: Any, upstream: torch.Tensor) -> torch.Tensor:
+        return sum_over_processes(upstream.clone())

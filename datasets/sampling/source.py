@@ -2,7 +2,9 @@
 
 import sys
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from datasets.sampling.samplers import (
     ProportionalParts,
 )
 from datasets.sampling.survey import Survey, refuse_unusable, remarks, survey_split
-from transforms import TrainTransform
+from transforms import Colours, TrainTransform
 from utils.errors import UserError
 from utils.processes import barrier, rank, world_size
 
@@ -42,8 +44,15 @@ class Sources(torch.utils.data.Dataset):
         self,
         datasets: Sequence[SegmentationDataset],
         streams: Mapping[str, Unlabelled] | None = None,
+        coloured: Callable[[int, int], bool] | None = None,
+        other: TrainTransform | None = None,
     ):
+        """`coloured(position, domain)` says which samples the `other` transform makes."""
         self.datasets, self.streams = list(datasets), dict(streams or {})
+        self.coloured = coloured
+        self.others = [copy(dataset) for dataset in self.datasets] if other else []
+        for dataset in self.others:
+            dataset.transform = other
         self.ends = list(accumulate(map(len, self.datasets)))
         self.label_space = self.datasets[0].label_space
         self.transform = self.datasets[0].transform
@@ -57,7 +66,9 @@ class Sources(torch.utils.data.Dataset):
         domain = bisect_right(self.ends, index)
         own = index - self.ends[domain] + len(self.datasets[domain])
         further = {name: stream.sample(position) for name, stream in self.streams.items()}
-        return self.datasets[domain][position, own, aim] | {"index": index} | further
+        other = self.coloured is not None and self.coloured(position, domain)
+        dataset = (self.others if other else self.datasets)[domain]
+        return dataset[position, own, aim] | {"index": index} | further
 
     def finish(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Do on the device what the transforms of the sources and streams leave to it."""
@@ -84,17 +95,24 @@ class Sources(torch.utils.data.Dataset):
 
 
 def open_source(
-    cfg: EasyDict, device: str, start: int = 0, streams: Mapping[str, Stream] | None = None
+    cfg: EasyDict,
+    device: str,
+    start: int = 0,
+    streams: Mapping[str, Stream] | None = None,
+    colours: Colours | None = None,
+    step: int = 0,
+    repeats: bool = False,
 ) -> tuple[Sources, Sampler[Key]]:
     """Open the training splits of DATASET.SOURCE, sampled as DATASET.SAMPLING says, and streams.
 
     `device` is the type of the device that trains ("cpu", "cuda"). `start` is the number of samples
-    that earlier steps of a resumed run have drawn. Each source is surveyed: the main process reads
-    its labels; the others wait and read its cache. UserError for no source, one that is named
-    twice, sources without a common label space, and one that cannot be trained on.
+    that the `step` steps of a run that is continued have drawn. Each source is surveyed: the main
+    process reads its labels; the others wait and read its cache. UserError for no source, one that
+    is named twice (unless it `repeats`), sources without a common label space, and one that cannot
+    be trained on.
     """
     names = cfg.DATASET.SOURCE
-    repeated = [name for name in names if names.count(name) > 1]
+    repeated = [name for name in names if names.count(name) > 1 and not repeats]
     if repeated or not names:
         what = f"{repeated[0]} twice" if repeated else "no dataset to train on"
         raise UserError(f"DATASET.SOURCE names {what}; change --dataset")
@@ -106,6 +124,8 @@ def open_source(
     sources = Sources(
         [build_dataset(name, "train", cfg, domain=d, **options) for d, name in enumerate(names)],
         {name: Unlabelled(name, stream, cfg) for name, stream in (streams or {}).items()},
+        colours and partial(_coloured, colours, start, step, cfg.TRAIN.BATCH_SIZE),
+        colours and TrainTransform(cfg, on_device, colours),
     )
     number = len(names)
     equal = cfg.DATASET.MIXING == "equal"
@@ -132,6 +152,13 @@ def open_source(
     if equal:
         return sources, EqualParts(samplers)
     return sources, ProportionalParts(samplers, cfg.SEED, *place, start)
+
+
+def _coloured(
+    colours: Colours, start: int, step: int, batch: int, position: int, domain: int
+) -> bool:
+    """Whether a sample has other colours; step `step` begins at the position `start`."""
+    return colours.applies(step + (position - start) // batch, domain)
 
 
 def common_label_space(cfg: EasyDict) -> LabelSpace:

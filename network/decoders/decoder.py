@@ -13,7 +13,6 @@ from loss.cross_entropy import cross_entropy
 from loss.upsampled import upsampled_losses
 from network.regions.statistics import downsample_labels
 from network.trunks.trunk import Trunk
-from utils.errors import UserError
 
 
 class Decoder(nn.Module):
@@ -29,7 +28,8 @@ class Decoder(nn.Module):
     - `embed(features)`: the pixel embedding `[B, D, h, w]`, of what `pyramid` returns. It ends in
       the module `projection`, and the module `classifier` scores it; that has D `in_channels`. In
       training the output holds the `embedding`.
-    - `context`: a module that acts on deep features before they are joined with shallow ones.
+    - `deep(features)`: deep features `[B, D, h, w]` (D is `deep_channels`), of what `pyramid`
+      returns. The module `context` acts on them before they are joined with shallow ones.
     """
 
     settings: dict[str, Any] = {}
@@ -166,13 +166,3 @@ class LogitDecoder(Decoder):
             small = downsample_labels(labels, size)
             losses["aux"] = self.aux_weight * cross_entropy(output.auxiliary, small, small_weight)
         return losses, divergence
-
-
-def require_embedding(decoder: Decoder, name: str, why: str) -> None:
-    """Raise UserError if a decoder has no pixel embedding to work with, saying `why` it is
-    needed."""
-    missing = [part for part in ("embed", "projection", "classifier") if not hasattr(decoder, part)]
-    if missing:
-        raise UserError(
-            f"{why}, and the decoder {name} has no {missing[0]}; choose --decoder deeplabv3plus"
-        )

@@ -33,9 +33,10 @@ class ASPP(nn.Module):
         """
         if self.img_conv[1].training and len(x) == 1 and type(self.img_conv[1]) is nn.BatchNorm2d:
             raise UserError(
-                "DeepLabV3+ normalises pooled features over the batch and cannot train on one "
-                "image a pass; choose TRAIN.BATCH_SIZE and TRAIN.BATCH_PER_PROCESS so that the "
-                "share of a process splits into passes of 2 or more (an even share does)"
+                "DeepLabV3+ normalises pooled features over the images that it sees at once and "
+                "cannot train on one; choose TRAIN.BATCH_SIZE and TRAIN.BATCH_PER_PROCESS so that "
+                "the share of a process splits into passes of 2 or more (an even share does), for "
+                "methods that take sources apart of 2 or more of each source"
             )
         pooled = self.img_conv(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
         return torch.cat([pooled, *(branch(x) for branch in self.features)], dim=1)
@@ -73,6 +74,7 @@ class DeepLabV3Plus(LogitDecoder):
         self.aspp = ASPP(trunk.channels[4], width, rates)
         self.bot_aspp = nn.Sequential(*conv_norm(self.aspp.channels, width, 1))
         self.context: nn.Module = nn.Identity()
+        self.deep_channels = width
         low_level = options.LOW_LEVEL_CHANNELS
         self.bot_fine = nn.Sequential(*conv_norm(trunk.channels[1], low_level, 1))
         self.final1 = nn.Sequential(
@@ -95,10 +97,14 @@ class DeepLabV3Plus(LogitDecoder):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    def deep(self, features: Mapping[int, Tensor]) -> Tensor:
+        """Return what ASPP makes of layer 4 `[B, deep_channels, h, w]`, at its resolution."""
+        return self.bot_aspp(self.aspp(features[4]))
+
     def embed(self, features: Mapping[int, Tensor]) -> Tensor:
         """Return the pixel embedding `[B, D, h, w]` at the resolution of layer 1."""
         low_level = self.bot_fine(features[1])
-        deep = self.context(self.bot_aspp(self.aspp(features[4])))
+        deep = self.context(self.deep(features))
         size = low_level.shape[-2:]
         deep = F.interpolate(deep, size, mode="bilinear", align_corners=self.align_corners)
         return self.projection(self.final1(torch.cat([low_level, deep], dim=1)))

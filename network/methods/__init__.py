@@ -17,6 +17,8 @@ METHODS = {
     "irw": "network.methods.whitening:IRW",
     "isw": "network.methods.whitening:ISW",
     "shade": "network.methods.shade:SHADE",
+    "mldg": "network.methods.mldg:MLDG",
+    "pinmem": "network.methods.pinmem:PinTheMem",
 }
 
 

@@ -11,8 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from datasets.photographs import Stream
 from datasets.sampling.passes import SourcePass
 from network.decoders import decoder_class
-from network.decoders.decoder import require_embedding
 from network.trunks import build_trunk
+from transforms import Colours
 from utils.errors import UserError
 
 
@@ -31,7 +31,8 @@ class Method(nn.Module):
     happen in that one call, and the engine takes one backward of their sum. With `several_graphs`
     it returns an iterator of such dicts, each of a graph of its own. `batch` holds `image`
     `[B, 3, H, W]`, `label` `[B, H, W]`, `index`, `domain` (`[B]` int64, the number of the source
-    in DATASET.SOURCE) and `step`, and a batch under the name of each of the method's `streams`.
+    in DATASET.SOURCE), `step` and `rate` (the step's learning rates, {"trunk", "decoder", "other":
+    float}), and a batch under the name of each of the method's `streams`.
     Evaluation: `method(images)` returns logits `[B, K, H, W]`. All
     that must survive a restart is in the `state_dict`.
 
@@ -47,10 +48,14 @@ class Method(nn.Module):
     defaults: dict[str, Any] = {}
     # Parts (attributes) that `predict` needs: what is exported.
     inference_parts: tuple[str, ...] = ("trunk", "decoder")
-    needs_embedding = False  # a decoder with `embed`, `projection` and `classifier`
+    needs = ""  # what the decoder must have: embed (network/decoders/decoder.py) or deep
     trunks: tuple[str, ...] = ()  # names that it works with; empty: all
     least_sources = 1
+    # Takes the sources of a batch apart: it needs equal parts, and one source may come twice.
+    splits_sources = False
     several_graphs = False
+    # The dotted key of a bool without which a step has to be one pass. None: it may be several.
+    accumulates = ""
     # Whether an image's losses depend on the others of its pass; or settings that prevent that.
     mixes_batch: bool | dict[str, Any] = False
     small: dict[str, Any] = {}  # settings ({dotted key: value}) of a network for tests
@@ -64,8 +69,11 @@ class Method(nn.Module):
             cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights, cfg.TRUNK.RECOMPUTE
         )
         self.decoder = decoder_class(cfg.DECODER.NAME)(self.trunk, num_classes, cfg)
-        if self.needs_embedding:
-            require_embedding(self.decoder, cfg.DECODER.NAME, f"{cfg.METHOD} needs an embedding")
+        if self.needs and not hasattr(self.decoder, self.needs):
+            raise UserError(
+                f"--method {cfg.METHOD} needs the part {self.needs} of a decoder, and the decoder "
+                f"{cfg.DECODER.NAME} has no such part; choose --decoder deeplabv3plus"
+            )
         self.after: dict[int, Callable[[Tensor], Tensor]] = {}
         self.rearrangement: nn.Module | None = None
         self._figures: dict[str, Tensor] = {}
@@ -74,6 +82,11 @@ class Method(nn.Module):
     def streams(cls, cfg: EasyDict) -> dict[str, Stream]:
         """Return further data by name; an image of each comes with every source image."""
         return {}
+
+    @classmethod
+    def colours(cls, cfg: EasyDict) -> Colours | None:
+        """Return which images have another colour jitter than TRANSFORM.JITTER. Default: none."""
+        return None
 
     def record(self, name: str, value: Tensor) -> None:
         """Log a scalar of this pass that is no loss, under its `name`; it stays on the device."""
@@ -95,6 +108,11 @@ class Method(nn.Module):
             raise UserError(
                 f"--method {cfg.METHOD} needs {self.least_sources} sources or more, and "
                 f"DATASET.SOURCE holds {' '.join(cfg.DATASET.SOURCE)} alone; add others (--dataset)"
+                + (", or name it twice" if self.splits_sources else "")
+            )
+        if self.splits_sources and cfg.DATASET.MIXING != "equal":
+            raise UserError(
+                f"--method {cfg.METHOD} takes batches apart by source; set DATASET.MIXING to equal"
             )
 
     def remarks(self, epoch: int) -> list[str]:

@@ -55,7 +55,7 @@ class SPC(Method):
     # SPC has no auxiliary head.
     defaults = {"DECODER.AUX_WEIGHT": 0.0}
     inference_parts = ("trunk", "decoder", "styles")
-    needs_embedding = True
+    needs = "embed"
     # The direction of a mean of embeddings is no mean of directions.
     mixes_batch = {"SPC.DISCRIMINATION_WEIGHT": 0.0}
 

@@ -13,6 +13,7 @@ from utils.engine.optimization import (
     build_optimizer,
     clip_gradients,
     plan_batch,
+    rates_at,
     restore_optimizer,
     set_rates,
     without_decay,
@@ -87,7 +88,7 @@ def test_rates_of_encoder_and_decoder_decay_polynomially(settings):
     optimizer = build_optimizer(method, cfg)
     rates = {}
     for step in (0, 50, 99):
-        set_rates(optimizer, step, cfg)
+        set_rates(optimizer, rates_at(step, cfg))
         rates[step] = {g["name"]: g["lr"] for g in optimizer.param_groups}
     assert rates[0] == {"trunk": 0.005, "decoder": 0.01}
     assert rates[50]["trunk"] == pytest.approx(0.005 * 0.5**0.9)
@@ -103,7 +104,7 @@ def test_rates_rise_from_a_millionth_and_fall_to_nothing(settings):
     cfg = settings(METHOD="baseline", TRUNK__NAME="mit_mini", TRAIN__MAX_ITER=40000, **SPACE)
     optimizer = build_optimizer(build_method(cfg)[0], cfg)
     for step in (0, 1, 749, 1499, 1500, 1501, 20000, 39999):
-        set_rates(optimizer, step, cfg)
+        set_rates(optimizer, rates_at(step, cfg))
         factor = 1 - Fraction(step, 40000)
         if step < 1500:
             factor *= 1 - (1 - Fraction(step, 1500)) * (1 - Fraction(1, 10**6))

@@ -1,5 +1,6 @@
 """Optimizer, schedule, and how an effective batch is split over processes and passes."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from torch import nn
 
 from network.methods import Method
 from utils.errors import UserError
+from utils.settings import flatten
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # of several dimensions too
 WARMUP_START = 1e-6  # of the rates, at step 0
@@ -68,6 +70,19 @@ def plan_batch(batch_size: int, per_process: int, world_size: int, parts: int = 
     return BatchPlan(images, share // images)
 
 
+def refuse_passes(plan: BatchPlan, method: type[Method], cfg: EasyDict) -> None:
+    """Raise UserError for a step of several passes with a method that does in a pass what is meant
+    for a step."""
+    key = method.accumulates
+    if plan.passes > 1 and key and not flatten(cfg)[key]:
+        raise UserError(
+            f"--method {cfg.METHOD} takes a step of its own in each pass, and TRAIN.BATCH_SIZE "
+            f"{cfg.TRAIN.BATCH_SIZE} makes {plan.passes} passes of {plan.images} images; set "
+            f"TRAIN.BATCH_PER_PROCESS to {plan.images * plan.passes}, start more processes, or "
+            f"take {key} on, which is another algorithm"
+        )
+
+
 def refuse_more_than_memory(plan: BatchPlan, crop: Sequence[int], device: torch.device) -> None:
     """Raise UserError where the crops of one pass alone are more than the machine's or the GPU's
     memory: a system that promises memory it does not have ends the process without a word."""
@@ -89,15 +104,13 @@ def build_optimizer(method: Method, cfg: EasyDict) -> torch.optim.Optimizer:
 
     It is fused because fused optimizers leave out a step on the device's word (guard.py).
     """
-    rates = {"trunk": cfg.TRAIN.LR_ENCODER}
-    exempt = without_decay(method, cfg.TRAIN.NO_DECAY)
+    rates, exempt = rates_at(0, cfg), without_decay(method, cfg.TRAIN.NO_DECAY)
     groups = []
     for name, parameters in method.parameter_groups().items():
-        rate = rates.get(name, cfg.TRAIN.LR_DECODER)
         for spared in (False, True):
             members = [p for p in parameters if (id(p) in exempt) == spared]
             decay = 0.0 if spared else cfg.TRAIN.WEIGHT_DECAY
-            options = {"lr": rate, "initial_lr": rate, "weight_decay": decay, "name": name}
+            options = {"lr": rates[name], "weight_decay": decay, "name": name}
             groups += [{"params": members, **options}] if members else []
     if cfg.TRAIN.OPTIMIZER == "adamw":
         return torch.optim.AdamW(groups, fused=True)
@@ -180,13 +193,25 @@ def clip_gradients(method: Method, norm: float) -> None:
         torch.nn.utils.clip_grad_norm_(method.parameters(), norm, foreach=True)
 
 
-def set_rates(optimizer: torch.optim.Optimizer, step: int, cfg: EasyDict) -> None:
-    """Polynomial decay of all rates: `initial · (1 − step / MAX_ITER) ** POLY_POWER`.
+def rates_at(step: int, cfg: EasyDict) -> dict[str, float]:
+    """Return the learning rates of a step by part of the network: trunk, decoder, other.
 
-    For the first WARMUP steps that is multiplied by `1 − (1 − step / WARMUP)(1 − 1e-6)`.
+    LR_ENCODER, of the trunk, and LR_DECODER, of everything else, are multiplied by
+    `(1 − step / MAX_ITER) ** POLY_POWER` or, with SCHEDULE exp, by `exp(−EXP_RATE · step /
+    EXP_SPAN)`, and for the first WARMUP steps by `1 − (1 − step / WARMUP)(1 − 1e-6)` too.
     """
-    factor = (1 - step / cfg.TRAIN.MAX_ITER) ** cfg.TRAIN.POLY_POWER
-    if step < cfg.TRAIN.WARMUP:
-        factor *= 1 - (1 - step / cfg.TRAIN.WARMUP) * (1 - WARMUP_START)
+    options = cfg.TRAIN
+    if options.SCHEDULE == "exp":
+        factor = math.exp(-options.EXP_RATE * step / options.EXP_SPAN)
+    else:
+        factor = (1 - step / options.MAX_ITER) ** options.POLY_POWER
+    if step < options.WARMUP:
+        factor *= 1 - (1 - step / options.WARMUP) * (1 - WARMUP_START)
+    others = options.LR_DECODER * factor
+    return {"trunk": options.LR_ENCODER * factor, "decoder": others, "other": others}
+
+
+def set_rates(optimizer: torch.optim.Optimizer, rates: Mapping[str, float]) -> None:
+    """Set the rates of the optimizer's groups."""
     for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor
+        group["lr"] = rates[group["name"]]

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from utils.engine.allocator import keep_freed_memory
 from utils.engine.failures import explain
 from utils.errors import Stopped, UserError
+from utils.processes import average_over_processes
 from utils.seeding import stable_seed
 
 # How long processes wait for one another: class centroids of a large dataset take the main process
 # more than the ten minutes that are the default.
 PATIENCE = timedelta(hours=1)
-BUCKET = 2**25  # bytes of gradients that are averaged at once
 
 
 @dataclass(frozen=True)
@@ -112,17 +112,8 @@ class Runtime:
     def average_gradients(self, method: nn.Module) -> None:
         """Average gradients over processes where DistributedDataParallel does not: of methods with
         several graphs. They have to be of the same parameters everywhere."""
-        if self.world_size == 1 or not method.several_graphs:
-            return
-        bucket: list[Tensor] = []
-        for gradient in [*(p.grad for p in method.parameters() if p.grad is not None), None]:
-            if bucket and (gradient is None or sum(g.nbytes for g in bucket) > BUCKET):
-                flat = torch.cat([g.flatten() for g in bucket]) / self.world_size
-                dist.all_reduce(flat)
-                for own, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
-                    own.copy_(part.view_as(own))
-                bucket = []
-            bucket.append(gradient)
+        if method.several_graphs:
+            average_over_processes(p.grad for p in method.parameters() if p.grad is not None)
 
     @property
     def memory_format(self) -> torch.memory_format:

@@ -69,4 +69,5 @@ class Best:
 
 def validation_splits(evaluated: list[str], sources: list[str]) -> list[str]:
     """Return the evaluated domains that are the split val of a source."""
-    return [d for name in sources for d in evaluated if parse_domain(d) == (name, "val")]
+    names = dict.fromkeys(sources)  # one may come twice
+    return [d for name in names for d in evaluated if parse_domain(d) == (name, "val")]

@@ -44,7 +44,7 @@ from utils.errors import Stopped, UserError, memory_for, run_script
 from utils.evaluate.evaluation import evaluate, open_domain
 from utils.evaluate.pictures import domain_picture
 from utils.evaluate.results import domain_scalars, gather, results_text, write
-from utils.processes import barrier
+from utils.processes import barrier, share_statistics
 from utils.revision import revision
 from utils.settings import flatten
 
@@ -129,7 +129,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     def validate(step: int, max_images: int) -> dict[str, dict[str, Any]]:
         """Evaluate all domains; a better result makes the newest checkpoint, of this step, the
         best."""
-        runtime.share_statistics(method)
+        share_statistics(method)
         results = {}
         for name, domain in domains.items():
             results[name] = evaluate(method, domain, space, cfg, runtime, max_images, pause)

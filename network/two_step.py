@@ -33,7 +33,9 @@ def with_gradient(
     value: Tensor, parameters: Mapping[str, Tensor], given: Mapping[str, Tensor]
 ) -> Tensor:
     """Return a scalar whose gradient in each parameter is what is `given`, whatever made it."""
-    return _WithGradient.apply(value.detach(), [given[name] for name in parameters], *parameters.values())
+    return _WithGradient.apply(
+        value.detach(), [given[name] for name in parameters], *parameters.values()
+    )
 
 
 def at(

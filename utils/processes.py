@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 BUCKET = 2**25  # bytes that are averaged at once
 
@@ -33,6 +34,21 @@ def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+def share_statistics(module: nn.Module) -> None:
+    """Give all processes the running statistics of the main one's batch norms, which are those of
+    the checkpoint, so that together they have one network."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    statistics = [buffer for norm in norms for buffer in norm.buffers()]
+    if world_size() == 1:
+        return
+    for dtype in dict.fromkeys(buffer.dtype for buffer in statistics):
+        own = [buffer for buffer in statistics if buffer.dtype == dtype]
+        flat = torch.cat([buffer.flatten() for buffer in own])
+        dist.broadcast(flat, src=0)
+        for buffer, part in zip(own, flat.split([b.numel() for b in own]), strict=True):
+            buffer.copy_(part.view_as(buffer))
 
 
 def average_over_processes(tensors: Iterable[torch.Tensor]) -> None:

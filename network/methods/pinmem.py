@@ -17,7 +17,7 @@ from network.memory import ClassMemory, diversity, means_of
 from network.methods.method import Findings
 from network.methods.mldg import MLDG, Half
 from utils.errors import UserError
-from utils.processes import sum_over_processes
+from utils.processes import share_statistics, sum_over_processes
 from utils.settings import Setting
 
 
@@ -107,8 +107,9 @@ class PinTheMem(MLDG):
     @torch.no_grad()
     def after_step(self, step: int) -> None:
         """Write what the step trained on into the memory, with the new weights and the running
-        statistics of batch norms."""
+        statistics of batch norms, those of the main process where they are not synchronised."""
         super().after_step(step)
+        share_statistics(self)
         trained, self.trained = self.trained, []
         mode = self.training
         self.eval()

@@ -7,6 +7,7 @@ from itertools import cycle
 import pytest
 
 import train
+from network.methods import method_class
 from network.methods.method import Method
 from tests.engine.processes import Training, load, records, same, wait_for
 from tests.networks import COVERING, STEPS
@@ -69,9 +70,12 @@ def test_stopped_in_mid_epoch(
     ends_as(tmp_path / "logs/halves", whole)
 
 
+MIXED = [m for m in STEPS if not method_class(m).splits_sources]  # those have several anyway
+
+
 @pytest.mark.parametrize(
     ("method", "mixing", "workers"),
-    [(m, *how) for m, how in zip(STEPS, cycle([("proportional", 2), ("equal", 0)]))],
+    [(m, *how) for m, how in zip(MIXED, cycle([("proportional", 2), ("equal", 0)]))],
 )
 def test_stopped_with_several_sources(run, tmp_path, signal_after, method, mixing, workers):
     options = ["--method", method, *OPTIONS, "--dataset", "gtav", "synthia"]
@@ -129,16 +133,17 @@ def test_killed_after_a_checkpoint(run, tmp_path, monkeypatch, undisturbed):
     assert same(*weights)
 
 
-# A step that needs no other process, as IW's, is the baseline's here; SePiCo's sums are its own.
-SHARING = [*(method for method in STEPS if method != "iw"), "sepico"]
-
-
-@pytest.mark.parametrize(("method", "number"), list(zip(SHARING, [3, 2, 2, 2, 2, 2], strict=True)))
+# Whatever processes do together: DistributedDataParallel's means, those of several graphs, sums of
+# bases after a step, gradients inside a step, a survey.
+@pytest.mark.parametrize(
+    ("method", "number"), [("baseline", 3), ("spc", 2), ("sepico", 2), ("pinmem", 2)]
+)
 def test_several_processes(miniature, tmp_path, method, number):
     """Also of more than two, whose sums depend on their order."""
     options = ["--method", method, "--dataset", "gtav", "synthia", *OPTIONS]
-    # Two images a pass, one of each source: the decoder normalises over the batch.
-    options += ["TRAIN.BATCH_SIZE", 2 * number, "LOG.CHECKPOINT_EVERY", 1]
+    # The decoder normalises over the images that it sees at once: two of each source, or one.
+    images = 4 if method_class(method).splits_sources else 2
+    options += ["TRAIN.BATCH_SIZE", images * number, "LOG.CHECKPOINT_EVERY", 1]
     options += ["WORKERS", 2 if number == 2 else 0]
     whole = Training(tmp_path, miniature, *options, "--exp", "whole", world_size=number)
     assert whole.wait() == [0] * number, whole.output()

@@ -82,9 +82,10 @@ def test_only_steps_that_record_wait(run, monkeypatch, method, decoder):
 
     monkeypatch.setattr(method_class(method), "after_step", note)
     monkeypatch.setattr(decoder_class(decoder), "losses", compute)
+    images = 4 if method_class(method).accumulates else 2
     with CountCalls(counts), CountOperations(counts):
         run("--method", method, "--decoder", decoder, "WORKERS", 1, "TRAIN.MAX_ITER", 5,
-            "LOG.EVERY", 4, "TRAIN.BATCH_PER_PROCESS", 2, "--val_dataset", "gtav")  # fmt: skip
+            "LOG.EVERY", 4, "TRAIN.BATCH_PER_PROCESS", images, "--val_dataset", "gtav")  # fmt: skip
     # From the middle of step 1 to that of step 3: two whole steps.
     assert at_step[3] == at_step[1]
     recorded = at_step[4] - at_step[3]

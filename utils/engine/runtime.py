@@ -62,16 +62,6 @@ class Runtime:
         dist.all_gather_object(values, value)
         return values
 
-    def share_statistics(self, method: nn.Module) -> None:
-        """Give all processes the running statistics of the main one's batch norms, which are those
-        of the checkpoint, so that together they evaluate one network."""
-        if self.world_size == 1:
-            return
-        for module in method.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                for statistic in module.buffers():
-                    dist.broadcast(statistic, src=0)
-
     def seed_step(self, seed: int, step: int) -> None:
         """Seed torch for everything drawn inside one training step of this process."""
         torch.manual_seed(stable_seed("step", seed, step, self.rank))

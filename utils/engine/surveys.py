@@ -19,6 +19,7 @@ from network.methods.method import Findings
 from utils.engine.interruption import data_from
 from utils.engine.runtime import Runtime
 from utils.errors import memory_for
+from utils.processes import share_statistics
 from utils.seeding import stable_seed
 
 PAUSE_EVERY = 8  # batches; processes wait for one another there
@@ -44,7 +45,7 @@ def run_survey(
     What a method draws for a batch depends on the batch, the seed and the step alone. `pause` is
     called now and then, in all processes alike, and may raise.
     """
-    runtime.share_statistics(method)
+    share_statistics(method)
     method.eval()
     samples = PassSamples(source, due.whole, step * cfg.TRAIN.BATCH_SIZE)
     sizes = [len(dataset) for dataset in source.datasets]

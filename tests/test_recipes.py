@@ -77,6 +77,21 @@ for network, numbers in PER_GPU.items():
 for method in RESNETS:
     RECIPES |= robustnet("r50os16", "city", method, 8, 4)
 RECIPES |= robustnet("r50os16", "gtav", "shade", 8, 4)
+
+
+def pinthemem(sources, method, iterations):
+    """A recipe of PinTheMem's code: 4 images of each source, on one GPU."""
+    images = 4 * len(sources)
+    name, valid = f"r50os16_{'_'.join(sources)}_{method}", f"r50os16_{'_'.join(sources)}_spc"
+    valid = "r50os16_gtav" if sources == ["gtav", "gtav"] else valid
+    numbers = (iterations, images, images, (0.01, 0.01))
+    return {name: Published(valid, "resnet50", sources, UNSEEN, *numbers)}
+
+
+LENGTHS = {"gtav synthia": 30463, "gtav gtav": 23033, "gtav synthia idd": 112193}
+for method in ("mldg", "pinmem"):
+    for names, steps in LENGTHS.items():
+        RECIPES |= pinthemem(names.split(), method, steps)
 # What ISW has of its own: weight, clusters.
 ISW = {"r50os16_gtav_isw": (0.6, 3), "r101os16_gtav_isw": (0.6, 3), "mobile_gtav_isw": (1.0, 20),
        "shuffle_gtav_isw": (0.8, 2), "r50os16_city_isw": (0.6, 2)}  # fmt: skip
@@ -138,6 +153,7 @@ def test_published_settings(name, other, handed_over):
     method = other or ("baseline" if baseline else name.rpartition("_")[2])
     # Names of what another recipe trains in other ways.
     other_names = {"shade": f"shade_{method}", "isw": "robustnet_base", "ibn": "robustnet_base"}
+    other_names |= dict.fromkeys(("mldg", "pinmem"), f"pinthemem_{method}")
     own = name.removeprefix(f"{common}_")
     changed = other_names.get(own, method) if other else own
     experiment = f"{common}_{own if baseline else changed}"
@@ -146,7 +162,12 @@ def test_published_settings(name, other, handed_over):
     cfg = resolve(overrides)
     assert script == "train.py" and not resume
     assert cfg.EXPERIMENT == experiment and cfg.METHOD == method and cfg.SEED == 7
-    assert cfg.DATASET.SOURCE == recipe.sources and cfg.DATASET.VALIDATION == recipe.domains
+    # A source that comes twice does so for methods that take sources apart.
+    once = list(dict.fromkeys(recipe.sources))
+    assert (
+        cfg.DATASET.SOURCE == (once if other else recipe.sources)
+        and cfg.DATASET.VALIDATION == recipe.domains
+    )
     assert cfg.TRUNK.NAME == recipe.trunk and cfg.TRUNK.OUTPUT_STRIDE == 16
     assert cfg.TRUNK.WEIGHTS == "imagenet" and cfg.DECODER.NAME == recipe.decoder
     defaults = decoder_class(recipe.decoder).defaults
@@ -168,6 +189,10 @@ def test_published_settings(name, other, handed_over):
         options = cfg.ISW
         assert (options.START_EPOCH, options.TRIALS, options.IMAGES) == (6, 10, 500)
         assert options.JITTER == [0.8, 0.8, 0.8, 0.3]
+    if own in ("mldg", "pinmem"):
+        further |= {"DATASET.SAMPLING", "TRAIN.SCHEDULE"}
+        assert (cfg.DATASET.SAMPLING, cfg.TRAIN.SCHEDULE) == ("random", "exp")
+        assert (cfg.TRAIN.EXP_RATE, cfg.TRAIN.EXP_SPAN) == (9, 120_000)
     assert overrides.keys() == set(given.split()) | further
 
 
@@ -252,7 +277,7 @@ def test_a_checkpoint_is_evaluated_as_its_recipe_does(name, handed_over):
         assert words[words.index("--dataset") + 1] == recipe.sources[0]
 
 
-@pytest.mark.parametrize("name", ["r50os16_gtav_isw", "r50os16_gtav_synthia_spc"])
+@pytest.mark.parametrize("name", ["r50os16_gtav_isw", "r50os16_gtav_synthia_pinmem"])
 def test_dry_run(name, miniature, tmp_path):
     recipe = RECIPES[name]
     small = {"LOG.DIR": tmp_path, "DATASET.CACHE_DIR": tmp_path / "cache"}

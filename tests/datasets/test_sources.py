@@ -5,11 +5,13 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from datasets import build_dataset
 from datasets.sampling.centroids import ClassCentroids
 from datasets.sampling.samplers import ClassUniformSampler, EqualParts, ProportionalParts
 from datasets.sampling.source import common_label_space, open_source
+from network.methods.mldg import MLDG, split_sources
 from transforms import TrainTransform
 from utils.errors import UserError
 
@@ -107,14 +109,14 @@ def test_processes_share_out_the_proportional_order(world_size):
 
 @pytest.fixture
 def opened(settings, miniature, tmp_path):
-    """Return `opened(start=0, **overrides)` → (cfg, sources, sampler) of two sources."""
+    """Return `opened(start=0, more, **overrides)` → (cfg, sources, sampler) of two sources."""
 
-    def start(start=0, **overrides):
+    def start(start=0, more=None, **overrides):
         cfg = settings(
             **{"DATASET__SOURCE": ["gtav", "synthia"], "DATASET__ROOT": str(miniature)} | overrides,
             DATASET__CACHE_DIR=str(tmp_path / "cache"), TRANSFORM__CROP_SIZE=[48, 64], WORKERS=0,
         )  # fmt: skip
-        return cfg, *open_source(cfg, "cpu", start)
+        return cfg, *open_source(cfg, "cpu", start, **(more or {}))
 
     return start
 
@@ -169,3 +171,54 @@ def test_label_spaces_agree_or_one_is_named(settings):
     assert common_label_space(settings(DATASET__LABEL_SPACE="idd_lite7", **both)).name
     cfg = settings(DATASET__SOURCE=["gtav", "synthia", "idd"])
     assert common_label_space(cfg).name == "cityscapes19"
+
+
+@pytest.mark.parametrize("kind", ["first", "test", "none"])
+def test_some_images_have_strong_colours(opened, kind):
+    """As MLDG says it of sources and steps; also in a run that is continued with another batch."""
+    changes = {"METHOD": "mldg", "MLDG__STRONG_COLOURS": kind, "TRAIN__BATCH_SIZE": 4}
+    changes |= {"TRANSFORM__JITTER_PROBABILITY": 0, "TRANSFORM__BLUR_PROBABILITY": 0}
+    batches = {}
+    for where, workers in (("device", 0), ("worker", 2)):
+        cfg, *_ = opened(TRANSFORM__PHOTOMETRIC_ON=where, **changes)
+        more = {"colours": MLDG.colours(cfg), "step": 3}
+        _, sources, sampler = opened(8, more, TRANSFORM__PHOTOMETRIC_ON=where, **changes)
+        loader = DataLoader(sources, 4, sampler=sampler, num_workers=workers)
+        batches[where] = list(islice(loader, 12))
+    found = set()
+    for step, (batch, whole) in enumerate(zip(*batches.values(), strict=True), start=3):
+        _, tested = split_sources(cfg.SEED, step, 2)
+        strong = [{"first": d == 0, "test": d in tested, "none": False}[kind]
+                  for d in batch["domain"].tolist()]  # fmt: skip
+        assert (batch["photometric"][:, 0] >= 0).tolist() == strong
+        finished = sources.finish(batch)["image"]
+        assert torch.equal(finished, whole["image"])
+        found |= {(d, s) for d, s in zip(batch["domain"].tolist(), strong, strict=True)}
+    either = {(d, s) for d in (0, 1) for s in (True, False)}
+    assert found == {"first": {(0, True), (1, False)}, "test": either,
+                     "none": {(0, False), (1, False)}}[kind]  # fmt: skip
+
+
+def test_strong_colours_are_stronger(opened):
+    cfg, *_ = opened(METHOD="mldg")
+    jitter = TrainTransform(cfg, colours=MLDG.colours(cfg)).photometric
+    assert jitter.jitter_probability == 1 and jitter.blur_probability == 1
+    assert tuple(jitter.jitter.brightness) == pytest.approx((0.2, 1.8))
+    assert tuple(jitter.jitter.hue) == pytest.approx((-0.3, 0.3))
+    cfg.MLDG.JITTER = [0.1, 0.1, 0.1, 0.6]
+    with pytest.raises(UserError, match="MLDG.JITTER has hue 0.6; it goes from 0 to 0.5"):
+        TrainTransform(cfg, colours=MLDG.colours(cfg))
+
+
+def test_a_source_twice(opened):
+    with pytest.raises(UserError, match="DATASET.SOURCE names gtav twice"):
+        opened(DATASET__SOURCE=["gtav", "gtav"])
+    twice = {"DATASET__SOURCE": ["gtav", "gtav"], "DATASET__SAMPLING": "random"}
+    _, sources, sampler = opened(more={"repeats": True}, **twice)
+    keys = list(islice(sampler, 24))
+    samples = [sources[key] for key in keys]
+    assert [s["domain"] for s in samples] == [0, 1] * 12
+    halves = [[k[1] % 6 for k in keys[d::2]] for d in (0, 1)]
+    assert all(sorted(half[:6]) == list(range(6)) for half in halves) and halves[0] != halves[1]
+    same = [(a, b) for a in samples[::2] for b in samples[1::2] if a["index"] == b["index"] - 6]
+    assert same and not any(torch.equal(a["image"], b["image"]) for a, b in same)

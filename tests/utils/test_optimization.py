@@ -1,5 +1,6 @@
 """How a batch is split, the two learning rates and their decay."""
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -9,11 +10,13 @@ from transformers.models.convnextv2.modeling_convnextv2 import ConvNextV2GRN
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from network.build import build_method
+from network.methods import method_class
 from utils.engine.optimization import (
     build_optimizer,
     clip_gradients,
     plan_batch,
     rates_at,
+    refuse_passes,
     restore_optimizer,
     set_rates,
     without_decay,
@@ -111,6 +114,30 @@ def test_rates_rise_from_a_millionth_and_fall_to_nothing(settings):
         for group in optimizer.param_groups:
             base = Fraction(6, 10**5) if group["name"] == "trunk" else Fraction(6, 10**4)
             assert group["lr"] == pytest.approx(float(base * factor), rel=1e-9)
+
+
+def test_the_exponential_schedule_has_a_span_of_its_own(settings):
+    """`0.01 · exp(−9 t / 120000)`, whatever MAX_ITER: a tenth after 30 463 steps."""
+    changes = {"TRAIN__SCHEDULE": "exp", "TRAIN__LR_ENCODER": 0.01, "TRAIN__MAX_ITER": 30463}
+    cfg = settings(METHOD="baseline", **changes)
+    for step in (0, 1, 15000, 30462):
+        rates = rates_at(step, cfg)
+        assert set(rates) == {"trunk", "decoder", "other"}
+        expected = 0.01 * math.exp(-9 * step / 120_000)
+        assert list(rates.values()) == pytest.approx([expected] * 3, rel=1e-12)
+    assert rates["trunk"] == pytest.approx(0.00102, rel=3e-3)
+
+
+def test_a_step_of_several_passes_is_refused_where_it_is_another_algorithm(settings):
+    cfg = settings(METHOD="mldg", DATASET__SOURCE=["gtav", "synthia"], **SPACE)
+    plan = plan_batch(8, 4, 1, 2)
+    message = "TRAIN.BATCH_SIZE 8 makes 2 passes of 4 images; set TRAIN.BATCH_PER_PROCESS to 8, "
+    with pytest.raises(UserError, match=f"--method mldg .* {message}.* MLDG.EACH_PASS on"):
+        refuse_passes(plan, method_class("mldg"), cfg)
+    refuse_passes(plan_batch(8, 8, 1, 2), method_class("mldg"), cfg)
+    cfg.MLDG.EACH_PASS = True
+    refuse_passes(plan, method_class("mldg"), cfg)
+    refuse_passes(plan, method_class("baseline"), settings(METHOD="baseline"))
 
 
 def test_the_recipe_of_mit_spares_its_layer_norms_alone(settings):

@@ -1,0 +1,4 @@
+#!/bin/sh
+# MLDG from GTAV and SYNTHIA, ResNet-50 at output stride 16, with the length as published.
+. "$(dirname "$0")/pinthemem.sh"
+pinthemem gtav_synthia mldg "$@"

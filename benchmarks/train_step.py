@@ -5,14 +5,17 @@
                                     [--decoder mask2former]
     python -m benchmarks.train_step --options …     # precision, layout, recomputation, compilation
     python -m benchmarks.train_step --forms baseline ibn iw irw shade …
+    python -m benchmarks.train_step --forms halves mldg "halves and looks" pinmem
 
 A step is forward and backward without data loading and optimizer. The floor is an SRHA step's
 convolutions, upsampling and cross entropies composed by hand without any SRHA code: layer 0 on B
 images, the student's layers 1–4, decoder and losses on 2B, the teacher's layers 1–4 on 2B without
 gradient. Its cross entropy is taken on rows of channels-last logits, its cheapest form. The floor
-is DeepLabV3+'s; forms with another decoder are compared with one another. Forms take turns;
-medians, on a CPU of its time (run with OMP_NUM_THREADS=1). Memory is the peak of a process of its
-own. On a GPU: bfloat16, channels-last, and whether a step waits for the device.
+is DeepLabV3+'s; forms with another decoder are compared with one another. That of MLDG are the
+baseline's passes on each half of the batch ("halves"), that of PinTheMem also ASPP's feature of a
+half twice, without gradient, in training and in evaluation mode ("halves and looks"). Forms take
+turns; medians, on a CPU of its time (run with OMP_NUM_THREADS=1). Memory is the peak of a process
+of its own. On a GPU: bfloat16, channels-last, and whether a step waits for the device.
 """
 
 import argparse
@@ -38,7 +41,7 @@ from loss.cross_entropy import cross_entropy
 from network.methods import Method, method_class
 from network.regions.statistics import downsample_labels
 from utils.engine.allocator import keep_freed_memory
-from utils.engine.optimization import clip_gradients
+from utils.engine.optimization import clip_gradients, rates_at
 from utils.errors import run_script, unknown_name
 
 DEEPLAB, OFF = "deeplabv3plus", "0,0,0,0"
@@ -56,8 +59,12 @@ FORMS: dict[str, dict[str, str]] = {
     "without style elimination": {"STYLE_ELIMINATION": "off"},
     "teacher on originals": {"TEACHER.STREAMS": "original"},
 }
-# Other methods, by name.
+# Other methods, by name, and what those with a step within the step cannot do without.
 OTHERS = {name: {"METHOD": name} for name in ("ibn", "iw", "irw", "shade")}
+TWO = {"DATASET.SOURCE": "gtav,synthia"}
+OTHERS |= {name: TWO | {"METHOD": name} for name in ("mldg", "pinmem")}
+HALVES, LOOKS = "halves", "halves and looks"
+OTHERS |= {form: TWO | {"METHOD": "baseline"} for form in (HALVES, LOOKS)}
 OPTIONS: dict[str, dict[str, str]] = {
     "srha": {},
     "float32": {"PRECISION": "float32"},
@@ -134,19 +141,36 @@ def build_step(
         method.compile_network()
     inputs = {name: value.to(device) for name, value in batch_of(classes, batch, crop).items()}
     inputs["image"] = inputs["image"].contiguous(memory_format=layout)
+    inputs["domain"] = torch.arange(batch, device=device) % len(cfg.DATASET.SOURCE)
 
     def step(number: int) -> None:
         enabled = cfg.PRECISION == "bfloat16"
         with torch.autocast(device, dtype=torch.bfloat16, enabled=enabled):
             if form == "floor":
                 loss = floor_loss(method, inputs["image"], inputs["label"])
+            elif form in (HALVES, LOOKS):
+                loss = second_half(method, inputs, form == LOOKS)
             else:
-                loss = sum(method(inputs | {"step": 0}).values())
+                loss = sum(method(inputs | {"step": 1, "rate": rates_at(1, cfg)}).values())
         loss.backward()
         clip_gradients(method, cfg.TRAIN.CLIP_NORM)
+        method.after_step(1)
         method.zero_grad()
 
     return step
+
+
+def second_half(method: Method, inputs: dict[str, Tensor], looks: bool) -> Tensor:
+    """Return the baseline's loss of a half of the batch, after that of the other half was
+    differentiated."""
+    halves = [{name: value[part::2] for name, value in inputs.items()} for part in (0, 1)]
+    sum(method(halves[0]).values()).backward()
+    for mode in (True, False) if looks else ():
+        method.train(mode)
+        with torch.no_grad():
+            method.decoder.deep(method.features(halves[0]["image"]))
+    method.train()
+    return sum(method(halves[1]).values())
 
 
 def floor_loss(method: Method, images: Tensor, labels: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from utils.engine.runtime import Runtime
 from utils.engine.surveys import run_survey
 from utils.errors import Stopped, UserError
 
-SURVEYS = {"isw": "sensitive.", "shade": "styles"}
+SURVEYS = {"isw": "sensitive.", "shade": "styles", "pinmem": "decoder.context."}
+NAMED = {"isw": "sensitive/layer 0", "shade": "styles/distance", "pinmem": "memory/classes"}
 OPTIONS = ["TRAIN.MAX_ITER", 8, "LOG.EVERY", 4, "LOG.CHECKPOINT_EVERY", 100, "VALID.EVERY", 0]
 OPTIONS += ["ISW.START_EPOCH", 3]
 
@@ -63,7 +64,7 @@ def test_three_processes_find_what_one_does(settings, miniature, tmp_path, monke
     # Twelve crops, twenty images, and two for three processes.
     isw = {"ISW__START_EPOCH": 0, "ISW__IMAGES": 5}
     for name, changes in (
-        ("shade", {}), ("isw", isw), ("isw", isw | {"ISW__IMAGES": 1, "ISW__TRIALS": 1}),
+        ("shade", {}), ("pinmem", {}), ("isw", isw), ("isw", isw | {"ISW__IMAGES": 1, "ISW__TRIALS": 1}),
     ):  # fmt: skip
         cfgs.append(
             settings(
@@ -86,8 +87,9 @@ def test_three_processes_find_what_one_does(settings, miniature, tmp_path, monke
 
 @pytest.mark.parametrize("name", SURVEYS)
 def test_a_run_that_is_stopped_in_a_survey_begins_it_anew(run, tmp_path, monkeypatch, name):
-    """SHADE's is before the first step, ISW's before the fourth."""
-    options = ["--method", name, *options_of(name), "TRAIN.BATCH_PER_PROCESS", 2]
+    """ISW's is before the fourth step, others' before the first."""
+    images = 4 if method_class(name).accumulates else 2
+    options = ["--method", name, *options_of(name), "TRAIN.BATCH_PER_PROCESS", images]
     run(*options, "--exp", "whole")
     survey = method_class(name).survey
 
@@ -111,8 +113,8 @@ def test_a_run_that_is_stopped_in_a_survey_begins_it_anew(run, tmp_path, monkeyp
     ]
     assert same(*states)
     assert records(logs / "whole") == records(logs / "cut")
-    named = "sensitive/layer 0" if name == "isw" else "styles/distance"
-    assert sum(named in record for record in records(logs / "cut")) == (1 if name == "isw" else 2)
+    found = sum(NAMED[name] in record for record in records(logs / "cut"))
+    assert found == (2 if name == "shade" else 1)
 
 
 def test_a_set_of_fewer_images_than_bases_leaves_nothing_behind(run, tmp_path):

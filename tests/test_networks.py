@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from network.decoders import DECODERS, Decoder
-from network.methods import METHODS, Method
+from network.methods import METHODS, Method, method_class
 from network.trunks import TRUNKS, Trunk
 from tests import networks
 
@@ -18,8 +18,12 @@ def test_the_tests_of_contracts_find_what_is_registered(monkeypatch):
     found = runpy.run_path(networks.__file__)
     assert {("toy", decoder) for decoder in DECODERS} < set(found["PAIRS"])
     assert ("spc", "second") in found["REFUSED"]
-    for position, registry in enumerate((METHODS, DECODERS)):
-        assert {pair[position] for pair in found["COVERING"]} == registry.keys()
+    contained = found["CONTAINED"]
+    for position, names in enumerate((METHODS.keys() - contained.keys(), DECODERS.keys())):
+        assert {pair[position] for pair in found["COVERING"]} == names
+    for inner, outer in contained.items():
+        steps = {method_class(name).training_losses for name in (inner, outer)}
+        assert len(steps) == 1, "a step of another code is no part of it"
     assert len(found["COVERING"]) <= len(METHODS) + len(DECODERS)
     assert "patches16" in found["FAMILIES"] and len(found["FAMILIES"]) < len(TRUNKS)
     assert found["takes"]("toy", "resnet18") and not found["takes"]("toy", "patches16")

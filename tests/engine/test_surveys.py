@@ -63,9 +63,8 @@ def test_three_processes_find_what_one_does(settings, miniature, tmp_path, monke
     cfgs = []
     # Twelve crops, twenty images, and two for three processes.
     isw = {"ISW__START_EPOCH": 0, "ISW__IMAGES": 5}
-    for name, changes in (
-        ("shade", {}), ("pinmem", {}), ("isw", isw), ("isw", isw | {"ISW__IMAGES": 1, "ISW__TRIALS": 1}),
-    ):  # fmt: skip
+    none = isw | {"ISW__IMAGES": 1, "ISW__TRIALS": 1}
+    for name, changes in (("shade", {}), ("pinmem", {}), ("isw", isw), ("isw", none)):
         cfgs.append(
             settings(
                 METHOD=name, DATASET__ROOT=str(miniature), DATASET__LABEL_SPACE="cityscapes19",

@@ -125,6 +125,7 @@ def test_compiled_and_exported_it_is_the_same(make, trunk):
         exported = torch.export.export(Logits(), (features,), strict=False).module()
         torch.testing.assert_close(exported(other), expected, rtol=1e-4, atol=1e-5)
         keys = decoder.state_dict().keys()
+        torch._dynamo.reset()
         decoder.compile(backend="aot_eager")
         assert decoder.state_dict().keys() == keys
         torch.testing.assert_close(decoder(other, size).logits, expected, rtol=1e-4, atol=1e-5)

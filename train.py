@@ -59,7 +59,8 @@ def main() -> None:
 
 @memory_for(
     "training",
-    "a smaller TRANSFORM.CROP_SIZE or TRAIN.BATCH_PER_PROCESS, or TRUNK.RECOMPUTE, needs less",
+    "a smaller TRANSFORM.CROP_SIZE or TRAIN.BATCH_PER_PROCESS (with TRAIN.BATCH_SIZE where a step "
+    "has to be one pass), TRUNK.RECOMPUTE and PRECISION bfloat16 need less",
 )
 def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) -> None:
     """Train in this process from step 0, or from the state of a checkpoint, to MAX_ITER."""

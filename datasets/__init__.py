@@ -39,6 +39,8 @@ SETTINGS = merge(*{id(each.settings): each.settings for each in DATASETS.values(
 
 # Datasets that files describe, by name.
 DESCRIBED: dict[str, type[DescribedDataset]] = {}
+# Settings of methods below DATASET that name images without labels.
+UNLABELLED = ("TARGET", "WILD")
 FILE = re.compile(r"(.+\.json)(:[^:/]*)?", re.IGNORECASE)
 
 
@@ -67,8 +69,8 @@ def adopt_files(cfg: EasyDict) -> None:
         if domains.count(domain) > 1:
             raise UserError(f"DATASET.VALIDATION names {domain} twice; name each domain once")
     cfg.VALID.BEST_ON = plain(cfg.VALID.BEST_ON)
-    if "TARGET" in cfg.DATASET:
-        cfg.DATASET.TARGET = plain(cfg.DATASET.TARGET)
+    for key in (key for key in UNLABELLED if key in cfg.DATASET):
+        cfg.DATASET[key] = plain(cfg.DATASET[key])
     cfg.DATASET.FILES = list(dict.fromkeys(str(Path(file).resolve()) for file in files))
 
 

@@ -34,6 +34,16 @@ def divergence_and_gradient(probabilities: Tensor, logs: Tensor) -> tuple[Tensor
     return total.sum(), weighted.addcmul_(probabilities, total, value=-1)
 
 
+def entropy_and_gradient(probabilities: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the relative entropy `Σ P_a log(P_a / P_b)` over all rows of `[2, …, K]`, and its
+    gradient in the logits, `P_a (r − Σ P_a r)` with `r = log(P_a / P_b)`, and `P_b − P_a`."""
+    ratio = logs[0] - logs[1]
+    weighted = probabilities[0] * ratio
+    total = weighted.sum(-1, keepdim=True)
+    first = weighted.sub_(probabilities[0] * total)
+    return total.sum(), torch.stack([first, probabilities[1] - probabilities[0]])
+
+
 class _JensenShannon(torch.autograd.Function):
     """The divergence of rows `[N, K]` of logits, with its gradient in closed form."""
 

@@ -6,12 +6,13 @@ losses and their gradients are computed, and the gradients are carried back to t
 once. Exact: nothing is approximated by that.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from loss.consistency import divergence_and_gradient
+from loss.consistency import divergence_and_gradient, entropy_and_gradient
 from utils.autograd import differentiable_once
 from utils.chunks import chunks
 from utils.labels import VOID
@@ -39,8 +40,19 @@ def upsampled_losses(
     else:
         share, divisor = (valid * weight).to(wide), labels.numel()
     target = labels.masked_fill(~valid, 0)
-    entropy, divergence = _UpsampledLosses.apply(logits, target, share, align_corners, paired)
+    pair, size = divergence_and_gradient if paired else None, labels.shape[-2:]
+    entropy, divergence = _UpsampledLosses.apply(logits, target, share, size, align_corners, pair)
     return entropy / divisor, divergence / labels.numel()
+
+
+def upsampled_relative_entropy(
+    logits: Tensor, others: Tensor, size: tuple[int, int], align_corners: bool = False
+) -> Tensor:
+    """Return `KL(P‖Q)` in nats, a mean over all pixels of the image, of the softmax of two logits
+    `[B, K, h, w]` that are upsampled bilinearly to `size`. Gradients go into both, once."""
+    both = torch.cat([logits, others])
+    options = (None, None, size, align_corners, entropy_and_gradient)
+    return _UpsampledLosses.apply(both, *options)[1] / (len(logits) * size[0] * size[1])
 
 
 class _Axis(NamedTuple):
@@ -105,40 +117,54 @@ class _UpsampledLosses(torch.autograd.Function):
     """Sums of both losses over all pixels, and their gradients at the size of the small logits."""
 
     @staticmethod
-    def forward(ctx, logits, target, share, align_corners, paired):
+    def forward(
+        ctx,
+        logits: Tensor,
+        target: Tensor | None,
+        share: Tensor | None,
+        size: tuple[int, int],
+        align_corners: bool,
+        pair: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None,
+    ):
+        """Without a `target` there is no cross entropy, without a `pair`, which compares the halves
+        of a batch, no divergence."""
         small = logits.permute(0, 2, 3, 1).contiguous()
         lines, classes = small.flatten(0, 1), small.shape[-1]
-        streams, size = 1 + paired, target.shape[-2:]
-        sampling = _Lines(small.shape, size, align_corners, share)
-        target, share = (x.reshape(-1, size[1], 1) for x in (target, share))
-        number = len(target) // streams
+        streams = 1 if pair is None else 2
+        like = small.new_empty(0, dtype=torch.promote_types(small.dtype, torch.float32))
+        sampling = _Lines(small.shape, size, align_corners, like)
+        number = len(small) * size[0] // streams
         # Lines of the second stream stand `number` behind those of the first.
-        order = torch.arange(len(target), device=logits.device).view(streams, number)
-        entropy = divergence = share.new_zeros(())
-        gradients = share.new_zeros(1 + paired, *lines.shape)
+        order = torch.arange(streams * number, device=logits.device).view(streams, number)
+        entropy = divergence = like.new_zeros(())
+        gradients = [None if x is None else like.new_zeros(lines.shape) for x in (target, pair)]
+        if target is not None:
+            target, share = (x.reshape(-1, size[1], 1) for x in (target, share))
         for part in chunks(number, streams * size[1] * classes, logits.device):
             own = order[:, part].flatten()
             logs = sampling.enlarge(lines, own).log_softmax(-1)
             probabilities = logs.exp()
-            own_target, own_share = target[own], share[own]
-            entropy = entropy - (logs.gather(-1, own_target) * own_share).sum()
-            if paired:
-                pairs = (x.unflatten(0, (2, -1)) for x in (probabilities, logs))
-                value, slope = divergence_and_gradient(*pairs)
+            if target is not None:
+                own_target, own_share = target[own], share[own]
+                entropy = entropy - (logs.gather(-1, own_target) * own_share).sum()
+            if pair is not None:
+                value, slope = pair(*(x.unflatten(0, (2, -1)) for x in (probabilities, logs)))
                 divergence = divergence + value
                 sampling.reduce_into(gradients[1], slope.flatten(0, 1), own)
-            # The gradient of cross entropy: the probabilities, less one for the class.
-            slope = probabilities.mul_(own_share).scatter_add_(-1, own_target, -own_share)
-            sampling.reduce_into(gradients[0], slope, own)
-        ctx.save_for_backward(gradients)
+            if target is not None:
+                # The gradient of cross entropy: the probabilities, less one for the class.
+                slope = probabilities.mul_(own_share).scatter_add_(-1, own_target, -own_share)
+                sampling.reduce_into(gradients[0], slope, own)
+        used = [i for i, there in enumerate((target, pair)) if there is not None]
+        ctx.used = used
+        ctx.save_for_backward(*(gradients[i] for i in used))
         ctx.shape, ctx.dtype = small.shape, logits.dtype
         return entropy, divergence
 
     @staticmethod
     @differentiable_once
     def backward(ctx, *upstream):
-        (gradients,) = ctx.saved_tensors
-        # Of the two `upstream`, the divergence's means nothing where it was not computed.
-        total = sum(u * own for u, own in zip(upstream, gradients, strict=False))
+        gradients = zip(ctx.used, ctx.saved_tensors, strict=True)
+        total = sum(upstream[i] * own for i, own in gradients)
         total = total.view(ctx.shape).permute(0, 3, 1, 2)
-        return total.to(ctx.dtype), None, None, None, None
+        return total.to(ctx.dtype), None, None, None, None, None

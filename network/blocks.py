@@ -85,20 +85,27 @@ NORMED = {
 }
 
 
-def early_norms(trunk: Trunk, make: Callable[[int], nn.Module]) -> list[nn.Module]:
+def early_norms(
+    trunk: Trunk, make: Callable[[int], nn.Module], keep: bool = False
+) -> list[nn.Module]:
     """Put `make(channels)` into stem and ends of LAYERS of a trunk of TRUNKS; return the three.
 
     The stem's takes the place of its batch norm and, where it is affine, that one's scale and
-    shift; MobileNetV2, whose stem ends without an activation, has it at the end of layer 0.
+    shift, or stands behind the batch norm that it is to `keep`; MobileNetV2, whose stem ends
+    without an activation, has it at the end of layer 0.
     """
     stem = _stem_norm(trunk)
     if stem is None:
         norms = [end_norm(trunk.layer0, make(trunk.channels[0]))]
     else:
         holder, index = stem
-        norms = [_taking_over(make(holder[index].num_features), holder[index])]
-        holder[index] = norms[0]
+        old = holder[index]
+        norms = [_taking_over(make(old.num_features), old)]
         holder[index + 1].inplace = False  # the ReLU; a loss may need what the norm returns
+        if keep:
+            _insert(holder, index + 1, norms[0])
+        else:
+            holder[index] = norms[0]
     for i in LAYERS:
         norms.append(end_norm(getattr(trunk, f"layer{i}"), make(trunk.channels[i])))
     return norms
@@ -114,6 +121,15 @@ def end_norm(layer: nn.Sequential, norm: nn.Module) -> nn.Module:
     block.norm = norm
     layer[-1] = block
     return norm
+
+
+def _insert(layers: nn.Sequential, index: int, norm: nn.Module) -> None:
+    """Insert `norm` under that name; those behind it keep their names."""
+    behind = list(layers.named_children())[index:]
+    for name, _ in behind:
+        delattr(layers, name)
+    for name, module in [("norm", norm), *behind]:
+        layers.add_module(name, module)
 
 
 def _stem_norm(trunk: Trunk) -> tuple[nn.Sequential, int] | None:

@@ -44,7 +44,6 @@ class ClassMemory(nn.Module):
         nn.init.normal_(self.classifier.weight, std=1e-4)
         nn.init.zeros_(self.classifier.bias)
         self.register_buffer("vectors", torch.zeros(num_classes, channels))
-        self.register_buffer("is_filled", torch.tensor(False))
         self.filled = False
         self.reading: Tensor | None = None
         self.last: Read | None = None
@@ -101,12 +100,11 @@ class ClassMemory(nn.Module):
     def fill(self, vectors: Tensor) -> None:
         """Store vectors `[K, D]`."""
         self.vectors.copy_(vectors)
-        self.is_filled.fill_(True)
         self.filled = True
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
-        self.filled = bool(self.is_filled)
+        self.filled = bool(self.vectors.any())
 
 
 def means_of(sums: Tensor) -> tuple[Tensor, Tensor]:

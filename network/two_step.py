@@ -66,10 +66,10 @@ class _Caller(nn.Module):
 class _WithGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, given: list[Tensor], *parameters: Tensor) -> Tensor:
-        ctx.given = given
+        ctx.save_for_backward(*given)
         return value.clone()
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(upstream.to(each) * each for each in ctx.given)
+        return None, None, *(upstream.to(each) * each for each in ctx.saved_tensors)

@@ -86,4 +86,5 @@ def batch():
     return {"image": images, "label": labels, "index": torch.arange(2),
             "domain": torch.arange(2), "step": 0,
             "rate": dict.fromkeys(("trunk", "decoder", "other"), 0.01),
-            "target": {"image": torch.randn(2, 3, 64, 80), "index": torch.arange(2)}}  # fmt: skip
+            **{name: {"image": torch.randn(2, 3, 64, 80), "index": torch.arange(2)}
+               for name in ("target", "wild")}}  # fmt: skip

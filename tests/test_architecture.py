@@ -32,7 +32,10 @@ LAYERS = [
     {"network.self_training"},
     {"network.memory"},
     {"network.decoders", "network.inference"},
-    {"network.blocks", "network.clusters", "network.neutral", "network.two_step"},
+    {
+        *("network.blocks", "network.clusters", "network.dictionary", "network.neutral"),
+        "network.two_step",
+    },
     {"network.trunks", "network.regions"},
     {"loss"},
     {"datasets.miniature"},

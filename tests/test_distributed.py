@@ -40,8 +40,9 @@ def global_batch():
     labels = torch.stack([q.repeat_interleave(32, 0).repeat_interleave(32, 1) for q in quadrants])
     # Every share that is made of them has an image of each of two sources.
     domain = torch.tensor([0, 0, 1, 1])
-    target = {"image": torch.randn(4, 3, 64, 64, generator=generator)}
-    return {"image": images, "label": labels, "domain": domain, "step": 0, "target": target}
+    batch = {"image": images, "label": labels, "domain": domain, "step": 0}
+    streams = {n: torch.randn(4, 3, 64, 64, generator=generator) for n in ("target", "wild")}
+    return batch | {name: {"image": images} for name, images in streams.items()}
 
 
 def next_region(present):
@@ -109,7 +110,8 @@ def _losses_and_gradients(cfg, passes, rank, world_size):
         part = slice(rank + number * world_size, None, world_size * passes)
         share = {k: v[part] if torch.is_tensor(v) else v for k, v in whole.items()}
         share["image"] = share["image"].double()
-        share["target"] = {"image": whole["target"]["image"][part].double()}
+        for name in ("target", "wild"):
+            share[name] = {"image": whole[name]["image"][part].double()}
         with runtime.gradient_sync(wrapped, last_pass=number == passes - 1):
             for losses in runtime.graphs(wrapped, share):
                 losses = {name: value / passes for name, value in losses.items()}

@@ -63,7 +63,7 @@ def gtav(miniature, tmp_path):
     (["TRUNK.WEIGHTS", "missing.pth"], "no weights file missing.pth"),
     (["TRANSFORM.SCALE", "2,0.5"], "TRANSFORM.SCALE runs from low to high"),
     (["TRANSFORM.JITTER", "0.4,0.4,0.4,0.9"], "hue 0.9; it goes from 0 to 0.5"),
-    (["TRAIN.BATCH_SIZE", "1", "--method", "baseline"], "cannot train on one image a pass"),
+    (["TRAIN.BATCH_SIZE", "1", "--method", "baseline"], "at once and cannot train on one; choose"),
     (["--init", "missing.pth"], "no checkpoint missing.pth"),
     (["--resume", "--exp", "never"], "no checkpoint logs/never/last.pth"),
     (["--dataset", "gtav", "gtav"], "DATASET.SOURCE names gtav twice; change --dataset"),

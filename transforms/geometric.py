@@ -53,6 +53,14 @@ def fitted_size(size: Sequence[int], box: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
+def covering_size(size: Sequence[int], crop: Sequence[int]) -> tuple[int, int]:
+    """Return the least size (h, w) at which an image of `size` covers a crop (h, w), its aspect
+    kept."""
+    factor = max(side / own for side, own in zip(crop, size, strict=True))
+    height, width = (max(side, round(own * factor)) for side, own in zip(crop, size, strict=True))
+    return height, width
+
+
 class Span(NamedTuple):
     """One side of a sample: `old` pixels, scaled to `new`; the crop shows `size` from `start` on.
 
@@ -118,6 +126,7 @@ class RandomGeometry:
     are interpolated bilinearly without antialiasing, as by OpenCV, in place of bicubically with it.
     `max_class_share`: a position is drawn again, up to ten times, until two classes are there and
     the larger has less than this share of the pixels that are not void (1: any position will do).
+    `covering`: the factor is counted from the least size that covers the crop.
     A class as aim: all is drawn again, up to ten times, until more than `class_pixels` pixels of
     the crop are of that class.
     """
@@ -131,6 +140,7 @@ class RandomGeometry:
         max_class_share: float = 1.0,
         class_pixels: int = 0,
         section: str = "TRANSFORM",
+        covering: bool = False,
     ):
         """`section` is that of the settings SCALE and BOX, for errors."""
         if scale[0] > scale[1]:
@@ -139,6 +149,7 @@ class RandomGeometry:
             raise UserError(f"{section}.BOX has two sides, or 0,0 for none: not {list(box)}")
         self.scale, self.crop_size, self.flip, self.box = scale, crop_size, flip, box
         self.max_class_share, self.class_pixels = max_class_share, class_pixels
+        self.covering = covering
 
     def __call__(
         self, image: torch.Tensor, label: torch.Tensor, aim: Aim = None
@@ -171,6 +182,7 @@ class RandomGeometry:
     ) -> Placement:
         factor, exact = uniform(*self.scale), all(self.box)
         fitted = fitted_size(size, self.box) if exact else size
+        fitted = covering_size(size, self.crop_size) if self.covering else fitted
         height, width = (max(1, round(side * factor)) for side in fitted)
         x, y = point or (None, None)
         for left in range(REDRAWS, -1, -1):

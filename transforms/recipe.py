@@ -76,13 +76,18 @@ class TrainTransform:
 
         `photometric` [B, 9] has to be on the CPU. A batch without it is returned as it is.
         """
-        if PHOTOMETRIC not in batch:
-            return batch
-        images = torch.empty_like(batch["image"], dtype=torch.float32)  # in its memory format
-        for i, (image, drawn) in enumerate(zip(batch["image"], batch[PHOTOMETRIC], strict=True)):
-            images[i] = normalise(self.photometric.apply(image, drawn))
-        rest = {key: value for key, value in batch.items() if key != PHOTOMETRIC}
-        return rest | {"image": images}
+        return _with_colours(batch, self.photometric)
+
+
+def _with_colours(batch: dict[str, Any], photometric: Photometric) -> dict[str, Any]:
+    """Do to the images of a batch what was drawn for them, if it was left to do."""
+    if PHOTOMETRIC not in batch:
+        return batch
+    images = torch.empty_like(batch["image"], dtype=torch.float32)  # in its memory format
+    for i, (image, drawn) in enumerate(zip(batch["image"], batch[PHOTOMETRIC], strict=True)):
+        images[i] = normalise(photometric.apply(image, drawn))
+    rest = {key: value for key, value in batch.items() if key != PHOTOMETRIC}
+    return rest | {"image": images}
 
 
 def refuse_wide_blur(setting: str, sigma: Sequence[float], crop_size: Sequence[int]) -> None:
@@ -126,3 +131,28 @@ class PhotographTransform:
     def finish(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Normalise the images of a batch, uint8 [B, 3, h, w], on the device that trains."""
         return batch | {"image": normalise(batch["image"])} if self.on_device else batch
+
+
+class WildTransform:
+    """Resize a photograph of any size until it covers the crop, crop, flip, and change its colours
+    as TrainTransform does those of the source (WildNet)."""
+
+    def __init__(self, cfg: Any, on_device: bool = False):
+        options = cfg.TRANSFORM
+        self.on_device = on_device
+        self.geometric = RandomGeometry((1, 1), options.CROP_SIZE, options.FLIP, covering=True)
+        self.photometric = TrainTransform(cfg).photometric
+
+    def __call__(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return `image` [3, h, w] of the crop's size, of a photograph uint8 [3, H, W]: normalised
+        float32, or with `on_device` uint8, and what is to be done to it. Draws from torch's global
+        generator."""
+        image = show_image(image, self.geometric.draw(image.shape[1:]))
+        drawn = self.photometric.draw()
+        if self.on_device:
+            return {"image": image, PHOTOMETRIC: drawn}
+        return {"image": normalise(self.photometric.apply(image, drawn))}
+
+    def finish(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Apply what was drawn to the images of a batch, uint8 [B, 3, h, w], and normalise them."""
+        return _with_colours(batch, self.photometric)

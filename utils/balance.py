@@ -76,14 +76,15 @@ def main() -> None:
 
 def batches(cfg: EasyDict, runtime: Runtime, number: int, step: int) -> Iterator[dict[str, Any]]:
     """Yield the first batches of training, each of TRAIN.BATCH_SIZE images or as many as one pass
-    holds, on the device. They bear the number `step`, which says what warm-ups have reached."""
-    plan, source, sampler = open_training(cfg, runtime)
-    rates = rates_at(step, cfg)
+    holds, on the device. They bear the numbers of their steps, from `step` on."""
+    plan, source, sampler = open_training(cfg, runtime, step=step, whole=False)
     loader = DataLoader(source, plan.images, sampler=sampler, num_workers=cfg.WORKERS)
     with data_from(loader) as samples:
         for drawn, batch in enumerate(islice(samples, number)):
             runtime.seed_step(cfg.SEED, drawn)
-            yield source.finish(runtime.to_device(batch)) | {"step": step, "rate": rates}
+            now = step + drawn * plan.images // cfg.TRAIN.BATCH_SIZE
+            rates = rates_at(min(now, cfg.TRAIN.MAX_ITER), cfg)
+            yield source.finish(runtime.to_device(batch)) | {"step": now, "rate": rates}
 
 
 def measure_terms(
@@ -102,6 +103,7 @@ def measure_terms(
     number = 0
     for batch in drawn:
         number += 1
+        method.take_kept()  # what `after_step` would need
         for losses in runtime.graphs(method, batch):
             for name, loss in losses.items():
                 values[name] += loss.item()

@@ -67,6 +67,15 @@ def average_over_processes(tensors: Iterable[torch.Tensor]) -> None:
         bucket.append(tensor)
 
 
+def gathered(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensors of all processes, of one shape, behind one another in their order."""
+    if world_size() == 1:
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)
+
+
 def summed(tensor: torch.Tensor) -> torch.Tensor:
     """Return the sum of a tensor over all processes, which a gradient passes through.
 

@@ -37,6 +37,7 @@ class Decoder(nn.Module):
     small: dict[str, Any] = {}  # settings ({dotted key: value}) of a decoder for tests
     without_dropout: dict[str, Any] = {}  # settings that switch its dropout off
     remarks: Sequence[str] = ()  # what the log is to say of this network
+    least_images = 1  # that it has to see at once in training, where batch norms are its own
     waits = 0  # how often the host waits for the device in the losses of a pass
     # {layer: stride} that features are resized to if all layers of the trunk have one stride.
     wanted_strides: dict[int, int] = {}

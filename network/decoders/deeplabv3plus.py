@@ -34,9 +34,7 @@ class ASPP(nn.Module):
         if self.img_conv[1].training and len(x) == 1 and type(self.img_conv[1]) is nn.BatchNorm2d:
             raise UserError(
                 "DeepLabV3+ normalises pooled features over the images that it sees at once and "
-                "cannot train on one; choose TRAIN.BATCH_SIZE and TRAIN.BATCH_PER_PROCESS so that "
-                "the share of a process splits into passes of 2 or more (an even share does), for "
-                "methods that take sources apart of 2 or more of each source"
+                "cannot train on one"
             )
         pooled = self.img_conv(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
         return torch.cat([pooled, *(branch(x) for branch in self.features)], dim=1)
@@ -63,6 +61,7 @@ class DeepLabV3Plus(LogitDecoder):
     }
     without_dropout = {"DECODER.AUX_DROPOUT": 0.0}
     wanted_strides = {1: 4}
+    least_images = 2  # of which pooled features are normalised
     align_corners = True
 
     def __init__(self, trunk: Trunk, num_classes: int, cfg: EasyDict):

@@ -18,6 +18,7 @@ METHODS = {
     "isw": "network.methods.whitening:ISW",
     "shade": "network.methods.shade:SHADE",
     "mldg": "network.methods.mldg:MLDG",
+    "wildnet": "network.methods.wildnet:WildNet",
     "pinmem": "network.methods.pinmem:PinTheMem",
 }
 

@@ -24,6 +24,10 @@ class Findings(NamedTuple):
     pictures: dict[str, Tensor]
 
 
+# What a method may need of a decoder, and the parts that make it up (network/decoders/decoder.py).
+PARTS = {"": (), "embed": ("embed", "projection", "classifier"), "deep": ("deep", "context")}
+
+
 class Method(nn.Module):
     """A trunk, a decoder and a way to train them.
 
@@ -48,13 +52,14 @@ class Method(nn.Module):
     defaults: dict[str, Any] = {}
     # Parts (attributes) that `predict` needs: what is exported.
     inference_parts: tuple[str, ...] = ("trunk", "decoder")
-    needs = ""  # what the decoder must have: embed (network/decoders/decoder.py) or deep
+    inference_settings: tuple[str, ...] = ()  # dotted keys that an export may change
+    needs = ""  # what the decoder must have, a key of PARTS
     trunks: tuple[str, ...] = ()  # names that it works with; empty: all
     least_sources = 1
     # Takes the sources of a batch apart: it needs equal parts, and one source may come twice.
     splits_sources = False
     several_graphs = False
-    # The dotted key of a bool without which a step has to be one pass. None: it may be several.
+    # The dotted key of a bool without which a step has to be one pass; "": it may be several.
     accumulates = ""
     # Whether an image's losses depend on the others of its pass; or settings that prevent that.
     mixes_batch: bool | dict[str, Any] = False
@@ -62,21 +67,23 @@ class Method(nn.Module):
 
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__()
-        self._check_choices(cfg)
+        self.check_choices(cfg)
         self.num_classes = num_classes
         weights = cfg.TRUNK.WEIGHTS if pretrained else "none"
         self.trunk = build_trunk(
             cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights, cfg.TRUNK.RECOMPUTE
         )
         self.decoder = decoder_class(cfg.DECODER.NAME)(self.trunk, num_classes, cfg)
-        if self.needs and not hasattr(self.decoder, self.needs):
+        missing = [part for part in PARTS[self.needs] if not hasattr(self.decoder, part)]
+        if missing:
             raise UserError(
-                f"--method {cfg.METHOD} needs the part {self.needs} of a decoder, and the decoder "
-                f"{cfg.DECODER.NAME} has no such part; choose --decoder deeplabv3plus"
+                f"--method {cfg.METHOD} needs the part {missing[0]} of a decoder, and the decoder "
+                f"{cfg.DECODER.NAME} has no {missing[0]}; choose --decoder deeplabv3plus"
             )
         self.after: dict[int, Callable[[Tensor], Tensor]] = {}
         self.rearrangement: nn.Module | None = None
         self._figures: dict[str, Tensor] = {}
+        self._kept: list[Any] = []
 
     @classmethod
     def streams(cls, cfg: EasyDict) -> dict[str, Stream]:
@@ -97,20 +104,32 @@ class Method(nn.Module):
         figures, self._figures = self._figures, {}
         return figures
 
-    def _check_choices(self, cfg: EasyDict) -> None:
-        if self.trunks and cfg.TRUNK.NAME not in self.trunks:
+    def keep(self, value: Any) -> None:
+        """Keep something of this pass for `after_step`."""
+        self._kept.append(value)
+
+    def take_kept(self) -> list[Any]:
+        """Return what the passes of a step kept, in their order."""
+        kept, self._kept = self._kept, []
+        return kept
+
+    @classmethod
+    def check_choices(cls, cfg: EasyDict) -> None:
+        """Raise UserError for a trunk, sources or shared settings that the method cannot work
+        with."""
+        if cls.trunks and cfg.TRUNK.NAME not in cls.trunks:
             raise UserError(
                 f"--method {cfg.METHOD} does not work with --trunk {cfg.TRUNK.NAME}; choose "
-                f"{', '.join(self.trunks)}"
+                f"{', '.join(cls.trunks)}"
             )
         # Networks may be evaluated without a source.
-        if 0 < len(cfg.DATASET.SOURCE) < self.least_sources:
+        if 0 < len(cfg.DATASET.SOURCE) < cls.least_sources:
             raise UserError(
-                f"--method {cfg.METHOD} needs {self.least_sources} sources or more, and "
+                f"--method {cfg.METHOD} needs {cls.least_sources} sources or more, and "
                 f"DATASET.SOURCE holds {' '.join(cfg.DATASET.SOURCE)} alone; add others (--dataset)"
-                + (", or name it twice" if self.splits_sources else "")
+                + (", or name it twice" if cls.splits_sources else "")
             )
-        if self.splits_sources and cfg.DATASET.MIXING != "equal":
+        if cls.splits_sources and cfg.DATASET.MIXING != "equal":
             raise UserError(
                 f"--method {cfg.METHOD} takes batches apart by source; set DATASET.MIXING to equal"
             )

@@ -55,14 +55,19 @@ class MLDG(Baseline):
 
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__(cfg, num_classes, pretrained)
+        self.options, self.seed = cfg.MLDG, cfg.SEED
+        self.sources = len(cfg.DATASET.SOURCE)
+
+    @classmethod
+    def check_choices(cls, cfg: EasyDict) -> None:
+        """Raise UserError also for layers that are computed again."""
+        super().check_choices(cfg)
         if any(cfg.TRUNK.RECOMPUTE):
             # The backward pass would find the weights of the step's begin in place of the moved.
             raise UserError(
                 f"--method {cfg.METHOD} exchanges weights within a step, and layers that are "
                 "computed again would get the wrong ones; set TRUNK.RECOMPUTE to off,off,off,off"
             )
-        self.options, self.seed = cfg.MLDG, cfg.SEED
-        self.sources = len(cfg.DATASET.SOURCE)
 
     @classmethod
     def colours(cls, cfg: EasyDict) -> Colours | None:

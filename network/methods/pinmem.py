@@ -44,6 +44,7 @@ class PinTheMem(MLDG):
         }
     }
     needs = "deep"
+    inference_settings = ("MEMORY.GUMBEL",)
     small = {"MEMORY.GUMBEL": "training", "MEMORY.FIRST_IMAGES": 3}
 
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
@@ -51,8 +52,6 @@ class PinTheMem(MLDG):
         self.memory_options = options = cfg.MEMORY
         channels = self.decoder.deep_channels
         self.decoder.context = ClassMemory(num_classes, channels, options.MOMENTUM, options.GUMBEL)
-        # What the memory is written from after a step.
-        self.trained: list[Half] = []
 
     @property
     def memory(self) -> ClassMemory:
@@ -79,9 +78,10 @@ class PinTheMem(MLDG):
         classes = torch.arange(len(memory), device=memory.device)
         with torch.autocast(memory.device.type, enabled=False):
             named = F.cross_entropy(self.memory.classifier(memory), classes)
-        losses["diversity"] = self.memory_options.DIVERSITY_WEIGHT * diversity(memory)
+            similar = diversity(memory)
+        losses["diversity"] = self.memory_options.DIVERSITY_WEIGHT * similar
         losses["classes"] = self.memory_options.CLASSES_WEIGHT * named
-        self.trained.append(trained)
+        self.keep(trained)
         return losses
 
     def test_losses(self, tested: Half, trained: Half) -> dict[str, Tensor]:
@@ -110,7 +110,7 @@ class PinTheMem(MLDG):
         statistics of batch norms, those of the main process where they are not synchronised."""
         super().after_step(step)
         share_statistics(self)
-        trained, self.trained = self.trained, []
+        trained = self.take_kept()
         mode = self.training
         self.eval()
         sums = [self.memory.sums(self._deep(h["image"]), h["label"]) for h in trained]

@@ -16,7 +16,7 @@ from datasets.sampling.passes import SourcePass
 from network.methods.method import Findings, Method
 from network.neutral import NeutralTrunk
 from network.regions.rearrangement import dirichlet
-from network.regions.statistics import widened
+from network.regions.statistics import moments, widened
 from network.self_training.purity import (
     PURITY,
     THINGS,
@@ -122,7 +122,7 @@ class SHADE(Method):
             everyone = torch.ones(len(x), len(bases), dtype=torch.bool, device=x.device)
             weights = dirichlet(self.cfg.SHADE.CONCENTRATION, everyone)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            variance, mean = _moments(x.to(widened(x.dtype)))
+            variance, mean = moments(x.to(widened(x.dtype)))
             mixed = torch.einsum("bm,msc->sbc", weights.to(bases), bases)
             scale = mixed[1] / (variance.sqrt() + EPSILON)
             shift, scale, mean = (each[..., None, None] for each in (mixed[0], scale, mean))
@@ -159,7 +159,7 @@ class SHADE(Method):
         styles = self.styles.bases.new_zeros(number, *self.styles.bases.shape[1:])
         for batch in batches:
             feature = self.trunk(batch["image"], stop=0)[0]
-            variance, mean = _moments(feature)
+            variance, mean = moments(feature)
             own = torch.stack([mean, (variance + EPSILON).sqrt()], dim=1)
             styles.index_copy_(0, batch["place"].to(styles.device), own)
         # Each image's is in one process, and 0 in the others.
@@ -178,11 +178,6 @@ class StyleBases(nn.Module):
         bases = torch.zeros(number, 2, channels)
         bases[:, 1] = 1.0
         self.register_buffer("bases", bases)
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return unbiased variances (0 of a map of one place) and means `[B, C]`."""
-    return torch.var_mean(x, dim=(2, 3), correction=min(x[0, 0].numel() - 1, 1))
 
 
 def farthest_points(points: Tensor, number: int) -> tuple[Tensor, float]:

@@ -80,6 +80,12 @@ def widened(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the unbiased variances (0 of a map of one place) and means `[B, C]` of the channels of
+    each image's feature `[B, C, h, w]`."""
+    return torch.var_mean(x, dim=(2, 3), correction=min(x[0, 0].numel() - 1, 1))
+
+
 def wide_rows(features: Tensor) -> Tensor:
     """Turn `[B, C, h, w]` into rows `[B * h * w, C]` in float32 at least."""
     return to_rows(features).to(widened(features.dtype))

@@ -10,6 +10,8 @@ from loss.upsampled import upsampled_losses
 from network.build import build_method
 from network.memory import ClassMemory, class_shares, diversity
 from utils.errors import UserError
+from utils.export import __main__ as export_script
+from utils.settings import flatten
 
 SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
 
@@ -163,6 +165,43 @@ def test_what_writes_has_a_gradient_and_what_is_written_none(settings):
              if g is not None}  # fmt: skip
     assert names == {f"decoder.context.writer.{n}" for n in ("0.weight", "1.weight", "1.bias")}
     assert method.memory.reading is None
+
+
+def test_an_empty_memory_is_none(settings):
+    """As --init leaves it where classes are others: the survey fills it."""
+    cfg = settings(METHOD="pinmem", DATASET__SOURCE=["gtav", "synthia"], **SPACE)
+    method = build_method(cfg)[0]
+    assert method.survey_due(0, 5) is not None
+    method.load_state_dict(method.state_dict())
+    assert method.survey_due(0, 5) is not None
+    method.memory.fill(torch.ones_like(method.memory.vectors))
+    assert method.survey_due(0, 5) is None
+    other = build_method(cfg, {"method": method.state_dict()})[0]
+    assert other.survey_due(0, 5) is None
+
+
+def test_what_an_export_is_told_in_its_error_helps(settings, tmp_path, monkeypatch):
+    """The network plays its exported file: tracing takes long."""
+    cfg = settings(METHOD="pinmem", DATASET__SOURCE=["gtav", "synthia"], MEMORY__GUMBEL="always",
+                   **SPACE)  # fmt: skip
+    method, _ = build_method(cfg)
+    method.memory.fill(F.normalize(torch.randn_like(method.memory.vectors), dim=1))
+    checkpoint = tmp_path / "last.pth"
+    torch.save({"settings": flatten(cfg), "step": 7, "method": method.state_dict()}, checkpoint)
+    notes = []
+    traced = lambda network: (network.method.exported_from, network)[1]  # noqa: E731
+    monkeypatch.setattr(export_script, "export_program", traced)
+    played = (lambda network, own: notes.append((own, network)) or b"file",
+              lambda content: notes[-1][1])  # fmt: skip
+    monkeypatch.setitem(export_script.DEPLOYED, ".pt2", played)
+    words = ["export", str(checkpoint), "--out", str(tmp_path / "network.pt2")]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(UserError, match="give MEMORY.GUMBEL training"):
+        export_script.main()
+    monkeypatch.setattr("sys.argv", [*words, "MEMORY.GUMBEL", "training"])
+    export_script.main()
+    assert notes[-1][0]["settings"]["MEMORY.GUMBEL"] == "training"
+    assert (tmp_path / "network.pt2").read_bytes() == b"file"
 
 
 def test_a_memory_that_is_always_drawn_is_not_exported(settings):

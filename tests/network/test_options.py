@@ -7,13 +7,14 @@ import torch
 
 from network.build import build_method
 from network.decoders import decoder_class
-from network.methods import method_class, self_training
+from network.methods import Method, method_class, self_training
 from network.self_training.mixing import PseudoLabels
 from tests.networks import COVERING, PAIRS, STEPS, losses_of
 
 # What is compiled takes seconds: steps of one graph, but the baseline's, which is a part of all.
 ONE_GRAPH = [m for m in STEPS if not method_class(m).several_graphs and m != "baseline"]
 COMPILED = [next(pair for pair in PAIRS if pair[0] == method) for method in ONE_GRAPH]
+STREAMS = ("target", "wild")
 SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
 
 
@@ -38,7 +39,9 @@ def pair(settings, name, decoder, **changes):
     return plain, changed
 
 
-RECOMPUTING = [(m, d) for m, d in COVERING if not method_class(m).accumulates]
+# Those with choices of their own refuse it.
+PLAIN = Method.check_choices.__func__
+RECOMPUTING = [(m, d) for m, d in COVERING if method_class(m).check_choices.__func__ is PLAIN]
 
 
 @pytest.mark.parametrize(("name", "decoder"), RECOMPUTING)
@@ -57,13 +60,11 @@ def test_recomputed_layers_change_nothing(settings, batch, name, decoder):
 def test_channels_last_changes_rounding_only(settings, batch, name, decoder):
     plain, last = (method.double() for method in pair(settings, name, decoder))
     last = last.to(memory_format=torch.channels_last)
-    images, target = batch["image"].double(), batch["target"]["image"].double()
-    options = {"memory_format": torch.channels_last}
-    batch |= {"image": images, "target": {"image": target}}
-    other = {
-        "image": images.contiguous(**options),
-        "target": {"image": target.contiguous(**options)},
-    }
+    inputs = {"image": batch["image"]} | {name: batch[name]["image"] for name in STREAMS}
+    inputs = {name: images.double() for name, images in inputs.items()}
+    batch |= inputs | {name: {"image": inputs[name]} for name in STREAMS}
+    inputs = {n: x.contiguous(memory_format=torch.channels_last) for n, x in inputs.items()}
+    other = inputs | {name: {"image": inputs[name]} for name in STREAMS}
     (losses, gradients), (again, others) = step(plain, batch), step(last, batch | other)
     for key in losses:
         assert torch.allclose(losses[key], again[key], rtol=1e-9)
@@ -75,13 +76,18 @@ def test_channels_last_changes_rounding_only(settings, batch, name, decoder):
 @pytest.mark.parametrize(("name", "decoder"), COVERING)
 def test_bfloat16_stays_near_float32(settings, batch, monkeypatch, name, decoder):
     plain, half = pair(settings, name, decoder)
-    # Pooled features of images of nothing but noise are equal but for rounding, and their batch
-    # norm would blow that up; so four images, with a colour for each class.
+    # Four images, with a colour for each class. The batch norm of pooled features, all but equal
+    # ones, would blow up rounding; it takes its running statistics.
+    for method in (plain, half):
+        for name, module in method.named_modules():
+            if name.endswith("img_conv.1"):
+                module.train = lambda mode=True, own=module: own
+                module.training = False
     labels = torch.cat([batch["label"], batch["label"].flip(1)])
     images = torch.randn(256, 3)[labels].permute(0, 3, 1, 2) + 0.3 * torch.randn(4, 3, 64, 80)
     batch |= {"image": images.contiguous(), "label": labels, "domain": torch.arange(4) // 2}
     # Given pseudo-labels: of random networks the best two classes of a pixel are all but equal.
-    batch["target"] = {"image": images.flip(0).contiguous()}
+    batch |= {name: {"image": images.flip(0).contiguous()} for name in STREAMS}
     found = PseudoLabels(labels.flip(0), torch.tensor(0.5))
     monkeypatch.setattr(self_training, "pseudo_labels", lambda logits, threshold: found)
     (losses, gradients), (again, others) = step(plain, batch), step(half, batch, enabled=True)

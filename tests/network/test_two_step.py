@@ -1,6 +1,8 @@
 """Losses a step ahead: against two backward passes written out, alone and in two processes."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -56,6 +58,18 @@ def test_a_parameter_that_the_loss_does_not_know():
     line, other = Line(), nn.Parameter(torch.ones(2))
     found = gradients(line.loss(1), {"theta": line.theta, "other": other})
     assert torch.equal(found["other"], torch.zeros(2))
+
+
+def test_gradients_are_kept_no_longer_than_the_backward_pass():
+    line = Line()
+    given = {"theta": torch.ones((), dtype=torch.float64)}
+    kept = weakref.ref(given["theta"])
+    loss = with_gradient(torch.zeros(()), {"theta": line.theta}, given)
+    del given
+    assert kept() is not None
+    loss.backward()
+    gc.collect()
+    assert kept() is None and loss == 0 and line.theta.grad == 1
 
 
 def images_and_labels(number=4, size=64):
@@ -226,6 +240,20 @@ def test_two_processes_are_one(settings, tmp_path, name):
     both = in_processes(2, tmp_path, shared_step, cfg, method.state_dict(), halves)
     for found, expected in zip(both, alone, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_under_bfloat16_losses_are_float32(settings):
+    method, _ = built(settings, "pinmem")
+    method.float()
+    batch = images_and_labels() | {
+        "step": 1,
+        "rate": dict.fromkeys(("trunk", "decoder", "other"), 0),
+    }
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = method(batch | {"image": batch["image"].float()})
+    found = [*losses.values(), *method.take_figures().values()]
+    assert len(found) == 4 + 5 and {value.dtype for value in found} == {torch.float32}
+    assert method.take_kept() and not method.take_kept()
 
 
 def test_sources_are_parted_the_same_way_everywhere_and_in_every_way():

@@ -1,13 +1,16 @@
 """Gradients of the terms of a loss: they add up, scale with their weights, and make a table."""
 
 import sys
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import nn
 
 from network.build import open_run
+from network.methods.mldg import split_sources
 from tests.networks import COVERING, STEPS, losses_of
+from transforms.photometric import Photometric
 from utils import balance
 from utils.balance import Term, batches, differentiate, measure_terms, terms_table
 from utils.engine.runtime import Runtime
@@ -47,6 +50,23 @@ def test_tables_of_methods_and_decoders(saved, batch, monkeypatch, capsys, name,
     assert ("ce" in found and found["ce"][1:] == ["-"] * 6) == (not pulls)
     if "ce" not in found:
         assert any(f"over {term}" in header for term in ("class", "mask", "train"))
+
+
+def test_batches_are_those_of_steps_from_the_checkpoint_on(saved):
+    """Their strong colours, which MLDG draws by step, and the sources that it is tested on."""
+    colours = {"MLDG__STRONG_COLOURS": "test", "TRANSFORM__JITTER_PROBABILITY": 0.0}
+    cfg, method, _ = saved("mldg", **colours, TRANSFORM__PHOTOMETRIC_ON="worker")
+    cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.BATCH_PER_PROCESS = 8, 4  # as of two processes
+    strong = []
+    apply = Photometric.apply
+    with patch.object(Photometric, "apply", lambda own, image, drawn: strong.append(
+            float(drawn[0]) >= 0) or apply(own, image, drawn)):  # fmt: skip
+        found = list(batches(cfg, HERE, 6, step=3))
+    assert [batch["step"] for batch in found] == [3, 3, 4, 4, 5, 5]
+    assert all(len(batch["image"]) == 4 for batch in found)
+    for batch, own in zip(found, zip(*[iter(strong)] * 4, strict=True), strict=True):
+        _, tested = split_sources(cfg.SEED, batch["step"], 2)
+        assert own == tuple(int(d) in tested for d in batch["domain"])
 
 
 def test_gradients_of_terms_add_up_to_the_step(saved):
@@ -90,6 +110,9 @@ class Slopes(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(2))
+
+    def take_kept(self):
+        return []
 
     def parameter_groups(self):
         return {"trunk": [self.weight], "decoder": [], "other": []}

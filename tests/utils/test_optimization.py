@@ -12,15 +12,18 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from network.build import build_method
 from network.methods import method_class
 from utils.engine.optimization import (
+    BatchPlan,
     build_optimizer,
     clip_gradients,
     plan_batch,
     rates_at,
     refuse_passes,
+    refuse_single_images,
     restore_optimizer,
     set_rates,
     without_decay,
 )
+from utils.engine.runtime import Runtime
 from utils.errors import UserError
 
 SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}
@@ -138,6 +141,23 @@ def test_a_step_of_several_passes_is_refused_where_it_is_another_algorithm(setti
     cfg.MLDG.EACH_PASS = True
     refuse_passes(plan, method_class("mldg"), cfg)
     refuse_passes(plan, method_class("baseline"), settings(METHOD="baseline"))
+
+
+@pytest.mark.parametrize(("method", "decoder", "images", "refused"), [
+    ("baseline", "deeplabv3plus", 1, "cannot train on one; .* into passes of 2 or more"),
+    ("mldg", "deeplabv3plus", 3, "cannot train on one of each source; .* passes of 4 or more"),
+    ("baseline", "daformer", 1, ""), ("mldg", "daformer", 2, ""), ("mldg", "deeplabv3plus", 4, ""),
+])  # fmt: skip
+def test_images_that_are_seen_at_once(settings, method, decoder, images, refused):
+    cfg = settings(METHOD=method, DECODER__NAME=decoder, DATASET__SOURCE=["gtav", "synthia"])
+    arguments = BatchPlan(images, 1), method_class(method), cfg
+    several = [Runtime(torch.device(kind), 0, 2, "float32") for kind in ("cpu", "cuda")]
+    if refused:
+        with pytest.raises(UserError, match=refused):
+            refuse_single_images(*arguments, several[0])
+    else:
+        refuse_single_images(*arguments, several[0])
+    refuse_single_images(*arguments, several[1])  # synchronised there
 
 
 def test_the_recipe_of_mit_spares_its_layer_norms_alone(settings):

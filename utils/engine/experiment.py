@@ -29,7 +29,7 @@ LONGEST_NAME = 200  # bytes; file systems take 255, and files beside the folder 
 
 # Settings that may differ between the machines of one run.
 OF_A_MACHINE = re.compile(
-    r"WORKERS|DATASET\.(ROOT|FILES|TARGET|.*_DIR)|TRUNK\.WEIGHTS|TEACHER\.WEIGHTS|INIT"
+    r"WORKERS|DATASET\.(ROOT|FILES|TARGET|WILD|.*_DIR)|TRUNK\.WEIGHTS|TEACHER\.WEIGHTS|INIT"
 )
 
 

@@ -9,7 +9,9 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
+from network.decoders import decoder_class
 from network.methods import Method
+from utils.engine.runtime import Runtime
 from utils.errors import UserError
 from utils.settings import flatten
 
@@ -80,6 +82,25 @@ def refuse_passes(plan: BatchPlan, method: type[Method], cfg: EasyDict) -> None:
             f"{cfg.TRAIN.BATCH_SIZE} makes {plan.passes} passes of {plan.images} images; set "
             f"TRAIN.BATCH_PER_PROCESS to {plan.images * plan.passes}, start more processes, or "
             f"take {key} on, which is another algorithm"
+        )
+
+
+def refuse_single_images(
+    plan: BatchPlan, method: type[Method], cfg: EasyDict, runtime: Runtime
+) -> None:
+    """Raise UserError for fewer images than the decoder has to see at once, because it normalises
+    over them; norms that are synchronised see those of all processes."""
+    least = decoder_class(cfg.DECODER.NAME).least_images
+    if cfg.TRAIN.SYNC_BATCH_NORM and runtime.world_size > 1 and runtime.device.type == "cuda":
+        least = 1
+    parts = len(cfg.DATASET.SOURCE) if method.splits_sources else 1
+    if plan.images < least * parts:
+        each = " of each source" if parts > 1 else ""
+        raise UserError(
+            f"the decoder {cfg.DECODER.NAME} normalises over the images that it sees at once and "
+            f"cannot train on one{each}; choose TRAIN.BATCH_SIZE and TRAIN.BATCH_PER_PROCESS so "
+            f"that the share of a process splits into passes of {least * parts} or more (an even "
+            "share does)"
         )
 
 

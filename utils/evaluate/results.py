@@ -12,7 +12,7 @@ import torch
 import torchvision
 from easydict import EasyDict
 
-from datasets import is_seen, parse_domain
+from datasets import UNLABELLED, is_seen, parse_domain
 from utils.draw.confusion import confusion_picture
 from utils.draw.plotting import can_draw, save_figure
 from utils.engine.saving import write_atomically
@@ -27,7 +27,7 @@ def gather(domains: dict[str, dict[str, Any]], cfg: EasyDict, step: int) -> dict
     `mean_unseen` is the mean mIoU of the domains that were not trained on, in whole or in part,
     with labels or without, and that `of_one_space` leaves.
     """
-    trained = [*cfg.DATASET.SOURCE, *_target(cfg.DATASET.get("TARGET", ""))]
+    trained = [*cfg.DATASET.SOURCE, *_unlabelled(flatten(cfg))]
     unseen = [d for d in domains if not is_seen(d, trained)]
     compared = of_one_space({d: domains[d] for d in unseen}, cfg.DATASET.LABEL_SPACE)
     scores = [domains[d]["means"]["mIoU"] for d in compared]
@@ -58,12 +58,14 @@ def seen_as(domain: str, results: Mapping[str, Any]) -> str:
         return ""
     settings = results["settings"]
     source = is_seen(domain, settings.get("DATASET.SOURCE", []))
-    target = is_seen(domain, _target(settings.get("DATASET.TARGET", "")))
+    target = is_seen(domain, _unlabelled(settings))
     return "target" if target and not source else "source"
 
 
-def _target(domain: str) -> list[str]:
-    return [parse_domain(domain)[0]] if domain else []
+def _unlabelled(settings: Mapping[str, Any]) -> list[str]:
+    """Return the datasets whose images were trained on without labels."""
+    named = [settings.get(f"DATASET.{key}") for key in UNLABELLED]
+    return [parse_domain(domain)[0] for domain in named if domain]
 
 
 def of_one_space(domains: dict[str, dict[str, Any]], own: str) -> list[str]:

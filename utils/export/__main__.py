@@ -16,7 +16,7 @@ from typing import Any
 
 from datasets.label_spaces import LabelSpace
 from network.build import build_method, open_run
-from network.methods import Method
+from network.methods import METHODS, Method, method_class
 from utils.engine.folder import require_writable
 from utils.engine.saving import write_atomically
 from utils.errors import UserError, run_script
@@ -51,7 +51,9 @@ def main() -> None:
     parser.add_argument(
         "--opset", type=int, metavar="N", help="version of the operators of an .onnx file"
     )
-    options, settings = split(parser, allowed=["UNKNOWN_SETTINGS"])
+    # What changes inference alone.
+    changeable = [key for name in METHODS for key in method_class(name).inference_settings]
+    options, settings = split(parser, allowed=["UNKNOWN_SETTINGS", *changeable])
     size = export(options.checkpoint, options.out, options.opset, settings)
     print(f"wrote {options.out} ({size / 1e6:.1f} MB)")
 
@@ -64,7 +66,8 @@ def export(
 ) -> int:
     """Write what inference needs of a checkpoint to `out`; return its size in bytes.
 
-    `settings` may hold UNKNOWN_SETTINGS; what is ignored is not written. UserError for a checkpoint
+    `settings` may hold UNKNOWN_SETTINGS, where what is ignored is not written, and the method's
+    `inference_settings`. UserError for a checkpoint
     without settings (the published code's), for another ending, and for a network that runs
     differently once exported.
     """
@@ -76,7 +79,8 @@ def export(
     cfg, state = open_run(checkpoint, settings or {})
     method, space = build_method(cfg, state)
     known = flatten(cfg)
-    state["settings"] = {key: own for key, own in state["settings"].items() if key in known}
+    kept = {key: own for key, own in state["settings"].items() if key in known}
+    state["settings"] = kept | {key: known[key] for key in kept.keys() & (settings or {}).keys()}
     if out.suffix in DEPLOYED:
         options = {} if opset is None else {"opset": opset}
         content = deployed_bytes(method, space, state, out.suffix, **options)

@@ -8,6 +8,9 @@ each row of the table is filled by halving (Grønlund et al., 2017), a level at 
 from collections.abc import Callable
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 
 def lowest_cluster(values: np.ndarray, number: int) -> float:
@@ -64,3 +67,35 @@ def _one_more(best: np.ndarray, cost: Callable) -> tuple[np.ndarray, np.ndarray]
         right = np.stack([middle + 1, high, begin[middle], spans[:, 3]], axis=1)[middle < high]
         spans = np.concatenate([left, right])
     return found, begin
+
+
+def above_lowest_cluster(values: Tensor, number: int, bins: int = 256) -> Tensor:
+    """Return bool: which of rows of `values` `[n, m]` lie above the lowest of `number` clusters.
+
+    Values are counted in equal bins from a row's least to its largest; the clusters are the optimal
+    ones of the bins. All is computed on the device, which nothing waits for. Of a row of one value
+    none lies above.
+    """
+    values = values.double()
+    least, largest = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
+    spread = (largest - least).clamp_min(torch.finfo(values.dtype).tiny)
+    place = ((values - least) / spread * (bins - 1)).round().long()
+    count = torch.zeros(len(values), bins, dtype=values.dtype, device=values.device)
+    count.scatter_add_(1, place, torch.ones_like(values))
+    position = torch.arange(bins, dtype=values.dtype, device=values.device)
+    position = position - (count * position).sum(1, keepdim=True) / values.shape[1]
+    sums = [F.pad((count * position**power).cumsum(1), (1, 0)) for power in range(3)]
+    # cost[i, j]: squared distances in a cluster of the bins i … j − 1.
+    n, first, second = (total[:, None] - total[:, :, None] for total in sums)
+    cost = (second - first**2 / n.clamp_min(1)).clamp_min(0)
+    backwards = torch.ones(bins + 1, bins + 1, dtype=torch.bool, device=values.device).tril(-1)
+    cost.masked_fill_(backwards, torch.inf)
+    best, came = cost[:, 0], []
+    for _ in range(number - 1):
+        best, before = (best[:, :, None] + cost).min(1)
+        came.append(before)
+    end = torch.full((len(values), 1), bins, device=values.device)
+    for before in reversed(came):
+        end = before.gather(1, end)
+    # An empty lowest cluster, of fewer values than clusters, has the first bin.
+    return place >= end.clamp_min(1)

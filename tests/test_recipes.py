@@ -77,6 +77,8 @@ for network, numbers in PER_GPU.items():
 for method in RESNETS:
     RECIPES |= robustnet("r50os16", "city", method, 8, 4)
 RECIPES |= robustnet("r50os16", "gtav", "shade", 8, 4)
+for name, recipe in robustnet("r50os16", "gtav", "wildnet", 8, 4).items():
+    RECIPES[name] = recipe._replace(iterations=60000, rates=(0.0025, 0.0025))
 
 
 def pinthemem(sources, method, iterations):
@@ -96,6 +98,7 @@ for method in ("mldg", "pinmem"):
 ISW = {"r50os16_gtav_isw": (0.6, 3), "r101os16_gtav_isw": (0.6, 3), "mobile_gtav_isw": (1.0, 20),
        "shuffle_gtav_isw": (0.8, 2), "r50os16_city_isw": (0.6, 2)}  # fmt: skip
 
+SAN_SAW = "r50dlv2_gtav_san_saw"  # of another network, input and batch
 METHODS = ("dacs", "daformer", "hrda", "mic", "sepico")
 DIDEX = {
     f"{network}_gtav_didex_{method}": (network, method)
@@ -140,7 +143,7 @@ def handed_over(tmp_path):
 
 def test_every_script_is_a_recipe_of_this_list():
     scripts = {path.stem.removeprefix("train_") for path in ROOT.glob("scripts/train_*.sh")}
-    assert scripts == set(RECIPES) | set(DIDEX)
+    assert scripts == set(RECIPES) | set(DIDEX) | {SAN_SAW}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -152,7 +155,8 @@ def test_published_settings(name, other, handed_over):
     common = name.removesuffix("_robustnet_base") if baseline else name.rpartition("_")[0]
     method = other or ("baseline" if baseline else name.rpartition("_")[2])
     # Names of what another recipe trains in other ways.
-    other_names = {"shade": f"shade_{method}", "isw": "robustnet_base", "ibn": "robustnet_base"}
+    other_names = {name: f"{name}_{method}" for name in ("shade", "wildnet")}
+    other_names |= {"isw": "robustnet_base", "ibn": "robustnet_base"}
     other_names |= dict.fromkeys(("mldg", "pinmem"), f"pinthemem_{method}")
     own = name.removeprefix(f"{common}_")
     changed = other_names.get(own, method) if other else own
@@ -205,6 +209,26 @@ def test_other_whitening_in_its_place(source, iw, irw, handed_over):
     assert [cfg.EXPERIMENT for cfg in cfgs] == [f"r50os16_{source}_{m}" for m in ("iw", "irw")]
     assert (cfgs[0].WHITENING.WEIGHT, cfgs[1].IRW.RELAXATION) == (iw, irw)
     assert cfgs[1].WHITENING.WEIGHT == 0.6
+
+
+@pytest.mark.parametrize("method", ["san_saw", "baseline"])
+def test_published_settings_of_san_saw(method, handed_over):
+    _, *words = handed_over(f"train_{SAN_SAW}.sh", METHOD=method)
+    cfg = resolve(parse_train(words)[0])
+    assert (cfg.METHOD, cfg.EXPERIMENT) == (method, f"r50dlv2_gtav_{method}")
+    chosen = (cfg.TRUNK.NAME, cfg.DECODER.NAME, cfg.TRUNK.OUTPUT_STRIDE, cfg.DATASET.SAMPLING)
+    assert chosen == ("resnet50", "deeplabv2", 8, "random")
+    train, options = cfg.TRAIN, cfg.TRANSFORM
+    assert (train.LR_ENCODER, train.LR_DECODER, train.MAX_ITER) == (5e-4, 5e-3, 200_000)
+    assert (train.BATCH_SIZE, train.BATCH_PER_PROCESS, train.SCHEDULE) == (2, 2, "poly")
+    assert (options.CROP_SIZE, options.SCALE) == ([640, 640], [0.61, 0.67])
+    assert (options.JITTER, options.JITTER_PROBABILITY) == ([0.5, 0.2, 0.2, 0.3], 0.5)
+    assert (options.BLUR_SIGMA, options.BLUR_PROBABILITY) == ([0.01, 1], 0.5)
+    if method == "san_saw":
+        assert cfg.SAN.CLASSES == [0, 10, 2, 1, 8] and cfg.SAN.REGION == "none"
+        assert (cfg.SAN.WEIGHT, cfg.SAN.CLASSIFIER_WEIGHT, cfg.SAW.WEIGHT) == (0.1, 0.1, 0)
+    script, *words = handed_over("valid_r50dlv2_gtav.sh", "/some.pth")
+    assert words == ["--snapshot", "/some.pth", "--val_dataset", *UNSEEN]
 
 
 @pytest.mark.parametrize("name", DIDEX)

@@ -19,6 +19,7 @@ METHODS = {
     "shade": "network.methods.shade:SHADE",
     "mldg": "network.methods.mldg:MLDG",
     "wildnet": "network.methods.wildnet:WildNet",
+    "san_saw": "network.methods.san_saw:SANSAW",
     "pinmem": "network.methods.pinmem:PinTheMem",
 }
 

@@ -59,8 +59,6 @@ class Method(nn.Module):
     # Takes the sources of a batch apart: it needs equal parts, and one source may come twice.
     splits_sources = False
     several_graphs = False
-    # The dotted key of a bool without which a step has to be one pass; "": it may be several.
-    accumulates = ""
     # Whether an image's losses depend on the others of its pass; or settings that prevent that.
     mixes_batch: bool | dict[str, Any] = False
     small: dict[str, Any] = {}  # settings ({dotted key: value}) of a network for tests
@@ -94,6 +92,12 @@ class Method(nn.Module):
     def colours(cls, cfg: EasyDict) -> Colours | None:
         """Return which images have another colour jitter than TRANSFORM.JITTER. Default: none."""
         return None
+
+    @classmethod
+    def one_pass(cls, cfg: EasyDict) -> str:
+        """Return the key of what has to be on for a step of several passes, "" if nothing has to.
+        Default: nothing."""
+        return ""
 
     def record(self, name: str, value: Tensor) -> None:
         """Log a scalar of this pass that is no loss, under its `name`; it stays on the device."""

@@ -50,7 +50,6 @@ class MLDG(Baseline):
     }
     least_sources = 2
     splits_sources = True
-    accumulates = "MLDG.EACH_PASS"
     mixes_batch = True
 
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
@@ -68,6 +67,11 @@ class MLDG(Baseline):
                 f"--method {cfg.METHOD} exchanges weights within a step, and layers that are "
                 "computed again would get the wrong ones; set TRUNK.RECOMPUTE to off,off,off,off"
             )
+
+    @classmethod
+    def one_pass(cls, cfg: EasyDict) -> str:
+        """Return what allows several passes: each has a step within the step of its own."""
+        return "" if cfg.MLDG.EACH_PASS else "MLDG.EACH_PASS"
 
     @classmethod
     def colours(cls, cfg: EasyDict) -> Colours | None:

@@ -75,12 +75,12 @@ class PinTheMem(MLDG):
         read = self.memory.take()
         losses |= self._reading(read.scores, trained["label"])
         memory = self.memory.moved(self.memory.sums(read.feature, trained["label"]))
-        classes = torch.arange(len(memory), device=memory.device)
+        classes, options = torch.arange(len(memory), device=memory.device), self.memory_options
         with torch.autocast(memory.device.type, enabled=False):
             named = F.cross_entropy(self.memory.classifier(memory), classes)
             similar = diversity(memory)
-        losses["diversity"] = self.memory_options.DIVERSITY_WEIGHT * similar
-        losses["classes"] = self.memory_options.CLASSES_WEIGHT * named
+        losses["diversity"] = options.DIVERSITY_WEIGHT * similar
+        losses["classes"] = options.CLASSES_WEIGHT * named
         self.keep(trained)
         return losses
 
@@ -97,8 +97,9 @@ class PinTheMem(MLDG):
         return losses | self._reading(self.memory.take().scores, tested["label"])
 
     def _reading(self, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        options = self.memory_options
         entropy, _ = upsampled_losses(scores, labels, align_corners=True)
-        return {"read": self.memory_options.READ_WEIGHT * entropy}
+        return {"read": options.READ_WEIGHT * entropy}
 
     def _deep(self, images: Tensor) -> Tensor:
         """Return the feature that reads and is written, `[B, D, h, w]`."""

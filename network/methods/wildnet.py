@@ -28,7 +28,6 @@ from utils.errors import UserError
 from utils.settings import Setting
 
 EPSILON = 1e-5  # added to variances, as published
-PIXELS, WILD_PIXELS = (64, 64), (16, 16)  # at which embeddings are contrasted, and remembered
 
 
 class StyleNorm(nn.Module):
@@ -82,6 +81,12 @@ class WildNet(Method):
         },
         "CONTENT": {
             "WEIGHT": Setting(0.1, "of the content extension loss; 0: no dictionary either"),
+            "SIDE": Setting(
+                64,
+                "side of the square of pixels of an image that are contrasted; a quarter of that "
+                "of a photograph is kept",
+                minimum=4,
+            ),
             "DICTIONARY": Setting(393_216, "pixels of photographs that are kept", minimum=1),
             "STORAGE": Setting(
                 "float32", "precision of what is kept", choices=("float32", "bfloat16")
@@ -90,7 +95,7 @@ class WildNet(Method):
     }
     needs = "embed"
     trunks = TRUNKS
-    small = {"DATASET.WILD": "cityscapes:train", "CONTENT.DICTIONARY": 600}
+    small = {"DATASET.WILD": "cityscapes:train", "CONTENT.DICTIONARY": 600, "CONTENT.SIDE": 16}
 
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__(cfg, num_classes, pretrained)
@@ -150,7 +155,7 @@ class WildNet(Method):
         if self.cfg.CONTENT.WEIGHT:
             with torch.no_grad():
                 embedding = self.decoder(wild, size).embedding
-                self.keep(self._embed(embedding, WILD_PIXELS).flatten(0, 1))
+                self.keep(self._embed(embedding, self.cfg.CONTENT.SIDE // 4).flatten(0, 1))
             content = self._content(source.embedding, other.embedding, labels)
             losses["content"] = self.cfg.CONTENT.WEIGHT * content
         return losses
@@ -179,16 +184,18 @@ class WildNet(Method):
             total = total + self.decoder.aux_weight * auxiliary
         return total / self.num_classes
 
-    def _embed(self, embedding: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return projected embeddings `[B, n, D]` of unit length, at n pixels of `[B, D, h, w]`."""
-        pixels = F.interpolate(embedding, size, mode="nearest").flatten(2).transpose(1, 2)
+    def _embed(self, embedding: Tensor, side: int) -> Tensor:
+        """Return projected embeddings `[B, side², D]` of unit length of `[B, D, h, w]`."""
+        small = F.interpolate(embedding, (side, side), mode="nearest")
+        pixels = small.flatten(2).transpose(1, 2)
         projected = self.projector(pixels)
         return F.normalize(projected.to(widened(projected.dtype)), dim=-1)
 
     def _content(self, source: Tensor, restyled: Tensor, labels: Tensor) -> Tensor:
         """Return the content extension loss of two embeddings `[B, D, h, w]`."""
-        s, t = self._embed(source, PIXELS), self._embed(restyled, PIXELS)
-        small = downsample_labels(labels, PIXELS).flatten(1)
+        side = self.cfg.CONTENT.SIDE
+        s, t = self._embed(source, side), self._embed(restyled, side)
+        small = downsample_labels(labels, (side, side)).flatten(1)
         with torch.autocast(s.device.type, enabled=False):
             nearest = self.dictionary.nearest(t.detach().flatten(0, 1)).view_as(t)
             return content_extension(s, t, small, nearest, TEMPERATURE)

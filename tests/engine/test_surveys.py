@@ -87,7 +87,7 @@ def test_three_processes_find_what_one_does(settings, miniature, tmp_path, monke
 @pytest.mark.parametrize("name", SURVEYS)
 def test_a_run_that_is_stopped_in_a_survey_begins_it_anew(run, tmp_path, monkeypatch, name):
     """ISW's is before the fourth step, others' before the first."""
-    images = 4 if method_class(name).accumulates else 2
+    images = 4 if method_class(name).splits_sources else 2
     options = ["--method", name, *options_of(name), "TRAIN.BATCH_PER_PROCESS", images]
     run(*options, "--exp", "whole")
     survey = method_class(name).survey

@@ -82,7 +82,7 @@ def test_only_steps_that_record_wait(run, monkeypatch, method, decoder):
 
     monkeypatch.setattr(method_class(method), "after_step", note)
     monkeypatch.setattr(decoder_class(decoder), "losses", compute)
-    images = 4 if method_class(method).accumulates else 2
+    images = 4 if method_class(method).splits_sources else 2
     with CountCalls(counts), CountOperations(counts):
         run("--method", method, "--decoder", decoder, "WORKERS", 1, "TRAIN.MAX_ITER", 5,
             "LOG.EVERY", 4, "TRAIN.BATCH_PER_PROCESS", images, "--val_dataset", "gtav")  # fmt: skip

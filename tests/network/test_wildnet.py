@@ -113,14 +113,14 @@ def test_a_step_by_hand(settings, batch, monkeypatch):
     assert len(means) == 3, "source, photographs, restyled source"
     assert set(losses) == {"ce", "aux", "stylised_ce", "stylised_aux", "consistency", "content"}
     ((s, t, labels, nearest, _),) = order
-    assert s.shape == t.shape == nearest.shape == (2, 64 * 64, 16) and labels.shape == (2, 4096)
+    assert s.shape == t.shape == nearest.shape == (2, 16 * 16, 16) and labels.shape == (2, 256)
     assert torch.allclose(s.norm(dim=-1), s.new_ones(()))
     assert torch.equal(method.dictionary.entries, before), "its own batch is not searched"
     sum(losses.values()).backward()
     method.after_step(0)
     hook.remove()
-    assert not torch.equal(method.dictionary.entries[:512], before[:512])
-    assert torch.equal(method.dictionary.entries[512:], before[512:]) and not method.take_kept()
+    assert not torch.equal(method.dictionary.entries[:32], before[:32])
+    assert torch.equal(method.dictionary.entries[32:], before[32:]) and not method.take_kept()
     assert all(norm.mode == "" and norm.style is None for norm in method.norms)
 
 

@@ -13,7 +13,6 @@ from network.decoders import decoder_class
 from network.methods import Method
 from utils.engine.runtime import Runtime
 from utils.errors import UserError
-from utils.settings import flatten
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # of several dimensions too
 WARMUP_START = 1e-6  # of the rates, at step 0
@@ -75,8 +74,8 @@ def plan_batch(batch_size: int, per_process: int, world_size: int, parts: int = 
 def refuse_passes(plan: BatchPlan, method: type[Method], cfg: EasyDict) -> None:
     """Raise UserError for a step of several passes with a method that does in a pass what is meant
     for a step."""
-    key = method.accumulates
-    if plan.passes > 1 and key and not flatten(cfg)[key]:
+    key = method.one_pass(cfg)
+    if plan.passes > 1 and key:
         raise UserError(
             f"--method {cfg.METHOD} takes a step of its own in each pass, and TRAIN.BATCH_SIZE "
             f"{cfg.TRAIN.BATCH_SIZE} makes {plan.passes} passes of {plan.images} images; set "

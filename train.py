@@ -60,7 +60,8 @@ def main() -> None:
 @memory_for(
     "training",
     "a smaller TRANSFORM.CROP_SIZE or TRAIN.BATCH_PER_PROCESS (with TRAIN.BATCH_SIZE where a step "
-    "has to be one pass), TRUNK.RECOMPUTE and PRECISION bfloat16 need less",
+    "has to be one pass), PRECISION bfloat16, and TRUNK.RECOMPUTE where the method allows it, need "
+    "less",
 )
 def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) -> None:
     """Train in this process from step 0, or from the state of a checkpoint, to MAX_ITER."""
@@ -124,6 +125,9 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
             if len(source.streams[name]) != number:
                 log.say(f"warning: the {name} has {len(source.streams[name])} images, had {number}")
 
+    # Buffers that passes write.
+    names = dict(method.named_buffers())
+    changing = [b for name, b in names.items() if name.split(".")[0] not in method.unchanged]
     pause = partial(interruption.check, runtime)
     surveyed: list[int] = []
 
@@ -183,7 +187,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     def save_last_step() -> None:
         """Where data ends the run, save what was reached without the step that lacks them."""
         if runtime.is_main and step > first_step and not guard.void:
-            for buffer, content in zip(method.buffers(), before, strict=False):
+            for buffer, content in zip(changing, before, strict=False):
                 buffer.copy_(content)
             if step not in surveyed:  # else saved before the survey, which is to be repeated
                 save(step)
@@ -207,7 +211,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
             set_rates(optimizer, rates)
             runtime.seed_step(cfg.SEED, step)
             # A later pass that gets no data leaves statistics of the earlier ones.
-            before = [buffer.clone() for buffer in method.buffers()] if plan.passes > 1 else []
+            before = [buffer.clone() for buffer in changing] if plan.passes > 1 else []
             for number, batch in enumerate(islice(batches, plan.passes), start=1):
                 batch = source.finish(runtime.to_device(batch)) | {"step": step, "rate": rates}
                 with runtime.gradient_sync(wrapped, last_pass=number == plan.passes):

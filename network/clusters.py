@@ -79,8 +79,10 @@ def above_lowest_cluster(values: Tensor, number: int, bins: int = 256) -> Tensor
     values = values.double()
     least, largest = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
     spread = (largest - least).clamp_min(torch.finfo(values.dtype).tiny)
-    place = ((values - least) / spread * (bins - 1)).round().long()
-    count = torch.zeros(len(values), bins, dtype=values.dtype, device=values.device)
+    place = ((values - least) / spread * (bins - 1)).round()
+    # A step whose numbers are not finite ends for its losses, not for a place that is none.
+    place = place.nan_to_num(0).clamp(0, bins - 1).long()
+    count = torch.zeros(values.shape[0], bins, dtype=values.dtype, device=values.device)
     count.scatter_add_(1, place, torch.ones_like(values))
     position = torch.arange(bins, dtype=values.dtype, device=values.device)
     position = position - (count * position).sum(1, keepdim=True) / values.shape[1]
@@ -94,7 +96,7 @@ def above_lowest_cluster(values: Tensor, number: int, bins: int = 256) -> Tensor
     for _ in range(number - 1):
         best, before = (best[:, :, None] + cost).min(1)
         came.append(before)
-    end = torch.full((len(values), 1), bins, device=values.device)
+    end = torch.full((values.shape[0], 1), bins, device=values.device)
     for before in reversed(came):
         end = before.gather(1, end)
     # An empty lowest cluster, of fewer values than clusters, has the first bin.

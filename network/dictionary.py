@@ -14,9 +14,20 @@ class Dictionary(nn.Module):
     """`entries` `[Q, D]` of unit length, random ones until they are replaced; the next that is
     replaced, `next`, is known without asking the device."""
 
-    def __init__(self, size: int, channels: int, dtype: torch.dtype = torch.float32):
+    def __init__(
+        self,
+        size: int,
+        channels: int,
+        dtype: torch.dtype = torch.float32,
+        filled: bool = True,
+    ):
+        """Not `filled`, its entries are left to a checkpoint."""
         super().__init__()
-        self.register_buffer("entries", F.normalize(torch.randn(size, channels), dim=1).to(dtype))
+        if filled:
+            entries = F.normalize(torch.randn(size, channels), dim=1).to(dtype)
+        else:
+            entries = torch.zeros(size, channels, dtype=dtype)
+        self.register_buffer("entries", entries)
         self.register_buffer("place", torch.tensor(0))
         self.next = 0
 

@@ -52,6 +52,7 @@ class Method(nn.Module):
     defaults: dict[str, Any] = {}
     # Parts (attributes) that `predict` needs: what is exported.
     inference_parts: tuple[str, ...] = ("trunk", "decoder")
+    unchanged: tuple[str, ...] = ()  # parts whose buffers `after_step` alone writes
     inference_settings: tuple[str, ...] = ()  # dotted keys that an export may change
     needs = ""  # what the decoder must have, a key of PARTS
     trunks: tuple[str, ...] = ()  # names that it works with; empty: all

@@ -129,7 +129,7 @@ class SANSAW(Method):
     defaults = {"DECODER.AUX_WEIGHT": 0.0}
     inference_parts = ("trunk", "decoder", "semantic")
     needs = "embed"
-    # Clusters are those of a pass.
+    # Clusters are those of a pass; so are shares of classes, as all counts.
     mixes_batch = {"SAN.REGION": "none"}
     small = {"SAN.CLASSES": [0, 2, 3]}
 

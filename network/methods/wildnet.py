@@ -94,6 +94,7 @@ class WildNet(Method):
         },
     }
     needs = "embed"
+    unchanged = ("dictionary",)
     trunks = TRUNKS
     small = {"DATASET.WILD": "cityscapes:train", "CONTENT.DICTIONARY": 600, "CONTENT.SIDE": 16}
 
@@ -112,7 +113,7 @@ class WildNet(Method):
                     nn.init.kaiming_normal_(module.weight)
                     nn.init.zeros_(module.bias)
             dtype = getattr(torch, cfg.CONTENT.STORAGE)
-            self.dictionary = Dictionary(cfg.CONTENT.DICTIONARY, width, dtype)
+            self.dictionary = Dictionary(cfg.CONTENT.DICTIONARY, width, dtype, filled=pretrained)
 
     @classmethod
     def check_choices(cls, cfg: EasyDict) -> None:
@@ -138,6 +139,16 @@ class WildNet(Method):
         transform = WildTransform(cfg, where == "device" or (where == "auto" and on_gpu))
         return {"wild": Stream(cfg.DATASET.WILD, transform)}
 
+    def remarks(self, epoch: int) -> list[str]:
+        """Also how large the dictionary is, and where the stem keeps its norm."""
+        said = super().remarks(epoch)
+        if self.cfg.CONTENT.WEIGHT:
+            size = self.dictionary.entries.nbytes / 1e6
+            said.append(f"WildNet's dictionary takes {size:.0f} MB, in each checkpoint too")
+        if self.cfg.TRUNK.NAME.startswith("mobilenet"):
+            said.append("STEM_NORM has no effect: MobileNetV2 keeps the norms of its layer 0")
+        return said
+
     def training_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Return CE and auxiliary CE of the source and of its restyled copy, consistency and
         content extension, weighted."""
@@ -153,11 +164,11 @@ class WildNet(Method):
             losses[f"stylised_{name}"] = self.cfg.STYLISED.WEIGHT * value
         losses["consistency"] = self.cfg.CONSISTENCY.WEIGHT * self._consistency(source, other)
         if self.cfg.CONTENT.WEIGHT:
+            content = self._content(source.embedding, other.embedding, labels)
+            losses["content"] = self.cfg.CONTENT.WEIGHT * content
             with torch.no_grad():
                 embedding = self.decoder(wild, size).embedding
                 self.keep(self._embed(embedding, self.cfg.CONTENT.SIDE // 4).flatten(0, 1))
-            content = self._content(source.embedding, other.embedding, labels)
-            losses["content"] = self.cfg.CONTENT.WEIGHT * content
         return losses
 
     @contextmanager

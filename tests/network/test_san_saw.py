@@ -99,6 +99,12 @@ def test_above_the_lowest_cluster(number):
         assert np.array_equal(own, row > lowest_cluster(row, number))
 
 
+def test_what_is_not_finite_is_no_error_here():
+    """The step's losses are not finite then, and end it."""
+    values = torch.tensor([[1.0, torch.nan, 2.0], [1.0, torch.inf, 3.0]])
+    assert above_lowest_cluster(values, 2).shape == (2, 3)
+
+
 def test_of_one_value_nothing_is_above():
     assert not above_lowest_cluster(torch.full((2, 9), 3.0), 5).any()
 

@@ -1,9 +1,12 @@
 """WildNet: three passes with other styles, one contrast, and a dictionary of photographs."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.content_extension import formula
 from loss.upsampled import upsampled_relative_entropy
 from network.build import build_method
 from network.dictionary import Dictionary
@@ -94,33 +97,96 @@ def test_processes_fill_one_dictionary(tmp_path):
                        added(rows, 0, 1)["entries"])  # fmt: skip
 
 
-def test_a_step_by_hand(settings, batch, monkeypatch):
-    """Three passes of an independently written network with hooks in place of norms."""
-    cfg = settings(METHOD="wildnet", DECODER__AUX_DROPOUT=0, **SPACE)
+def restyled(x, styles, noted):
+    """AdaIN by hand: with the first of the styles, which it takes away, and noting its own."""
+    mean, std = x.mean((2, 3), keepdim=True), (x.var((2, 3), keepdim=True) + 1e-5).sqrt()
+    noted.append((mean.detach(), std.detach()))
+    if not styles:
+        return x
+    other_mean, other = styles.pop(0)
+    return (x - mean) / std * other + other_mean
+
+
+def features_by_hand(trunk, images, styles=()):
+    """The features of a ResNet of basic blocks with AdaIN at three depths, and its styles there."""
+    styles, noted = list(styles), []
+    conv, _, relu, pool = trunk.layer0
+    x = pool(restyled(conv(images), styles, noted).relu())
+    found = {0: x}
+    for i in range(1, 5):
+        *blocks, last = getattr(trunk, f"layer{i}")
+        for block in blocks:
+            x = block(x)
+        if i <= 2:
+            out = last.bn2(last.conv2(last.bn1(last.conv1(x)).relu()))
+            identity = x if last.downsample is None else last.downsample(x)
+            x = restyled(out + identity, styles, noted).relu()
+        else:
+            x = last(x)
+        found[i] = x
+    return found, noted
+
+
+def divergence(a, b, size):
+    options = {"size": size, "mode": "bilinear", "align_corners": True}
+    p, q = (F.interpolate(x, **options).log_softmax(1) for x in (a, b))
+    return (p.exp() * (p - q)).sum() / p.numel()
+
+
+def test_a_step_by_hand(settings, batch):
+    """Losses, gradients, running statistics (the order of the passes) and the dictionary."""
+    cfg = settings(METHOD="wildnet", DECODER__AUX_DROPOUT=0, STYLISED__WEIGHT=0.7, **SPACE)
     method = build_method(cfg)[0].double().train()
-    images, wild = batch["image"].double(), batch["wild"]["image"].double()
-    order = []
-    run = wildnet.content_extension
-    monkeypatch.setattr(wildnet, "content_extension",
-                        lambda *given: order.append(given) or run(*given))  # fmt: skip
-    before = method.dictionary.entries.clone()
-    torch.nn.init.normal_(method.trunk.layer0[0].weight, std=0.2)
-    means = []
-    hook = method.trunk.layer1[0].bn1.register_forward_hook(
-        lambda module, given, out: means.append(module.running_mean.clone())
-    )
+    other = copy.deepcopy(method)
+    images, wild, labels = batch["image"].double(), batch["wild"]["image"].double(), batch["label"]
     losses = method(batch | {"image": images, "wild": {"image": wild}})
-    assert len(means) == 3, "source, photographs, restyled source"
-    assert set(losses) == {"ce", "aux", "stylised_ce", "stylised_aux", "consistency", "content"}
-    ((s, t, labels, nearest, _),) = order
-    assert s.shape == t.shape == nearest.shape == (2, 16 * 16, 16) and labels.shape == (2, 256)
-    assert torch.allclose(s.norm(dim=-1), s.new_ones(()))
-    assert torch.equal(method.dictionary.entries, before), "its own batch is not searched"
+
+    decoder, size = other.decoder, (64, 80)
+    plain, _ = features_by_hand(other.trunk, images)
+    with torch.no_grad():
+        photographs, styles = features_by_hand(other.trunk, wild)
+    moved, _ = features_by_hand(other.trunk, images, styles)
+    source, stylised = decoder(plain, size), decoder(moved, size)
+    small = labels[:, ::16, ::16]
+    assert source.auxiliary.shape[-2:] == small.shape[1:]
+
+    def entropies(output):
+        options = {"size": size, "mode": "bilinear", "align_corners": True}
+        large = F.interpolate(output.small, **options)
+        return [F.cross_entropy(large, labels, ignore_index=255),
+                0.4 * F.cross_entropy(output.auxiliary, small, ignore_index=255)]  # fmt: skip
+
+    def embedded(embedding, side):
+        pixels = F.interpolate(embedding, (side, side), mode="nearest").permute(0, 2, 3, 1)
+        return F.normalize(other.projector(pixels).flatten(1, 2), dim=-1)
+
+    s, t = embedded(source.embedding, 16), embedded(stylised.embedding, 16)
+    entries = other.dictionary.entries
+    nearest = entries[(t.detach() @ entries.T).argmax(-1)]
+    rows, columns = torch.arange(16) * 64 // 16, torch.arange(16) * 80 // 16
+    content = formula(s, t, labels[:, rows[:, None], columns].flatten(1), nearest, 0.07)
+    pairs = [(source.small, stylised.small, size),
+             (source.auxiliary, stylised.auxiliary, small.shape[1:])]  # fmt: skip
+    both = [divergence(*pair) for pair in pairs]
+    ce, aux = entropies(source)
+    stylised_ce, stylised_aux = entropies(stylised)
+    expected = {"ce": ce, "aux": aux, "content": 0.1 * content}
+    expected |= {"stylised_ce": 0.7 * stylised_ce, "stylised_aux": 0.7 * stylised_aux}
+    expected |= {"consistency": 10 * (both[0] + 0.4 * both[1])}
+    torch.testing.assert_close(losses, expected, rtol=1e-9, atol=1e-12)
+    with torch.no_grad():
+        kept = embedded(decoder(photographs, size).embedding, 4).flatten(0, 1)
+
     sum(losses.values()).backward()
+    sum(expected.values()).backward()
+    for own, by_hand in zip(method.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, by_hand.grad, rtol=1e-5, atol=1e-7)
+    assert torch.equal(method.dictionary.entries, entries), "its own batch is not searched"
     method.after_step(0)
-    hook.remove()
-    assert not torch.equal(method.dictionary.entries[:32], before[:32])
-    assert torch.equal(method.dictionary.entries[32:], before[32:]) and not method.take_kept()
+    torch.testing.assert_close(method.dictionary.entries[:32], kept)
+    assert torch.equal(method.dictionary.entries[32:], entries[32:]) and not method.take_kept()
+    state = {k: v for k, v in method.state_dict().items() if not k.startswith("dictionary")}
+    torch.testing.assert_close(state, {k: v for k, v in other.state_dict().items() if k in state})
     assert all(norm.mode == "" and norm.style is None for norm in method.norms)
 
 

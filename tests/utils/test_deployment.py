@@ -156,6 +156,8 @@ def test_every_method_is_exported(settings, name):
     own = {"TRUNK__NAME": trunks[name]} if name in trunks else {}
     if method_class(name).defaults.get("FEATURE_DISTANCE.WEIGHT"):
         own |= {"FEATURE_DISTANCE__CLASSES": [2, 3]}
+    if name == "san_saw":
+        own |= {"SAN__REGION": "kmeans"}
     if "RETROSPECTION" in method_class(name).settings:
         own |= {"RETROSPECTION__CLASSES": [2, 3]}
     space = {"DATASET__LABEL_SPACE": "idd_lite7"}

@@ -39,10 +39,10 @@ def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
 def share_statistics(module: nn.Module) -> None:
     """Give all processes the running statistics of the main one's batch norms, which are those of
     the checkpoint, so that together they have one network."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    statistics = [buffer for norm in norms for buffer in norm.buffers()]
     if world_size() == 1:
         return
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    statistics = [buffer for norm in norms for buffer in norm.buffers()]
     for dtype in dict.fromkeys(buffer.dtype for buffer in statistics):
         own = [buffer for buffer in statistics if buffer.dtype == dtype]
         flat = torch.cat([buffer.flatten() for buffer in own])

@@ -1,6 +1,6 @@
 """What every training method is: one module with two verbs, wrapped whole by DDP."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
@@ -256,3 +256,16 @@ class Method(nn.Module):
                 part = name.split(".")[0]
                 groups[part if part in groups else "other"].append(parameter)
         return groups
+
+
+def refuse_unknown_classes(
+    setting: str, classes: Sequence[int], num_classes: int, which: str
+) -> None:
+    """Raise UserError for a train id, in the value of `setting`, that the label space lacks; it
+    says `which` classes are to be named."""
+    unknown = [number for number in classes if not 0 <= number < num_classes]
+    if unknown:
+        raise UserError(
+            f"{setting} holds {unknown[0]}, and the label space has train ids 0 to "
+            f"{num_classes - 1}; name those of its {which}"
+        )

@@ -128,7 +128,8 @@ class PinTheMem(MLDG):
 
     def survey(self, batches: Iterator[dict[str, Any]], number: int) -> Findings:
         """Make the first memory: means of the classes' features, before anything writes."""
-        total = self.memory.vectors.new_zeros(self.num_classes, self.decoder.deep_channels + 1)
+        shape = self.num_classes, self.decoder.deep_channels + 1
+        total = self.memory.vectors.new_zeros(shape, dtype=torch.float64)
         for batch in batches:
             total += self.memory.sums(self._deep(batch["image"]), batch["label"], written=False)
         means, present = means_of(sum_over_processes(total))

@@ -13,11 +13,11 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from loss.upsampled import upsampled_losses
-from loss.whitening import covariance, pairs
+from loss.whitening import covariance, pairs, whitening_loss
 from network.clusters import above_lowest_cluster
-from network.methods.method import Method
+from network.methods.method import Method, refuse_unknown_classes
 from network.regions.statistics import downsample_labels, widened
-from network.self_training.purity import refuse_unknown_classes
+from utils.errors import UserError
 from utils.labels import VOID
 from utils.settings import Setting
 
@@ -99,10 +99,9 @@ class SemanticNorm(nn.Module):
         scale, channels = (each[:, :groups].T.flatten() for each in (ordered.sigmoid(), channels))
         z = y.index_select(1, channels) * scale[:, None, None].to(y.dtype)
         found = covariance(z.unflatten(1, (groups, number)).flatten(0, 1))
-        sums = (found.abs() * pairs(number, y.device)).sum((1, 2))
-        counted = number * (number - 1) // 2
-        margin = counted // 2
-        return ((sums - margin) / max(counted, 1)).clamp_min(0).view(len(y), groups).sum(1).mean()
+        margin = number * (number - 1) // 2 // 2
+        # Its mean over images and groups, summed over groups.
+        return groups * whitening_loss(found, pairs(number, y.device), margin)
 
 
 class SANSAW(Method):
@@ -137,7 +136,13 @@ class SANSAW(Method):
         super().__init__(cfg, num_classes, pretrained)
         self.options, self.whitening_weight = cfg.SAN, cfg.SAW.WEIGHT
         classes = list(cfg.SAN.CLASSES)
-        refuse_unknown_classes("SAN.CLASSES", classes, num_classes)
+        refuse_unknown_classes("SAN.CLASSES", classes, num_classes, "largest classes")
+        least = min(self.trunk.channels[i] for i in LAYERS)
+        if cfg.SAW.WEIGHT and len(classes) > least:
+            raise UserError(
+                f"SAN.CLASSES names {len(classes)} classes, and SAW has a channel for each in "
+                f"layers of {least} channels; name fewer, or set SAW.WEIGHT to 0"
+            )
         self.semantic = nn.ModuleDict(
             {
                 f"layer{i}": SemanticNorm(

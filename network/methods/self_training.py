@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from datasets.photographs import Stream
 from network.decoders.daformer import AttentionHead
 from network.decoders.decoder import LogitDecoder
-from network.methods.method import Method
+from network.methods.method import Method, refuse_unknown_classes
 from network.self_training.contrast import (
     ClassDistributions,
     Projector,
@@ -34,7 +34,6 @@ from network.self_training.purity import (
     PURITY,
     feature_distance,
     pure_cells,
-    refuse_unknown_classes,
 )
 from network.self_training.settings import SETTINGS, refuse_small
 from network.self_training.teacher import EMATeacher
@@ -113,7 +112,9 @@ class SelfTraining(Method):
     def _reference(self, cfg: EasyDict, pretrained: bool) -> nn.Module:
         """Build the trunk that features stay close to."""
         classes = cfg.FEATURE_DISTANCE.CLASSES
-        refuse_unknown_classes("FEATURE_DISTANCE.CLASSES", classes, self.num_classes)
+        refuse_unknown_classes(
+            "FEATURE_DISTANCE.CLASSES", classes, self.num_classes, "countable things"
+        )
         weights = cfg.TRUNK.WEIGHTS if pretrained else "none"
         trunk = build_trunk(cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights)
         return trunk.requires_grad_(False)

@@ -13,7 +13,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from datasets.sampling.passes import SourcePass
-from network.methods.method import Findings, Method
+from network.methods.method import Findings, Method, refuse_unknown_classes
 from network.neutral import NeutralTrunk
 from network.regions.rearrangement import dirichlet
 from network.regions.statistics import moments, widened
@@ -22,7 +22,6 @@ from network.self_training.purity import (
     THINGS,
     cells_of,
     pure_cells,
-    refuse_unknown_classes,
 )
 from network.trunks import build_trunk
 from utils.errors import UserError
@@ -69,7 +68,9 @@ class SHADE(Method):
 
     def _reference(self, cfg: EasyDict, pretrained: bool) -> NeutralTrunk:
         classes = cfg.RETROSPECTION.CLASSES
-        refuse_unknown_classes("RETROSPECTION.CLASSES", classes, self.num_classes)
+        refuse_unknown_classes(
+            "RETROSPECTION.CLASSES", classes, self.num_classes, "countable things"
+        )
         weights = cfg.TRUNK.WEIGHTS if pretrained else "none"
         trunk = build_trunk(cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights)
         return NeutralTrunk(trunk, 0, 4, cfg.RETROSPECTION.BATCH_STATISTICS)

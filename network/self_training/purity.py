@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from network.regions.statistics import widened
-from utils.errors import UserError
 from utils.labels import VOID
 
 # Train ids of Cityscapes' countable classes: traffic light and sign, person to bicycle.
@@ -56,13 +55,3 @@ def feature_distance(
 def cells_of(cells: Tensor, classes: Sequence[int]) -> Tensor:
     """Return bool `[B, h, w]`: which cells, as `pure_cells` returns them, are of some classes."""
     return torch.stack([cells == number for number in classes]).any(0)
-
-
-def refuse_unknown_classes(setting: str, classes: Sequence[int], num_classes: int) -> None:
-    """Raise UserError for a train id, in the value of `setting`, that the label space lacks."""
-    unknown = [number for number in classes if not 0 <= number < num_classes]
-    if unknown:
-        raise UserError(
-            f"{setting} holds {unknown[0]}, and the label space has train ids 0 to "
-            f"{num_classes - 1}; name those of its countable things"
-        )

@@ -197,5 +197,11 @@ def test_a_step_by_hand(settings):
 
 def test_classes_that_are_not_there(settings):
     cfg = settings(METHOD="san_saw", SAN__CLASSES=[0, 10], DATASET__LABEL_SPACE="idd_lite7")
-    with pytest.raises(UserError, match="SAN.CLASSES"):
+    with pytest.raises(UserError, match="SAN.CLASSES holds 10, .* those of its largest classes"):
         build_method(cfg)
+
+
+def test_more_classes_than_channels(settings):
+    many = {"SAN__CLASSES": list(range(19)) * 3, "SAW__WEIGHT": 0.1}
+    with pytest.raises(UserError, match="SAN.CLASSES names 57 classes, .* or set SAW.WEIGHT to 0"):
+        build_method(settings(METHOD="san_saw", **many, **SPACE))

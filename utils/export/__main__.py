@@ -67,9 +67,8 @@ def export(
     """Write what inference needs of a checkpoint to `out`; return its size in bytes.
 
     `settings` may hold UNKNOWN_SETTINGS, where what is ignored is not written, and the method's
-    `inference_settings`. UserError for a checkpoint
-    without settings (the published code's), for another ending, and for a network that runs
-    differently once exported.
+    `inference_settings`. UserError for a checkpoint without settings (the published code's), for
+    another ending, and for a network that runs differently once exported.
     """
     if out.suffix not in ENDINGS:
         raise UserError(f"--out {out} has to end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")

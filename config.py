@@ -1,9 +1,9 @@
 """Every shared setting with its default and one line of meaning.
 
-`python config.py [--method NAME] [--decoder NAME] [--trunk NAME]` prints them together with those
-that datasets, a method and a decoder declare in their own files. `KEY VALUE` pairs on a command
-line change them (`TRAIN.MAX_ITER 60000`); utils/settings.py refuses unknown keys and values of
-another type.
+`python config.py [--method NAME] [--decoder NAME] [--trunk NAME] [--tuning NAME]` prints them
+together with those that datasets and these choices declare in their own files. `KEY VALUE` pairs on
+a command line change them (`TRAIN.MAX_ITER 60000`); utils/settings.py refuses unknown keys and
+values of another type.
 """
 
 from utils.settings import Setting
@@ -131,9 +131,12 @@ SETTINGS = {
         ),
         "WEIGHTS": Setting(
             "imagenet",
-            "imagenet (torchvision's IMAGENET1K_V1; of MiT the hub's nvidia/mit-b0 … b5), none, a "
-            "path to a state dict (of MiT also a folder of the hub), or objects (the stand-in for "
-            "resnet_mini)",
+            "imagenet (torchvision's IMAGENET1K_V1; of MiT the hub's nvidia/mit-b0 … b5), meta "
+            "(DINOv2's), none, a path to a state dict (of MiT and DINO also a folder of the hub), "
+            "or objects (the stand-in for resnet_mini)",
+        ),
+        "TUNING": Setting(
+            "full", "what is trained of it, a name of network/tuning (flag --tuning)"
         ),
     },
     "DECODER": {

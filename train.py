@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from datasets.sampling.passes import SourcePass
 from network.build import build_method, initialise
+from network.kept import stored_weights
 from utils.draw.pictures import prediction_picture
 from utils.engine.command_line import parse_train
 from utils.engine.experiment import Experiment, open_experiment, refuse_other_settings
@@ -176,7 +177,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
                 "samples": samples,
                 "images": len(source),
                 "stream_images": {name: len(own) for name, own in source.streams.items()},
-                "method": method.state_dict(),
+                **stored_weights(method, cfg),
                 "optimizer": optimizer.state_dict(),
                 "best": best.record,
                 "running_means": running.state(),

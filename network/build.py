@@ -14,8 +14,10 @@ from datasets import SETTINGS as DATASET_SETTINGS
 from datasets.label_spaces import LabelSpace
 from network.checkpoint import checkpoint_path, load_checkpoint
 from network.decoders import DECODERS
+from network.kept import completed, keep_or_store, refuse_other_weights, with_own
 from network.methods import METHODS, Method, method_class
 from network.trunks import TRUNKS
+from network.tuning import TUNINGS
 from utils.errors import UserError, memory_for
 from utils.registry import find
 from utils.settings import convert, flatten, load, merge, walk
@@ -46,36 +48,38 @@ class Axis(NamedTuple):
 
 
 TRUNK = Axis("trunk", "TRUNK.NAME", TRUNKS)
+TUNING = Axis("tuning", "TRUNK.TUNING", TUNINGS, names=False)
 DECODER = Axis("decoder", "DECODER.NAME", DECODERS, names=False)
 METHOD = Axis("method", "METHOD", METHODS)
-AXES = (TRUNK, DECODER, METHOD)
+# What a later one declares goes before what earlier ones do.
+AXES = (TRUNK, TUNING, DECODER, METHOD)
 
 
 def declarations(names: Mapping[str, Any]) -> list[Any]:
-    """Return the decoder's and the method's class, which declare `settings` and `defaults`.
+    """Return the trunk's builder and the classes of tuning, decoder and method, which declare
+    `settings` and `defaults`.
 
     `names` maps keys of axes to names; UserError for an unknown name.
     """
-    return [
-        find(axis.flag, names.get(axis.key, axis.default()), axis.registry)
-        for axis in (DECODER, METHOD)
-    ]
+    return [find(axis.flag, names.get(axis.key, axis.default()), axis.registry) for axis in AXES]
 
 
 def declared(names: Mapping[str, Any]) -> tuple[dict, dict[str, Any]]:
-    """Return the settings that datasets, the chosen method and the decoder declare, and the
-    defaults that trunk, decoder and method change; later ones of these go before earlier ones."""
+    """Return the settings that datasets and the choices on the axes declare, and the defaults that
+    these choices change."""
     chosen = declarations(names)
-    builder = find(TRUNK.flag, names.get(TRUNK.key, TRUNK.default()), TRUNK.registry)
-    defaults = dict(getattr(builder, "defaults", {}))
+    defaults: dict[str, Any] = {}
     for each in chosen:
-        defaults |= each.defaults
-    trees = [each.settings for each in chosen]
+        defaults |= getattr(each, "defaults", {})
+    builder, method = chosen[0], chosen[-1]
+    if getattr(builder, "columnar", False):
+        defaults |= method.columnar_defaults
+    trees = [getattr(each, "settings", {}) for each in chosen]
     return merge(config.SETTINGS, DATASET_SETTINGS, *trees), defaults
 
 
 def resolve(overrides: Mapping[str, Any]) -> EasyDict:
-    """Resolve settings; UserError for an unknown one, or one of another method or decoder."""
+    """Resolve settings; UserError for an unknown one, or one of another choice on the axes."""
     tree, defaults = declared(overrides)
     known = dict(walk(tree))
     for key in overrides:
@@ -91,12 +95,12 @@ def resolve(overrides: Mapping[str, Any]) -> EasyDict:
 
 
 def owners_of(key: str) -> list[str]:
-    """Name the methods and decoders that declare a setting."""
+    """Name the choices on the axes that declare a setting."""
     found = []
-    for axis in (DECODER, METHOD):
+    for axis in AXES:
         for name in axis.registry:
             try:
-                settings = find(axis.flag, name, axis.registry).settings
+                settings = getattr(find(axis.flag, name, axis.registry), "settings", {})
             except UserError:
                 continue  # it needs a package that is not installed
             if key in dict(walk(settings)):
@@ -156,7 +160,7 @@ def build_method(cfg: EasyDict, state: dict[str, Any] | None = None) -> tuple[Me
     method = method_class(cfg.METHOD)(cfg, len(space), pretrained=state is None).train()
     if state is not None:
         load = load_network if state.get("network_only") else load_weights
-        load(method, state["method"])
+        load(method, completed(method, cfg, state))
     return method, space
 
 
@@ -175,7 +179,12 @@ def initialise(method: Method, cfg: EasyDict) -> list[str]:
             f"(parts: {', '.join(known)})"
         )
     try:
-        weights = load_checkpoint(checkpoint_path(cfg.INIT))["method"]
+        state = load_checkpoint(checkpoint_path(cfg.INIT))
+        weights = state["method"]
+        if note := state.get("frozen"):
+            refuse_other_weights(method, cfg, note)
+            weights = with_own(method, weights)
+        keep_or_store(method, weights, cfg.INIT_PARTS)
         new = {
             name: own
             for name, own in method.state_dict().items()

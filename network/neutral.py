@@ -1,5 +1,6 @@
 """A frozen trunk with the weights it was pretrained with, whose features training keeps to."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -40,3 +41,25 @@ class NeutralTrunk(nn.Module):
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """Features of layers `first` to `last` for what enters `first`."""
         return self.trunk(x, start=self.first, stop=self.last)
+
+
+class UntunedTrunk(nn.Module):
+    """Layers `first` to `last` of the student's own trunk without what tuning added: a neutral
+    network that has no weights of its own. For trunks that can be neutral."""
+
+    def __init__(self, trunk: Trunk, first: int, last: int):
+        super().__init__()
+        self.first, self.last = first, last
+        # In a tuple: it is a part of the student.
+        self.student = (trunk,)
+
+    @property
+    def trunk(self) -> Trunk:
+        """The student's trunk."""
+        return self.student[0]
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        """Features of layers `first` to `last` for what enters `first`."""
+        with self.trunk.untuned():
+            return self.trunk(x, start=self.first, stop=self.last)

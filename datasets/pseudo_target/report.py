@@ -26,7 +26,7 @@ from datasets.pseudo_target import NOTE, PROMPTS, names_of
 from datasets.pseudo_target.measures import Looks, evenness, frechet, nearest, shift, spread
 from datasets.pseudo_target.prompts import Prompt, own_prompts
 from network.build import resolve
-from network.trunks import build_trunk
+from network.tuning import plain_trunk
 from transforms import normalise
 from utils.draw.plane import Layout
 from utils.draw.plotting import COLOURS, load_matplotlib
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError("a domain is named twice")
     prompts, choices = prompts_of(Path(words[1])), choices_of(Path(words[1]))
     number = min(options.images, *map(len, domains.values()))
-    trunk = build_trunk(cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, cfg.TRUNK.WEIGHTS)
+    trunk = plain_trunk(cfg)
     # None is enlarged: it would be blurred, which is a style.
     height = min(TALLEST, *(read_header(paths[0]).height for paths in domains.values()))
     with open_runtime(cfg) as runtime:

@@ -9,6 +9,8 @@ DECODERS = {
     "deeplabv3plus": "network.decoders.deeplabv3plus:DeepLabV3Plus",
     "deeplabv2": "network.decoders.deeplabv2:DeepLabV2",
     "daformer": "network.decoders.daformer:DAFormer",
+    "plain": "network.decoders.plain:Plain",
+    "linear": "network.decoders.plain:Linear",
     "mask2former": "network.decoders.mask2former:Mask2Former",
 }
 

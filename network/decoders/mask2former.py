@@ -145,6 +145,8 @@ class Mask2Former(Decoder):
         self.transformer = Mask2FormerTransformerModule(config.feature_size, config)
         self.class_predictor = nn.Linear(config.hidden_dim, num_classes + 1)
         draw_weights(self.pixel_decoder, self.transformer)
+        if hasattr(trunk.adapter, "queries"):
+            self._take_queries(trunk.adapter, options)
         self.criterion = MaskClassificationLoss(
             (options.CLASS_WEIGHT, options.MASK_WEIGHT, options.DICE_WEIGHT),
             options.NO_OBJECT_WEIGHT,
@@ -153,6 +155,19 @@ class Mask2Former(Decoder):
             void_is_background=options.VOID == "background",
         )
         self.compares_scores = options.CONSISTENCY == "scores"
+
+    def _take_queries(self, adapter: nn.Module, options: EasyDict) -> None:
+        """Let the trunk's tokens be the queries (Rein): their positions, and through a linear layer
+        their features."""
+        if adapter.number != options.QUERIES:
+            raise UserError(
+                f"TUNING.TOKENS {adapter.number} make the queries, so DECODER.QUERIES "
+                f"{options.QUERIES} has to be the same number"
+            )
+        adapter.add_queries(options.CHANNELS)
+        self.transformer.queries_embedder = TokenQueries(adapter, nn.Identity())
+        features = nn.Linear(options.CHANNELS, options.CHANNELS)
+        self.transformer.queries_features = TokenQueries(adapter, features)
 
     def train(self, mode: bool = True) -> "Mask2Former":
         """Switch to training, but for the pixel decoder's attention layers.
@@ -187,6 +202,21 @@ class Mask2Former(Decoder):
         """Return the JS divergence of the two halves of a batch, as DECODER.CONSISTENCY says."""
         compared = output.scores if self.compares_scores else output.logits
         return jensen_shannon(*compared.chunk(2))
+
+
+class TokenQueries(nn.Module):
+    """In place of an embedding: its `weight` `[m, width]` is made of a trunk's tokens."""
+
+    def __init__(self, adapter: nn.Module, projection: nn.Module):
+        super().__init__()
+        # In a tuple: it is a part of the trunk.
+        self.adapter = (adapter,)
+        self.projection = projection
+
+    @property
+    def weight(self) -> Tensor:
+        """What transformers' layers read."""
+        return self.projection(self.adapter[0].queries())
 
 
 def layers_config(cfg: EasyDict) -> Mask2FormerConfig:

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from datasets.photographs import Stream
 from datasets.sampling.passes import SourcePass
 from network.decoders import decoder_class
-from network.trunks import build_trunk
+from network.tuning import tuned_trunk
 from transforms import Colours
 from utils.errors import UserError
 
@@ -50,6 +50,7 @@ class Method(nn.Module):
 
     settings: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
+    columnar_defaults: dict[str, Any] = {}  # with a trunk whose layers have one stride, on top
     # Parts (attributes) that `predict` needs: what is exported.
     inference_parts: tuple[str, ...] = ("trunk", "decoder")
     unchanged: tuple[str, ...] = ()  # parts whose buffers `after_step` alone writes
@@ -68,10 +69,7 @@ class Method(nn.Module):
         super().__init__()
         self.check_choices(cfg)
         self.num_classes = num_classes
-        weights = cfg.TRUNK.WEIGHTS if pretrained else "none"
-        self.trunk = build_trunk(
-            cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights, cfg.TRUNK.RECOMPUTE
-        )
+        self.trunk = tuned_trunk(cfg, pretrained)
         self.decoder = decoder_class(cfg.DECODER.NAME)(self.trunk, num_classes, cfg)
         missing = [part for part in PARTS[self.needs] if not hasattr(self.decoder, part)]
         if missing:
@@ -140,12 +138,20 @@ class Method(nn.Module):
             )
 
     def remarks(self, epoch: int) -> list[str]:
-        """Return what the log is to say of this network, an epoch having `epoch` steps: the
-        decoder's remarks, and which settings have no effect."""
+        """Return what the log is to say of this network, an epoch having `epoch` steps: remarks of
+        trunk and decoder, and which settings have no effect."""
         idle = self.without_effect()
         have = "has" if len(idle) == 1 else "have"
         named = [f"no batch norm to act on: {', '.join(idle)} {have} no effect"] if idle else []
-        return [*self.decoder.remarks, *named]
+        return [*self.trunk.remarks, *self._tuned(), *self.decoder.remarks, *named]
+
+    def _tuned(self) -> list[str]:
+        """Say how much of a trunk is trained whose weights are kept."""
+        if not self.trunk.keeps_weights:
+            return []
+        total = sum(p.numel() for p in self.trunk.parameters())
+        trained = sum(p.numel() for p in self.trunk.parameters() if p.requires_grad)
+        return [f"{trained:,} of the trunk's {total:,} parameters are trained (TRUNK.TUNING)"]
 
     def without_effect(self) -> list[str]:
         """Return settings that are about batch norms which this network lacks."""

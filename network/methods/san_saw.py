@@ -5,6 +5,7 @@ What is released trains SAN without regions and without SAW; both are settings h
 network is DeepLabV2 at output stride 8.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -184,15 +185,15 @@ class SANSAW(Method):
 
     def _features(self, images: Tensor) -> tuple[dict[int, Tensor], dict[int, Any]]:
         """Return the trunk's features, and what each norm got and returned."""
-        features: dict[int, Tensor] = {}
-        seen, x = {}, images
-        for start, stop in ((0, 1), (2, 2), (3, 4)):
-            inner = {i: act for i, act in self.after.items() if i >= start}
-            features |= self.trunk(x, start=start, stop=stop, after=inner)
-            if stop in LAYERS:
-                x = self.after[stop](features[stop])
-                seen[stop] = features[stop], x
-        return features, seen
+        seen: dict[int, Any] = {}
+
+        def noted(i: int, x: Tensor) -> Tensor:
+            y = self.after[i](x)
+            seen[i] = x, y
+            return y
+
+        after = self.after | {i: partial(noted, i) for i in LAYERS}
+        return self.trunk(images, after=after), seen
 
 
 class Rarity(NamedTuple):

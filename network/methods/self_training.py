@@ -16,6 +16,9 @@ from datasets.photographs import Stream
 from network.decoders.daformer import AttentionHead
 from network.decoders.decoder import LogitDecoder
 from network.methods.method import Method, refuse_unknown_classes
+from network.neutral import UntunedTrunk
+from network.regions.cells import PURITY, feature_distance
+from network.regions.statistics import pure_cells
 from network.self_training.contrast import (
     ClassDistributions,
     Projector,
@@ -30,15 +33,10 @@ from network.self_training.mixing import (
     pixel_weights,
     pseudo_labels,
 )
-from network.self_training.purity import (
-    PURITY,
-    feature_distance,
-    pure_cells,
-)
 from network.self_training.settings import SETTINGS, refuse_small
 from network.self_training.teacher import EMATeacher
 from network.self_training.views import MultiScale, SingleScale
-from network.trunks import build_trunk
+from network.tuning import plain_trunk
 from transforms import PhotographTransform
 from transforms.recipe import refuse_wide_blur
 from transforms.strong import StrongAugmentation, Switches
@@ -115,9 +113,9 @@ class SelfTraining(Method):
         refuse_unknown_classes(
             "FEATURE_DISTANCE.CLASSES", classes, self.num_classes, "countable things"
         )
-        weights = cfg.TRUNK.WEIGHTS if pretrained else "none"
-        trunk = build_trunk(cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights)
-        return trunk.requires_grad_(False)
+        if self.trunk.can_be_neutral:
+            return UntunedTrunk(self.trunk, 0, 4)
+        return plain_trunk(cfg, pretrained=pretrained).requires_grad_(False)
 
     def _student(self) -> dict[str, nn.Module]:
         """Return the parts that a teacher has, too."""

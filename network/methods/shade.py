@@ -14,16 +14,11 @@ from torch import Tensor, nn
 
 from datasets.sampling.passes import SourcePass
 from network.methods.method import Findings, Method, refuse_unknown_classes
-from network.neutral import NeutralTrunk
+from network.neutral import NeutralTrunk, UntunedTrunk
+from network.regions.cells import PURITY, THINGS, cells_of
 from network.regions.rearrangement import dirichlet
-from network.regions.statistics import moments, widened
-from network.self_training.purity import (
-    PURITY,
-    THINGS,
-    cells_of,
-    pure_cells,
-)
-from network.trunks import build_trunk
+from network.regions.statistics import moments, pure_cells, widened
+from network.tuning import plain_trunk
 from utils.errors import UserError
 from utils.processes import sum_over_processes
 from utils.settings import Setting
@@ -66,13 +61,14 @@ class SHADE(Method):
         self.styles = StyleBases(cfg.SHADE.BASES, self.trunk.channels[0])
         self.reference = self._reference(cfg, pretrained) if cfg.RETROSPECTION.WEIGHT else None
 
-    def _reference(self, cfg: EasyDict, pretrained: bool) -> NeutralTrunk:
+    def _reference(self, cfg: EasyDict, pretrained: bool) -> NeutralTrunk | UntunedTrunk:
         classes = cfg.RETROSPECTION.CLASSES
         refuse_unknown_classes(
             "RETROSPECTION.CLASSES", classes, self.num_classes, "countable things"
         )
-        weights = cfg.TRUNK.WEIGHTS if pretrained else "none"
-        trunk = build_trunk(cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE, weights)
+        if self.trunk.can_be_neutral:
+            return UntunedTrunk(self.trunk, 0, 4)
+        trunk = plain_trunk(cfg, pretrained=pretrained)
         return NeutralTrunk(trunk, 0, 4, cfg.RETROSPECTION.BATCH_STATISTICS)
 
     def remarks(self, epoch: int) -> list[str]:

@@ -5,6 +5,7 @@ batch; a frozen neutral network sees them too, and both streams are aligned with
 original (HAC / MLA). Both predictions are supervised and pulled together (PCPC).
 """
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,13 +13,18 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from network.methods.method import Method
-from network.neutral import NeutralTrunk
+from datasets.sampling.passes import SourcePass
+from network.methods.method import Findings, Method
+from network.neutral import NeutralTrunk, UntunedTrunk
 from network.regions.across import Projected, Related
 from network.regions.alignment import HierarchicalAlignment
-from network.regions.rearrangement import SemanticRearrangement, eliminate_style
-from network.trunks import build_trunk
+from network.regions.rearrangement import (
+    SemanticRearrangement,
+    StyleElimination,
+    eliminate_style,
+)
 from network.trunks.trunk import Trunk
+from network.tuning import plain_trunk
 from utils.errors import UserError
 from utils.settings import Setting
 
@@ -31,6 +37,11 @@ class SRHA(Method):
         "STYLE_ELIMINATION": Setting(
             True, "normalise what enters layer 1 per image and channel, in evaluation too"
         ),
+        "STYLE_REFERENCE": Setting(
+            0,
+            "so many images of each source, seen before the first step, whose mean statistics are "
+            "given to all features after style elimination; 0: none (published)",
+        ),
         "SRM": {
             "ENABLED": Setting(True, "train on a second stream with rearranged regional styles"),
             "CONCENTRATION": Setting(
@@ -38,6 +49,22 @@ class SRHA(Method):
             ),
             "SCOPE": Setting("image", "where styles are borrowed from", choices=("image", "batch")),
             "VOID_IS_REGION": Setting(True, "void is a region, in SRM and in regional alignment"),
+            "MIN_PLACES": Setting(
+                1,
+                "places of a feature; a smaller region lends no style and keeps its own",
+                minimum=1,
+            ),
+            "LABELS": Setting(
+                "nearest",
+                "the label of a place, in SRM and in regional alignment: that of a pixel "
+                "(published) or of most of its pixels",
+                choices=("nearest", "majority"),
+            ),
+            "OF": Setting(
+                "feature",
+                "whose regions are restyled: layer 0's feature (published), or the image",
+                choices=("feature", "image"),
+            ),
         },
         "TEACHER": {
             "TRUNK": Setting(
@@ -78,29 +105,47 @@ class SRHA(Method):
         },
     }
 
+    # A proposal (docs/foundation.md): few places, features of huge norm, weights that expect the
+    # trained scale of each channel.
+    columnar_defaults = {
+        "STYLE_ELIMINATION": False,
+        "SRM.MIN_PLACES": 8,
+        "TEACHER.STREAMS": "original",
+        "ALIGN.GLOBAL": [0.0, 0.0, 0.0, 0.0],
+        "ALIGN.REGIONAL": [0.0, 0.0, 0.0, 0.0],
+        "ALIGN.LOCAL": [0.0, 0.0, 0.0, 0.1],
+        "ALIGN.RELATIVE": True,
+        "CONSISTENCY.WEIGHT": 1.0,
+        "TRAIN.WARMUP": 1000,
+    }
     # The teacher's statistics are those of all images of a pass.
     mixes_batch = {"TEACHER.BATCH_STATISTICS": False}
 
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__(cfg, num_classes, pretrained)
-        if cfg.STYLE_ELIMINATION:
-            self.after = {0: eliminate_style}
+        self.cfg = cfg
+        self._eliminate(cfg)
         self.stem_frozen = cfg.STEM_FROZEN
         if self.stem_frozen:
             self.trunk.layer0.requires_grad_(False)
-        void_is_region = cfg.SRM.VOID_IS_REGION
+        void_is_region, majority = cfg.SRM.VOID_IS_REGION, cfg.SRM.LABELS == "majority"
         if cfg.SRM.ENABLED:
             self.rearrangement = SemanticRearrangement(
-                num_classes, cfg.SRM.CONCENTRATION, cfg.SRM.SCOPE, void_is_region
+                num_classes,
+                cfg.SRM.CONCENTRATION,
+                cfg.SRM.SCOPE,
+                void_is_region,
+                cfg.SRM.MIN_PLACES,
+                majority,
             )
+        self.restyles_images = cfg.SRM.OF == "image"
         self.consistency_weight = cfg.CONSISTENCY.WEIGHT
+        # Where nothing is trained, alignment has no gradient.
+        first, weights = self.trunk.first_trained, []
+        for own in (cfg.ALIGN.GLOBAL, cfg.ALIGN.REGIONAL, cfg.ALIGN.LOCAL):
+            weights.append([w if layer >= first else 0.0 for layer, w in enumerate(own, start=1)])
         self.alignment = HierarchicalAlignment(
-            num_classes,
-            cfg.ALIGN.GLOBAL,
-            cfg.ALIGN.REGIONAL,
-            cfg.ALIGN.LOCAL,
-            void_is_region,
-            cfg.ALIGN.RELATIVE,
+            num_classes, *weights, void_is_region, cfg.ALIGN.RELATIVE, majority
         )
         self.teacher, self.teacher_stem = None, None
         if self.alignment.last_layer:
@@ -110,7 +155,12 @@ class SRHA(Method):
         """Build the neutral network, and what compares its features if it is of another kind."""
         name = cfg.TEACHER.TRUNK or cfg.TRUNK.NAME
         weights = cfg.TEACHER.WEIGHTS or cfg.TRUNK.WEIGHTS
-        teacher = build_trunk(name, cfg.TRUNK.OUTPUT_STRIDE, weights if pretrained else "none")
+        last = self.alignment.last_layer
+        if (name, weights) == (cfg.TRUNK.NAME, cfg.TRUNK.WEIGHTS) and self.trunk.can_be_neutral:
+            self.teacher_sees_both = False
+            self.teacher = UntunedTrunk(self.trunk, 1, last)
+            return
+        teacher = plain_trunk(cfg, pretrained=pretrained, name=name, weights=weights)
         if name != cfg.TRUNK.NAME:
             self.alignment.across = self._across(cfg, teacher)
         # A student whose layer 0 stays at the neutral weights shares it with the teacher; a
@@ -119,7 +169,6 @@ class SRHA(Method):
         if not (self.stem_frozen and starts_neutral):
             self.teacher_stem = teacher.layer0.requires_grad_(False)
         self.teacher_sees_both = cfg.TEACHER.STREAMS == "both" and teacher.has_batch_norm
-        last = self.alignment.last_layer
         self.teacher = NeutralTrunk(teacher, 1, last, cfg.TEACHER.BATCH_STATISTICS)
 
     def _across(self, cfg: EasyDict, teacher: Trunk) -> nn.Module:
@@ -132,6 +181,30 @@ class SRHA(Method):
                 "with features; switch one of them off"
             )
         return Related()
+
+    def _eliminate(self, cfg: EasyDict) -> None:
+        """Put style elimination before layer 1."""
+        if cfg.STYLE_REFERENCE and not cfg.STYLE_ELIMINATION:
+            raise UserError(
+                "STYLE_REFERENCE gives features a style after STYLE_ELIMINATION took theirs, which "
+                "is off (it is by default on transformers); switch it on"
+            )
+        if cfg.STYLE_REFERENCE:
+            self.elimination = StyleElimination(self.trunk.channels[0])
+            self.inference_parts = (*self.inference_parts, "elimination")
+            self.after = {0: self.elimination}
+        elif cfg.STYLE_ELIMINATION:
+            self.after = {0: eliminate_style}
+
+    def survey_due(self, step: int, epoch: int) -> SourcePass | None:
+        """Before the first step, the images whose style is that of reference."""
+        number = self.cfg.STYLE_REFERENCE
+        return SourcePass(whole=False, images=number) if number and step == 0 else None
+
+    def survey(self, batches: Iterator[dict[str, Any]], number: int) -> Findings:
+        """Measure the style of reference."""
+        self.elimination.measure(self.trunk(batch["image"], stop=0)[0] for batch in batches)
+        return Findings([f"style elimination restores the mean style of {number} crops"], {}, {})
 
     def without_effect(self) -> list[str]:
         """Return settings that are about batch norms which student or teacher lack."""
@@ -152,11 +225,11 @@ class SRHA(Method):
     def training_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Return CE, auxiliary CE, the alignment terms and the consistency term, weighted."""
         images, labels = batch["image"], batch["label"]
+        seen = self._with_restyled(images, labels, self.restyles_images)
         with torch.no_grad() if self.stem_frozen else nullcontext():
-            original = self.trunk(images, stop=0)[0]
-        streams = original
+            streams = self.trunk(seen, stop=0)[0]
+        streams = self._with_restyled(streams, labels, not self.restyles_images)
         if self.rearrangement is not None:
-            streams = torch.cat([original, self.rearrangement(original, labels)])
             labels = torch.cat([labels, labels])
 
         # The teacher shares what enters layer 1, so that hook is not left to the trunk.
@@ -170,26 +243,32 @@ class SRHA(Method):
         else:
             losses = self.decoder.losses(output, labels)
         if self.teacher is not None:
-            targets = self._targets(images, streams, batch["label"])
+            targets = self._targets(seen, streams, batch["label"])
             losses |= self.alignment(features, targets, batch["label"])
         return losses
+
+    def _with_restyled(self, x: Tensor, labels: Tensor, wanted: bool) -> Tensor:
+        """Add the rearranged stream to the original `[B, C, h, w]`, where SRM is `wanted`."""
+        if self.rearrangement is None or not wanted:
+            return x
+        return torch.cat([x, self.rearrangement(x, labels)])
 
     def _enter_layer1(self, feature: Tensor) -> Tensor:
         return self.after[0](feature) if 0 in self.after else feature
 
     @torch.no_grad()
-    def _targets(self, images: Tensor, streams: Tensor, labels: Tensor) -> dict[int, Tensor]:
-        """Neutral features {i: `[B, C, h, w]`} of the B original images.
+    def _targets(self, seen: Tensor, streams: Tensor, labels: Tensor) -> dict[int, Tensor]:
+        """Neutral features {i: `[B, C, h, w]`} of the B original images, the first that are `seen`.
 
         `streams` is what enters the student's layer 1. The rearranged one is there for the
         teacher's batch statistics alone (as published).
         """
+        number = len(labels)
         if self.teacher_stem is not None:
-            streams = self.teacher_stem(images)
-            if self.rearrangement is not None and self.teacher_sees_both:
-                streams = torch.cat([streams, self.rearrangement(streams, labels)])
-            streams = self._enter_layer1(streams)
+            streams = self.teacher_stem(seen if self.teacher_sees_both else seen[:number])
+            wanted = self.teacher_sees_both and not self.restyles_images
+            streams = self._enter_layer1(self._with_restyled(streams, labels, wanted))
         elif not self.teacher_sees_both:
-            streams = streams[: len(images)]
+            streams = streams[:number]
         features = self.teacher(streams)
-        return {i: feature[: len(images)] for i, feature in features.items()}
+        return {i: feature[:number] for i, feature in features.items()}

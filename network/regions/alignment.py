@@ -130,7 +130,7 @@ class HierarchicalAlignment(nn.Module):
 
     With `relative`, a layer's terms are divided by the mean square of its teacher feature. A term
     of weight 0 is not computed; `last_layer` is the last layer that any term looks at (0 if
-    there is none), so that the teacher computes nothing beyond it.
+    there is none), so that the teacher computes nothing beyond it. `majority` as in `find_regions`.
     """
 
     def __init__(
@@ -141,6 +141,7 @@ class HierarchicalAlignment(nn.Module):
         local_weights: Sequence[float],
         void_is_region: bool = True,
         relative: bool = False,
+        majority: bool = False,
     ):
         super().__init__()
         # What compares features of another architecture (across.py); default: `align`.
@@ -148,6 +149,7 @@ class HierarchicalAlignment(nn.Module):
         self.num_classes = num_classes
         self.void_is_region = void_is_region
         self.relative = relative
+        self.majority = majority
         given = (global_weights, regional_weights, local_weights)
         self.weights = dict(zip(TERMS, map(tuple, given), strict=True))
         used = {i + 1 for weights in self.weights.values() for i, w in enumerate(weights) if w}
@@ -169,7 +171,9 @@ class HierarchicalAlignment(nn.Module):
             weights = {term: values[layer - 1] for term, values in self.weights.items()}
             size = tuple(student[layer].shape[-2:])
             if size not in regions:
-                regions[size] = find_regions(labels, size, self.num_classes, self.void_is_region)
+                regions[size] = find_regions(
+                    labels, size, self.num_classes, self.void_is_region, self.majority
+                )
             wanted = [term for term, weight in weights.items() if weight]
             target = teacher[layer].detach()
             if self.across is None:

@@ -3,10 +3,13 @@
 SRHA (Neural Networks 2025) and SRMA (arXiv 2404.13701), section "Semantic rearrangement module".
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
 from network.regions.statistics import find_regions, region_statistics, restyle
+from utils.processes import sum_over_processes
 
 
 def dirichlet(concentration: float, allowed: Tensor) -> Tensor:
@@ -28,7 +31,9 @@ class SemanticRearrangement(nn.Module):
     """Restyle each semantic region with a Dirichlet mixture of the styles that occur around it.
 
     `concentration`: α of the Dirichlet distribution (2⁻⁶ as published: almost one-hot). `scope`:
-    styles come from the same "image" (published) or from the whole "batch" of this process.
+    styles come from the same "image" (published) or from the whole "batch" of this process. A
+    region of fewer than `min_places` lends nothing and keeps its style. `majority` as in
+    `find_regions`.
     """
 
     def __init__(
@@ -37,12 +42,16 @@ class SemanticRearrangement(nn.Module):
         concentration: float = 2**-6,
         scope: str = "image",
         void_is_region: bool = True,
+        min_places: int = 1,
+        majority: bool = False,
     ):
         super().__init__()
         self.num_classes = num_classes
         self.concentration = concentration
         self.scope = scope
         self.void_is_region = void_is_region
+        self.min_places = min_places
+        self.majority = majority
 
     @torch.no_grad()
     def forward(self, features: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -51,11 +60,14 @@ class SemanticRearrangement(nn.Module):
         `weights` replaces the draw: `[B, R, R]` (scope image) or `[B * R, B * R]` (scope batch),
         R = classes + 1 with void last; row = region to restyle, column = region that lends.
         """
-        regions = find_regions(labels, features.shape[-2:], self.num_classes, self.void_is_region)
+        regions = find_regions(
+            labels, features.shape[-2:], self.num_classes, self.void_is_region, self.majority
+        )
         statistics = region_statistics(features, regions)
         mean, std = statistics.mean, statistics.std
+        lending = regions.count >= self.min_places
         if weights is None:
-            weights = self.draw(regions.present)
+            weights = self.draw(lending)
         weights = weights.to(mean.dtype)
         # Autocast would round the styles to bfloat16 inside these products.
         with torch.autocast(features.device.type, enabled=False):
@@ -64,14 +76,17 @@ class SemanticRearrangement(nn.Module):
                 new_std = (weights @ std.flatten(0, 1)).view_as(std)
             else:
                 new_mean, new_std = weights @ mean, weights @ std
+        if self.min_places > 1:
+            taking = lending[..., None]
+            new_mean, new_std = new_mean.where(taking, mean), new_std.where(taking, std)
         return restyle(features, regions, statistics, new_mean, new_std)
 
-    def draw(self, present: Tensor) -> Tensor:
-        """Draw the mixing weights for regions `present` `[B, R]`, shaped as in `forward`."""
+    def draw(self, lending: Tensor) -> Tensor:
+        """Draw mixing weights of regions that are `lending` `[B, R]`, shaped as in `forward`."""
         if self.scope == "batch":
-            present = present.flatten()
-            return dirichlet(self.concentration, present.expand(len(present), -1))
-        return dirichlet(self.concentration, present[:, None].expand(-1, present.shape[1], -1))
+            lending = lending.flatten()
+            return dirichlet(self.concentration, lending.expand(len(lending), -1))
+        return dirichlet(self.concentration, lending[:, None].expand(-1, lending.shape[1], -1))
 
 
 def eliminate_style(features: Tensor) -> Tensor:
@@ -85,3 +100,33 @@ def eliminate_style(features: Tensor) -> Tensor:
     # In place where no gradient needs the centred features.
     normalised = centred / std if centred.requires_grad else centred.div_(std)
     return normalised.to(features.dtype)
+
+
+class StyleElimination(nn.Module):
+    """`eliminate_style`, then one style for all: the scale that later layers expect stays.
+
+    That style, mean and deviation of each channel, is measured once (`measure`).
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Give features `[B, C, h, w]` the common style; same shape and dtype."""
+        std, mean = (own[:, None, None] for own in (self.std, self.mean))
+        return (eliminate_style(features) * std + mean).to(features.dtype)
+
+    @torch.no_grad()
+    def measure(self, features: Iterable[Tensor]) -> None:
+        """Take the means over images, in all processes, of the statistics of batches of features
+        `[B, C, h, w]`."""
+        total = torch.zeros(2 * len(self.mean) + 1, device=self.mean.device)
+        for own in features:
+            std, mean = torch.std_mean(own.float(), dim=(2, 3))
+            total += torch.cat([mean.sum(0), std.sum(0), mean.new_full((1,), len(own))])
+        sum_over_processes(total)
+        mean, std = (total[:-1] / total[-1]).chunk(2)
+        self.mean.copy_(mean)
+        self.std.copy_(std)

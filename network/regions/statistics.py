@@ -54,12 +54,46 @@ def downsample_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
     return labels[:, rows[:, None], columns]
 
 
+def pure_cells(labels: Tensor, size: Sequence[int], num_classes: int, purity: float) -> Tensor:
+    """Return the class of each cell of a feature of `size` (h, w): `[B, h, w]` int64.
+
+    `labels` `[B, H, W]` int64, 255 = void, are divided into h × w cells, of H/h × W/w pixels each
+    where that is whole. A cell has the class of `purity` of its pixels at least, void being a class
+    of its own, else 255.
+    """
+    (batch, *shape), (height, width) = labels.shape, size
+    rows, columns = (
+        torch.arange(side, device=labels.device) * cells // side
+        for side, cells in zip(shape, size, strict=True)
+    )
+    image = torch.arange(batch, device=labels.device)[:, None, None]
+    cell = (image * height + rows[:, None]) * width + columns
+    slot = cell * (num_classes + 1) + torch.where(labels == VOID, num_classes, labels)
+    count = torch.zeros(batch * height * width * (num_classes + 1), device=labels.device)
+    count.index_add_(0, slot.flatten(), torch.ones_like(slot, dtype=count.dtype).flatten())
+    count = count.view(batch, height, width, num_classes + 1)
+    largest, label = count.max(-1)
+    pure = (largest >= purity * count.sum(-1).clamp_min(1)) & (label != num_classes)
+    return torch.where(pure, label, VOID)
+
+
 def find_regions(
-    labels: Tensor, size: tuple[int, int], num_classes: int, void_is_region: bool = True
+    labels: Tensor,
+    size: tuple[int, int],
+    num_classes: int,
+    void_is_region: bool = True,
+    majority: bool = False,
 ) -> Regions:
-    """Number the regions of labels `[B, H, W]` int64 (0 … num_classes − 1, 255 void) at `size`."""
+    """Number the regions of labels `[B, H, W]` int64 (0 … num_classes − 1, 255 void) at `size`.
+
+    A place has the label of the pixel that nearest downsampling takes or, with `majority`, the one
+    that most of its pixels have.
+    """
     batch, regions = labels.shape[0], num_classes + 1
-    small = downsample_labels(labels, size).reshape(batch, -1)
+    small = downsample_labels(labels, size)
+    if majority:
+        small = pure_cells(labels, size, num_classes, purity=0)
+    small = small.reshape(batch, -1)
     region = torch.where(small == VOID, num_classes, small)
     image = torch.arange(batch, device=labels.device)[:, None]
     slot = (image * regions + region).reshape(-1)

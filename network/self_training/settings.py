@@ -5,7 +5,7 @@ from typing import Any
 
 from easydict import EasyDict
 
-from network.self_training.purity import PURITY, THINGS
+from network.regions.cells import PURITY, THINGS
 from utils.errors import UserError
 from utils.settings import Setting
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from network.trunks.trunk import Trunk
+
 
 class EMATeacher(nn.Module):
     """Copies of some parts of a student, whose parameters follow it; they get no gradient.
@@ -20,8 +22,11 @@ class EMATeacher(nn.Module):
 
     def __init__(self, student: Mapping[str, nn.Module]):
         super().__init__()
-        # Copied together: modules that parts share stay shared.
-        self.parts = nn.ModuleDict(deepcopy(dict(student.items()))).requires_grad_(False)
+        # Copied together: modules that parts share stay shared. So do weights that tuning keeps.
+        trunks = [m for part in student.values() for m in part.modules() if isinstance(m, Trunk)]
+        kept = [p for trunk in trunks if trunk.keeps_weights for p in trunk.parameters()]
+        memo = {id(p): p for p in kept if not p.requires_grad}
+        self.parts = nn.ModuleDict(deepcopy(dict(student.items()), memo)).requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "EMATeacher":
@@ -50,7 +55,8 @@ class EMATeacher(nn.Module):
         DAFormer: early on, the teacher is the mean of all students. Nothing waits for the device.
         """
         decay = min(1 - 1 / (step + 2), alpha)
-        own, other = (list(p.parameters()) for p in (self.parts, self._own(student)))
+        pairs = zip(self.parts.parameters(), self._own(student).parameters(), strict=True)
+        own, other = zip(*(pair for pair in pairs if pair[0] is not pair[1]), strict=True)
         get_ema_multi_avg_fn(decay)(own, other, None)
 
     def _own(self, student: Mapping[str, nn.Module]) -> nn.ModuleDict:

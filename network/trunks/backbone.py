@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,9 @@ from torch import Tensor, nn
 from network.trunks.trunk import Trunk
 from utils.errors import UserError
 from utils.files import read_weights
+from utils.network_file import SAFETENSORS, read_safetensors
+
+HUB_FILE = "model.safetensors"  # in a folder of the hub
 
 
 def load_backbone(
@@ -24,7 +26,7 @@ def load_backbone(
     """
     if weights == "none":
         return
-    state = named[weights]() if weights in named else _weights_of_file(name, weights, named)
+    state = weights_of(name, weights, named)
     own = model.state_dict()
     head = {key for key in own if key.startswith(("fc.", "classifier."))}
     missing = own.keys() - head - state.keys()
@@ -57,10 +59,20 @@ def no_such_weights(name: str, weights: str, named: Iterable[str]) -> UserError:
     )
 
 
-def _weights_of_file(name: str, weights: str, named: Mapping[str, Any]) -> Mapping[str, Tensor]:
+def weights_of(
+    name: str, weights: str, named: Mapping[str, Callable[[], Mapping[str, Tensor]]]
+) -> Mapping[str, Tensor]:
+    """Return the weights of one of the `named`, of a file of torch or safetensors, or of a folder
+    of the hub; UserError if there are none."""
+    if weights in named:
+        return named[weights]()
     path = Path(weights)
+    if path.is_dir():
+        path = path / HUB_FILE
     if not path.is_file():
         raise no_such_weights(name, weights, named)
+    if path.suffix == SAFETENSORS:
+        return read_safetensors(path)[0]
     state = read_weights(path)
     return state.get("state_dict", state)
 

@@ -11,12 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from network.trunks.backbone import no_such_weights, refuse_misfit
+from network.trunks.backbone import no_such_weights, refuse_misfit, weights_of
 from network.trunks.trunk import Trunk
 from utils.errors import UserError
 from utils.extras import import_extra
-from utils.files import read_weights
-from utils.network_file import SAFETENSORS, read_safetensors
 
 transformers = import_extra("MiT trunks", "transformers")
 
@@ -146,7 +144,7 @@ def _loaded(config: Any, name: str, weights: str) -> nn.Module:
     if weights in named:
         origin = f"nvidia/{name.replace('_', '-')}"
     elif path.is_file():
-        state, origin = transformers_names(_read(path)), None
+        state, origin = transformers_names(weights_of(name, weights, {})), None
     elif not path.is_dir():
         raise no_such_weights(name, weights, named)
     options = {"config": config, "state_dict": state, "dtype": torch.float32}
@@ -172,13 +170,6 @@ def _loaded(config: Any, name: str, weights: str) -> nn.Module:
         shapes=[key for key, *_ in found["mismatched_keys"]],
     )
     return model
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    if path.suffix == SAFETENSORS:
-        return read_safetensors(path)[0]
-    state = read_weights(path)
-    return state.get("state_dict", state)
 
 
 @contextmanager

@@ -44,11 +44,11 @@ def shufflenet_v2(name: str, output_stride: int, weights: str, recompute: Sequen
 
 def _loaded(name: str, weights: str) -> nn.Module:
     model = getattr(torchvision.models, name)()
-    load_backbone(model, name, weights, {"imagenet": partial(_imagenet_weights, name)})
+    load_backbone(model, name, weights, {"imagenet": partial(imagenet_weights, name)})
     return model
 
 
-def _imagenet_weights(name: str) -> Mapping[str, Tensor]:
+def imagenet_weights(name: str) -> Mapping[str, Tensor]:
     """Return torchvision's IMAGENET1K_V1 of a network."""
     weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     try:

@@ -9,6 +9,19 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from utils.errors import UserError
+from utils.network_file import digest
+
+
+class Adapter(nn.Module):
+    """What tuning (network/tuning) adds to a trunk; where it is not `active` it does nothing."""
+
+    active = True
+
+    def merge(self) -> None:
+        """Become part of the weights; UserError for one that cannot. Default: cannot."""
+        raise UserError(f"what {type(self).__name__} adds to a trunk is no change of its weights")
+
 
 class Trunk(nn.Module):
     """Five layers of a backbone; `channels[i]` and `strides[i]` describe what layer i returns.
@@ -20,6 +33,14 @@ class Trunk(nn.Module):
 
     multiple = 1
     exported_from = 32  # pixels a side; no smaller images in exported files
+    columnar = False  # whether all layers have one stride
+    tunings: tuple[str, ...] = ("full", "frozen")  # values of TRUNK.TUNING that it takes
+    remarks: Sequence[str] = ()  # what the log is to say of its weights
+    converted: frozenset[str] = frozenset()  # names of parameters that a file has otherwise
+    block_widths: Sequence[int] = ()  # of the blocks in layers 1–4 that an adapter acts behind
+    keeps_weights = False  # whether tuning leaves the pretrained weights as they are
+    # Of weights that are kept: names of parameters that checkpoints leave to the file.
+    in_file: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -34,11 +55,29 @@ class Trunk(nn.Module):
             self.add_module(f"layer{i}", layer)
         self.channels = list(channels)
         self.strides = list(strides)
+        self.adapter: nn.Module | None = None
+        self._file_hash: tuple[frozenset[str] | None, str] = (None, "")
 
     @property
     def has_batch_norm(self) -> bool:
         """Whether what a layer returns depends on the other images of a training batch."""
         return any(isinstance(module, _BatchNorm) for module in self.modules())
+
+    @property
+    def can_be_neutral(self) -> bool:
+        """Whether it can serve beside itself as the pretrained network; batch norms would have to
+        be in two modes at once."""
+        return self.keeps_weights and not self.has_batch_norm
+
+    @property
+    def first_trained(self) -> int:
+        """The first layer in which something is trained; 5 if nothing is."""
+        if self.adapter is not None:
+            return 1
+        layers = (getattr(self, f"layer{i}") for i in range(5))
+        return next(
+            (i for i, own in enumerate(layers) if any(p.requires_grad for p in own.parameters())), 5
+        )
 
     def no_weight_decay(self) -> set[str]:
         """Return names of parameters that TRAIN.NO_DECAY spares if it names any kind, such as
@@ -62,14 +101,63 @@ class Trunk(nn.Module):
         for i in range(start, stop + 1):
             if i - 1 in after:
                 x = after[i - 1](x)
-            layer = getattr(self, f"layer{i}")
-            if self.recompute[i] and self.training and torch.is_grad_enabled():
-                contexts = partial(_recomputation, layer)
-                x = checkpoint(layer, x, use_reentrant=False, context_fn=contexts)
-            else:
-                x = layer(x)
-            features[i] = x
+            x = features[i] = self._run(i, x)
         return features
+
+    def _run(self, i: int, *inputs: Tensor | None) -> Tensor:
+        """Run layer i, with the adapter behind its blocks, if there is one."""
+        layer = getattr(self, f"layer{i}")
+        if i > 0 and self.adapter is not None and self.adapter.active:
+            layer = partial(layer, after_block=self.adapt)
+        if self.recompute[i] and self.training and torch.is_grad_enabled():
+            contexts = partial(_recomputation, getattr(self, f"layer{i}"))
+            return checkpoint(layer, *inputs, use_reentrant=False, context_fn=contexts)
+        return layer(*inputs)
+
+    def adapt(self, number: int, x: Tensor) -> Tensor:
+        """Let the adapter act behind block `number`, of what that returned."""
+        raise NotImplementedError
+
+    def adapters(self) -> list[Adapter]:
+        """Return what tuning added."""
+        return [module for module in self.modules() if isinstance(module, Adapter)]
+
+    def train(self, mode: bool = True) -> "Trunk":
+        """Switch to training; of weights that are kept, only what tuning added."""
+        super().train(mode)
+        if self.keeps_weights:
+            for layer in self.children():
+                layer.train(False)
+            for adapter in self.adapters():
+                adapter.train(mode)
+        return self
+
+    @contextmanager
+    def untuned(self) -> Iterator[None]:
+        """Be the pretrained network, of weights that are kept; modes and gradients stay."""
+        adapters = self.adapters()
+        for adapter in adapters:
+            adapter.active = False
+        try:
+            yield
+        finally:
+            for adapter in adapters:
+                adapter.active = True
+
+    def file_hash(self) -> str:
+        """Return the SHA-256 of the parameters that are left to the file, by their names."""
+        if self._file_hash[0] != self.in_file:
+            weights = {n: p.detach().cpu() for n, p in self.named_parameters() if n in self.in_file}
+            self._file_hash = (self.in_file, digest(weights, {}))
+        return self._file_hash[1]
+
+    def merge(self) -> None:
+        """Make what tuning added part of the weights, so that the trunk has no overhead.
+
+        UserError for an adapter that is no change of weights.
+        """
+        for adapter in self.adapters():
+            adapter.merge()
 
 
 def _recomputation(layer: nn.Module) -> tuple:

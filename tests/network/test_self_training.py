@@ -11,8 +11,8 @@ from network.build import build_method, initialise
 from network.methods import METHODS, method_class
 from network.methods import self_training as module
 from network.methods.self_training import SelfTraining
+from network.regions.statistics import pure_cells
 from network.self_training.mixing import hide_blocks
-from network.self_training.purity import pure_cells
 from tests.networks import losses_of
 from utils.errors import UserError
 
@@ -228,7 +228,7 @@ def test_feature_distance_of_things(make, batch):
     before = copy.deepcopy(method.reference.state_dict())
     own = copy.deepcopy(method).trunk(batch["image"])[4]
     other = method.reference(batch["image"])[4]
-    cells = pure_cells(batch["label"], own.shape[-2:], K)
+    cells = pure_cells(batch["label"], own.shape[-2:], K, 0.75)
     distances = [
         (own[b, :, i, j] - other[b, :, i, j]).square().sum().sqrt()
         for b, i, j in (cells != 255).nonzero().tolist()
@@ -250,7 +250,7 @@ def test_the_contrast_starts_late_and_counts_from_the_beginning(make, batch):
         amounts.append(method.distributions.amount.clone())
         assert ("contrast" in losses) == (step == 2)
     features = method.view.features(method._student(), batch["image"])
-    cells = pure_cells(label, features[4].shape[-2:], K)
+    cells = pure_cells(label, features[4].shape[-2:], K, 0.75)
     for number in (0, 3):
         own = int((cells == number).sum())
         assert [float(a[number]) for a in amounts] == [own, 2 * own, 3 * own] and own > 0

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from network.decoders import decoder_class
-from network.self_training import contrast, mixing, purity
+from network.regions.cells import feature_distance
+from network.regions.statistics import pure_cells
+from network.self_training import contrast, mixing
 from network.self_training.teacher import EMATeacher
 from network.self_training.views import MultiScale, SingleScale
 from network.trunks import build_trunk
@@ -46,8 +48,8 @@ def step(view, student, teacher, distributions, batch, target):
     source = view.train(student, images)
     losses = list(view.losses(student, source, labels, torch.ones_like(images[:, 0])).values())
     feature = source.features[4]
-    cells = purity.pure_cells(labels, feature.shape[-2:], K, purity=0.1)
-    losses.append(purity.feature_distance(feature, torch.zeros_like(feature), cells))
+    cells = pure_cells(labels, feature.shape[-2:], K, purity=0.1)
+    losses.append(feature_distance(feature, torch.zeros_like(feature), cells))
     with torch.no_grad():
         logits = view.predict(teacher.parts, target)
         top, left = contrast.choose_crop(logits.argmax(1), (32, 48), K)

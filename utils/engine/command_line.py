@@ -143,7 +143,7 @@ def print_settings() -> None:
     chosen = declarations(given)
     defaults = declared(given)[1] | given
     sections = {"Shared": config.SETTINGS, "Datasets": datasets.SETTINGS}
-    sections |= {each.__name__: each.settings for each in chosen}
+    sections |= {each.__name__: getattr(each, "settings", {}) for each in chosen}
     for title, settings in sections.items():
         if settings:
             print(f"# {title}\n{describe(settings, defaults)}\n")

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 from easydict import EasyDict
 
+import config
 from datasets import load_settings
 from network.build import AXES, resolve, resolve_stored
 from network.checkpoint import LAST
 from utils.engine.folder import LOCK, WRITER, writing_into
 from utils.engine.saving import has_checkpoint, newest_checkpoint
 from utils.errors import UserError
-from utils.settings import flatten
+from utils.settings import flatten, walk
 
 # What a start leaves that ends before its first checkpoint.
 BEGINNINGS = (
@@ -141,9 +142,11 @@ def _refuse_other_network(path: Path, own: dict[str, Any], overrides: dict[str, 
     for key in FIXED:
         if key not in overrides:
             continue
-        given = flatten(load_settings({key: overrides[key]}))[key]
-        if given != own[key]:
-            values = [" ".join(v) if isinstance(v, list) else v for v in (own[key], given)]
+        given, known = flatten(load_settings({key: overrides[key]}))[key], own.get(key)
+        if known is None:  # a setting of later versions
+            known = dict(walk(config.SETTINGS))[key].default
+        if given != known:
+            values = [" ".join(v) if isinstance(v, list) else v for v in (known, given)]
             raise UserError(
                 f"{path} was trained with {key} {values[0]}, and --resume cannot continue it with "
                 f"{values[1]}; --init starts a new run from its weights"

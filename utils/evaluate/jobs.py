@@ -96,10 +96,10 @@ def open_checkpoint(path: Path, network: dict[str, Any]) -> dict[str, Any]:
         return state
     for axis in AXES:
         given = network.get(axis.key)
-        if given not in (None, state["settings"][axis.key]):
+        if given not in (None, state["settings"].get(axis.key, axis.default())):
             print(
                 f"note: --{axis.flag} {given} is not used; {path} knows its network, which has "
-                f"{state['settings'][axis.key]}",
+                f"{state['settings'].get(axis.key, axis.default())}",
                 file=sys.stderr,
             )
     return state

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from network.self_training.purity import THINGS, feature_distance, pure_cells
+from network.regions.cells import THINGS, feature_distance
+from network.regions.statistics import pure_cells
 
 K = 19
 
@@ -40,9 +41,9 @@ def test_cells_pixel_by_pixel(size, cells, purity):
 def test_three_quarters_are_enough():
     labels = torch.full((1, 4, 4), 3)
     labels[0, 0] = 5
-    assert pure_cells(labels, (1, 1), K).item() == 3
+    assert pure_cells(labels, (1, 1), K, 0.75).item() == 3
     labels[0, 1, 0] = 5
-    assert pure_cells(labels, (1, 1), K).item() == 255
+    assert pure_cells(labels, (1, 1), K, 0.75).item() == 255
 
 
 def test_distance_and_gradient():

@@ -49,6 +49,8 @@ class ConvNeXtTrunk(Trunk):
     """Layer 0 is the stem, layers 1–4 are the stages; no batch norm."""
 
     multiple = STRIDES[-1]
+    # A last map of a single row or column would be a graph of its own.
+    exported_from = 2 * STRIDES[-1]
     tunings = ("full", "frozen", "lora", "soma", "rein")
 
     def no_weight_decay(self) -> set[str]:

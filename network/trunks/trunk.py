@@ -17,6 +17,7 @@ class Adapter(nn.Module):
     """What tuning (network/tuning) adds to a trunk; where it is not `active` it does nothing."""
 
     active = True
+    is_a_change_of_weights = False
 
     def merge(self) -> None:
         """Become part of the weights; UserError for one that cannot. Default: cannot."""
@@ -150,6 +151,11 @@ class Trunk(nn.Module):
             weights = {n: p.detach().cpu() for n, p in self.named_parameters() if n in self.in_file}
             self._file_hash = (self.in_file, digest(weights, {}))
         return self._file_hash[1]
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether all that tuning added, if anything, is a change of weights."""
+        return all(adapter.is_a_change_of_weights for adapter in self.adapters())
 
     def merge(self) -> None:
         """Make what tuning added part of the weights, so that the trunk has no overhead.

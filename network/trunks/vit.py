@@ -154,7 +154,7 @@ class FirstBlocks(Blocks):
             first = first + self.pos_embed[:, :1]
             x = x + self.positions(patches.shape[-2:]).to(x.dtype)
         prefix = [first, self.register_tokens] if hasattr(self, "register_tokens") else [first]
-        return torch.cat([*(p.to(x.dtype).expand(len(x), -1, -1) for p in prefix), x], dim=1)
+        return torch.cat([*(p.to(x.dtype).expand(x.shape[0], -1, -1) for p in prefix), x], dim=1)
 
     def positions(self, size: Sequence[int]) -> Tensor:
         """Return learned positions `[1, h w, C]` of a grid of `size` (h, w), bicubic, by size.
@@ -162,7 +162,8 @@ class FirstBlocks(Blocks):
         Of networks with registers they are antialiased, as transformers does it.
         """
         own = self.pos_embed[:, 1:]
-        if tuple(size) == (self.table, self.table):
+        # An exported network has one way for all sizes.
+        if not torch.compiler.is_exporting() and tuple(size) == (self.table, self.table):
             return own
         grid = own.transpose(1, 2).unflatten(2, (self.table, self.table)).float()
         options = {"mode": "bicubic", "align_corners": False, "antialias": self.antialias}

@@ -29,6 +29,8 @@ class LowRank(Adapter):
     `[parts, r, in]`, `b` `[parts, out / parts, r]`.
     """
 
+    is_a_change_of_weights = True
+
     def __init__(self, linear: nn.Linear, rank: int, scale: float, dropout: float = 0.0):
         super().__init__()
         self.scale, self.dropout = scale, dropout

@@ -189,7 +189,7 @@ def test_reins_range():
     rein = Refinement(1024, 1, 100, 16)
     assert 0.0815 < float(
         rein.token_a.detach().abs().max()
-    ) <= 0.0819 and rein.scale == pytest.approx(0.001)
+    ) <= 0.0819 and rein.scale.item() == pytest.approx(0.001)
 
 
 @pytest.mark.parametrize("tuning", ["frozen", "lora"])

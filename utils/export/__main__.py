@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.label_spaces import LabelSpace
-from network.build import build_method, open_run
+from network.build import TUNING, build_method, open_run
 from network.methods import METHODS, Method, method_class
 from utils.engine.folder import require_writable
 from utils.engine.saving import write_atomically
@@ -77,6 +77,13 @@ def export(
     require_writable(out)
     cfg, state = open_run(checkpoint, settings or {})
     method, space = build_method(cfg, state)
+    if method.trunk.adapters() and method.trunk.mergeable:
+        method.trunk.merge()
+        state["settings"] = {
+            key: "full" if key == TUNING.key else value
+            for key, value in state["settings"].items()
+            if not key.startswith("TUNING.")
+        }
     known = flatten(cfg)
     kept = {key: own for key, own in state["settings"].items() if key in known}
     state["settings"] = kept | {key: known[key] for key in kept.keys() & (settings or {}).keys()}

@@ -155,6 +155,13 @@ SETTINGS = {
         "OPTIMIZER": Setting("sgd", "optimizer", choices=("sgd", "adamw")),
         "MOMENTUM": Setting(0.9, "of SGD", maximum=1),
         "WEIGHT_DECAY": Setting(5e-4, "of everything trained but what NO_DECAY names", maximum=10),
+        "WEIGHT_DECAY_END": Setting(
+            -1.0,
+            "WEIGHT_DECAY goes there over MAX_ITER by half a cosine (published for SoMA: 1e-5); "
+            "-1: it stays",
+            minimum=-1,
+            maximum=10,
+        ),
         "NO_DECAY": Setting(
             [],
             "parameters without weight decay, any of norms, embeddings, biases (SRHA as published: "

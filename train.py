@@ -30,6 +30,7 @@ from utils.engine.log import ExperimentLog, RunningMeans
 from utils.engine.optimization import (
     build_optimizer,
     clip_gradients,
+    decay_at,
     rates_at,
     restore_optimizer,
     set_rates,
@@ -208,7 +209,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
                     survey(step, due)
             method.train()
             rates = rates_at(step, cfg)
-            set_rates(optimizer, rates)
+            set_rates(optimizer, rates, decay_at(step, cfg))
             runtime.seed_step(cfg.SEED, step)
             # A later pass that gets no data leaves statistics of the earlier ones.
             before = [buffer.clone() for buffer in changing] if plan.passes > 1 else []

@@ -180,6 +180,15 @@ SETTINGS = {
         "WARMUP": Setting(
             0, "steps in which the factor of both rates rises linearly from 1e-6 to 1; 0: none"
         ),
+        "EMA": Setting(
+            0.0,
+            "decay of a moving average of the trained weights, which is evaluated and deployed in "
+            "their place (published for SoMA: 0.9998); 0: none",
+            maximum=1,
+        ),
+        "EMA_START": Setting(
+            0, "steps after which the average begins, as a copy of the weights (SoMA: 12000)"
+        ),
         "CLIP_NORM": Setting(0.0, "gradients are scaled down to this total L2 norm; 0: never"),
         "SYNC_BATCH_NORM": Setting(True, "batch statistics over all GPUs"),
     },

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from datasets.sampling.passes import SourcePass
 from network.build import build_method, initialise
 from utils.draw.pictures import prediction_picture
+from utils.engine.average import Average
 from utils.engine.command_line import parse_train
 from utils.engine.experiment import Experiment, open_experiment, refuse_other_settings
 from utils.engine.guard import StepGuard
@@ -97,6 +98,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     optimizer = build_optimizer(method, cfg)
     if state:
         restore_optimizer(optimizer, state["optimizer"])
+    average = Average(method, cfg, first_step, state and state.get("average"))
 
     # What is recorded and kept.
     best = Best(cfg, state and state["best"])
@@ -132,6 +134,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     pause = partial(interruption.check, runtime)
     surveyed: list[int] = []
 
+    @average.applied()
     def validate(step: int, max_images: int) -> dict[str, dict[str, Any]]:
         """Evaluate all domains; a better result makes the newest checkpoint, of this step, the
         best."""
@@ -178,6 +181,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
                 "images": len(source),
                 "stream_images": {name: len(own) for name, own in source.streams.items()},
                 "method": method.state_dict(),
+                "average": average.weights,
                 "optimizer": optimizer.state_dict(),
                 "best": best.record,
                 "running_means": running.state(),
@@ -228,6 +232,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
             optimizer.step()
             optimizer.zero_grad()
             method.after_step(step)
+            average.update(step + 1)
             samples += cfg.TRAIN.BATCH_SIZE
             progress.update()
 

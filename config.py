@@ -99,6 +99,12 @@ SETTINGS = {
             "antialiasing (published for self-training: 1280,720); 0,0: none",
         ),
         "SCALE": Setting([0.5, 2.0], "range of the random scale", minimum=0.01, maximum=100),
+        "SHORT_EDGES": Setting(
+            [0],
+            "pixels; images are resized to a short edge of one of these with their aspect, "
+            "bilinearly without antialiasing, in place of BOX and SCALE (published for Rein: 256, "
+            "307, 358 … 1024); 0: none",
+        ),
         "CROP_SIZE": Setting([768, 768], "pixels, height and width of a training crop", minimum=1),
         "FLIP": Setting(0.5, "probability of a horizontal flip", maximum=1),
         "MAX_CLASS_SHARE": Setting(
@@ -196,7 +202,7 @@ SETTINGS = {
         "PROTOCOL": Setting(
             "robustnet",
             "sizes at which datasets are evaluated, see transforms/protocols.py (flag --protocol)",
-            choices=("robustnet", "native", "openseg", "daformer", "hrda", "sepico"),
+            choices=("robustnet", "native", "openseg", "daformer", "hrda", "sepico", "rein"),
         ),
         "SCALES": Setting(
             [1.0], "average predictions over these scales (flag --scales)", minimum=0.01, least=1

@@ -99,6 +99,12 @@ SETTINGS = {
             "antialiasing (published for self-training: 1280,720); 0,0: none",
         ),
         "SCALE": Setting([0.5, 2.0], "range of the random scale", minimum=0.01, maximum=100),
+        "SHORT_EDGES": Setting(
+            [0],
+            "pixels; images are resized to a short edge of one of these with their aspect, "
+            "bilinearly without antialiasing, in place of BOX and SCALE (published for Rein: 256, "
+            "307, 358 … 1024); 0: none",
+        ),
         "CROP_SIZE": Setting([768, 768], "pixels, height and width of a training crop", minimum=1),
         "FLIP": Setting(0.5, "probability of a horizontal flip", maximum=1),
         "MAX_CLASS_SHARE": Setting(
@@ -158,6 +164,13 @@ SETTINGS = {
         "OPTIMIZER": Setting("sgd", "optimizer", choices=("sgd", "adamw")),
         "MOMENTUM": Setting(0.9, "of SGD", maximum=1),
         "WEIGHT_DECAY": Setting(5e-4, "of everything trained but what NO_DECAY names", maximum=10),
+        "WEIGHT_DECAY_END": Setting(
+            -1.0,
+            "WEIGHT_DECAY goes there over MAX_ITER by half a cosine (published for SoMA: 1e-5); "
+            "-1: it stays",
+            minimum=-1,
+            maximum=10,
+        ),
         "NO_DECAY": Setting(
             [],
             "parameters without weight decay, any of norms, embeddings, biases (SRHA as published: "
@@ -176,6 +189,15 @@ SETTINGS = {
         "WARMUP": Setting(
             0, "steps in which the factor of both rates rises linearly from 1e-6 to 1; 0: none"
         ),
+        "EMA": Setting(
+            0.0,
+            "decay of a moving average of the trained weights, which is evaluated and deployed in "
+            "their place (published for SoMA: 0.9998); 0: none",
+            maximum=1,
+        ),
+        "EMA_START": Setting(
+            0, "steps after which the average begins, as a copy of the weights (SoMA: 12000)"
+        ),
         "CLIP_NORM": Setting(0.0, "gradients are scaled down to this total L2 norm; 0: never"),
         "SYNC_BATCH_NORM": Setting(True, "batch statistics over all GPUs"),
     },
@@ -183,7 +205,7 @@ SETTINGS = {
         "PROTOCOL": Setting(
             "robustnet",
             "sizes at which datasets are evaluated, see transforms/protocols.py (flag --protocol)",
-            choices=("robustnet", "native", "openseg", "daformer", "hrda", "sepico"),
+            choices=("robustnet", "native", "openseg", "daformer", "hrda", "sepico", "rein"),
         ),
         "SCALES": Setting(
             [1.0], "average predictions over these scales (flag --scales)", minimum=0.01, least=1

@@ -23,6 +23,7 @@ from datasets.sampling.passes import SourcePass
 from network.build import build_method, initialise
 from network.kept import stored_weights
 from utils.draw.pictures import prediction_picture
+from utils.engine.average import Average
 from utils.engine.command_line import parse_train
 from utils.engine.experiment import Experiment, open_experiment, refuse_other_settings
 from utils.engine.guard import StepGuard
@@ -31,6 +32,7 @@ from utils.engine.log import ExperimentLog, RunningMeans
 from utils.engine.optimization import (
     build_optimizer,
     clip_gradients,
+    decay_at,
     rates_at,
     restore_optimizer,
     set_rates,
@@ -97,6 +99,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     optimizer = build_optimizer(method, cfg)
     if state:
         restore_optimizer(optimizer, state["optimizer"])
+    average = Average(method, cfg, first_step, state and state.get("average"))
 
     # What is recorded and kept.
     best = Best(cfg, state and state["best"])
@@ -132,6 +135,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
     pause = partial(interruption.check, runtime)
     surveyed: list[int] = []
 
+    @average.applied()
     def validate(step: int, max_images: int) -> dict[str, dict[str, Any]]:
         """Evaluate all domains; a better result makes the newest checkpoint, of this step, the
         best."""
@@ -178,6 +182,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
                 "images": len(source),
                 "stream_images": {name: len(own) for name, own in source.streams.items()},
                 **stored_weights(method, cfg),
+                "average": average.weights,
                 "optimizer": optimizer.state_dict(),
                 "best": best.record,
                 "running_means": running.state(),
@@ -209,7 +214,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
                     survey(step, due)
             method.train()
             rates = rates_at(step, cfg)
-            set_rates(optimizer, rates)
+            set_rates(optimizer, rates, decay_at(step, cfg))
             runtime.seed_step(cfg.SEED, step)
             # A later pass that gets no data leaves statistics of the earlier ones.
             before = [buffer.clone() for buffer in changing] if plan.passes > 1 else []
@@ -228,6 +233,7 @@ def train(experiment: Experiment, runtime: Runtime, interruption: Interruption) 
             optimizer.step()
             optimizer.zero_grad()
             method.after_step(step)
+            average.update(step + 1)
             samples += cfg.TRAIN.BATCH_SIZE
             progress.update()
 

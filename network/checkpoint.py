@@ -18,9 +18,10 @@ LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint to the CPU: one of training, one of utils/export, or a published one.
 
-    Returns `settings`, `step`, `method` (weights by name) and, of training, what `train.py` saves
-    beside them. An exported or published file holds the inference network alone (`network_only`),
-    a published one no settings either (`published`). UserError if it is none of them.
+    Returns `settings`, `step`, `method` (weights by name; their moving average, where training
+    keeps one) and, of training, what `train.py` saves beside them. An exported or published file
+    holds the inference network alone (`network_only`), a published one no settings either
+    (`published`). UserError if it is none of them.
     """
     if not path.is_file():
         raise UserError(f"no checkpoint {path}")
@@ -35,6 +36,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is no checkpoint of this project, and not of the published SRHA or RobustNet "
             "code: it holds neither settings nor their key names"
         )
+    state["method"].update(state.pop("average", {}))
     return state
 
 

@@ -27,7 +27,13 @@ from network.methods import Method
 from studies.study_file import read_study
 from transforms.normalisation import normalise
 from utils.engine.allocator import keep_freed_memory
-from utils.engine.optimization import build_optimizer, clip_gradients, rates_at, set_rates
+from utils.engine.optimization import (
+    build_optimizer,
+    clip_gradients,
+    decay_at,
+    rates_at,
+    set_rates,
+)
 from utils.errors import UserError, run_script
 from utils.evaluate.metrics import ConfusionMatrix, mean_iou, measures
 from utils.recipes import read_recipe
@@ -100,7 +106,7 @@ def overfit(cfg: EasyDict, images: torch.Tensor, labels: torch.Tensor) -> dict[s
     for step in range(cfg.TRAIN.MAX_ITER):
         method.train()
         torch.manual_seed(stable_seed("step", cfg.SEED, step, 0))
-        set_rates(optimizer, rates_at(step, cfg))
+        set_rates(optimizer, rates_at(step, cfg), decay_at(step, cfg))
         losses = method({"image": images, "label": labels, "step": step})
         sum(losses.values()).backward()
         clip_gradients(method, cfg.TRAIN.CLIP_NORM)

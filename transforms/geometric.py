@@ -2,7 +2,8 @@
 
 The crop's window of the source is cut out first and resized alone, so that every crop costs the
 same. The window has whole source pixels: it is up to half a source pixel away from where resizing
-the whole image would put it. With a box the window is sampled where resizing the whole would.
+the whole image would put it. With a box or short edges it is sampled where resizing the whole
+would.
 Random numbers come from torch's global generator.
 """
 
@@ -50,6 +51,13 @@ def fitted_size(size: Sequence[int], box: Sequence[int]) -> tuple[int, int]:
     """
     factor = min(max(box) / max(size), min(box) / min(size))
     height, width = (max(1, int(side * factor + 0.5)) for side in size)
+    return height, width
+
+
+def short_edge_size(size: Sequence[int], edge: int) -> tuple[int, int]:
+    """Return at which size (h, w) the short side of an image of `size` is `edge`, its aspect kept,
+    as in mmseg."""
+    height, width = (int(side * edge / min(size) + 0.5) for side in size)
     return height, width
 
 
@@ -124,6 +132,8 @@ class RandomGeometry:
 
     `box` (pixels; zeros: none): the factor is counted from the size that fits into it, and images
     are interpolated bilinearly without antialiasing, as by OpenCV, in place of bicubically with it.
+    `short_edges` (pixels; a zero: none): the short side becomes one of them, each equally likely,
+    in place of the factor and the box; interpolation is as with a box.
     `max_class_share`: a position is drawn again, up to ten times, until two classes are there and
     the larger has less than this share of the pixels that are not void (1: any position will do).
     `covering`: the factor is counted from the least size that covers the crop.
@@ -141,15 +151,23 @@ class RandomGeometry:
         class_pixels: int = 0,
         section: str = "TRANSFORM",
         covering: bool = False,
+        short_edges: Sequence[int] = (0,),
     ):
-        """`section` is that of the settings SCALE and BOX, for errors."""
+        """`section` is that of the settings SCALE, BOX and SHORT_EDGES, for errors."""
         if scale[0] > scale[1]:
             raise UserError(f"{section}.SCALE runs from low to high, not {list(scale)}")
         if any(box) and not all(box):
             raise UserError(f"{section}.BOX has two sides, or 0,0 for none: not {list(box)}")
+        if any(short_edges) and not all(short_edges):
+            raise UserError(
+                f"{section}.SHORT_EDGES has sides of a pixel or more, or is 0 for none: not "
+                f"{list(short_edges)}"
+            )
+        if any(short_edges) and any(box):
+            raise UserError(f"{section}.SHORT_EDGES takes the place of BOX; set one of them to 0")
         self.scale, self.crop_size, self.flip, self.box = scale, crop_size, flip, box
         self.max_class_share, self.class_pixels = max_class_share, class_pixels
-        self.covering = covering
+        self.covering, self.short_edges = covering, short_edges
 
     def __call__(
         self, image: torch.Tensor, label: torch.Tensor, aim: Aim = None
@@ -180,10 +198,8 @@ class RandomGeometry:
     def _draw_once(
         self, size: Sequence[int], point: tuple[float, float] | None, label: torch.Tensor | None
     ) -> Placement:
-        factor, exact = uniform(*self.scale), all(self.box)
-        fitted = fitted_size(size, self.box) if exact else size
-        fitted = covering_size(size, self.crop_size) if self.covering else fitted
-        height, width = (max(1, round(side * factor)) for side in fitted)
+        height, width = self._draw_size(size)
+        exact = any(self.box) or any(self.short_edges)
         x, y = point or (None, None)
         for left in range(REDRAWS, -1, -1):
             columns = _draw_span(size[1], width, self.crop_size[1], x)
@@ -192,6 +208,16 @@ class RandomGeometry:
             if not left or self._is_varied(label, place):
                 break
         return place._replace(flip=uniform(0, 1) < self.flip)
+
+    def _draw_size(self, size: Sequence[int]) -> tuple[int, int]:
+        if any(self.short_edges):
+            chosen = int(torch.randint(len(self.short_edges), (1,)))
+            return short_edge_size(size, self.short_edges[chosen])
+        factor = uniform(*self.scale)
+        fitted = fitted_size(size, self.box) if any(self.box) else size
+        fitted = covering_size(size, self.crop_size) if self.covering else fitted
+        height, width = (max(1, round(side * factor)) for side in fitted)
+        return height, width
 
     def _is_varied(self, label: torch.Tensor | None, place: Placement) -> bool:
         if label is None or self.max_class_share >= 1:

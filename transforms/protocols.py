@@ -6,7 +6,9 @@ narrower. `openseg`: images at 1024×512 in sliding windows of 512 with stride 3
 own size, or half of it and with a label map of their own for Mapillary. `daformer`, `sepico`,
 `hrda`: images fitted into 1024×512, 1280×640, 2048×1024 with their aspect, as by OpenCV, also
 upwards and also portraits into the box on end; labels at their own size; `hrda` in windows of 1024
-with stride 512.
+with stride 512. `rein`: images fitted into 1024×512 as by `daformer`, labels at their own size, but
+BDD100K as it is, and Mapillary halved before, its labels judged at that size; windows of 512 with
+stride 341.
 """
 
 from collections.abc import Callable, Mapping
@@ -63,6 +65,12 @@ def fit_image(image: torch.Tensor, label: torch.Tensor, box: tuple[int, int]) ->
     return F.resize(image, list(size), InterpolationMode.BILINEAR, antialias=False), label
 
 
+def halve_and_fit(image: torch.Tensor, label: torch.Tensor, box: tuple[int, int]) -> Pair:
+    """Return the image at half its size, fitted into `box`, and the label at half its size."""
+    height, width = label.shape
+    return fit_image(*resize_pair(image, label, (height // 2, width // 2)), box)
+
+
 class Protocol(NamedTuple):
     """How datasets are evaluated.
 
@@ -89,6 +97,11 @@ PROTOCOLS = {
     "daformer": Protocol(resizing=partial(fit_image, box=(1024, 512))),
     "sepico": Protocol(resizing=partial(fit_image, box=(1280, 640))),
     "hrda": Protocol(resizing=partial(fit_image, box=(2048, 1024)), windows=(1024, 512)),
+    "rein": Protocol(
+        {"bdd100k": keep, "mapillary": partial(halve_and_fit, box=(1024, 512))},
+        partial(fit_image, box=(1024, 512)),
+        (512, 341),
+    ),
 }
 
 

@@ -47,6 +47,7 @@ class TrainTransform:
             options.BOX,
             options.MAX_CLASS_SHARE,
             cfg.DATASET.RARE_CLASS_CROP_PIXELS,
+            short_edges=options.SHORT_EDGES,
         )
         jitter = (options.JITTER, options.JITTER_PROBABILITY)
         blur = (options.BLUR_SIGMA, options.BLUR_PROBABILITY)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
@@ -213,6 +214,10 @@ class Method(nn.Module):
         """Return the logits `[B, K, H, W]` of images `[B, 3, H, W]`."""
         (height, width), (bottom, right) = images.shape[-2:], self._padding(images)
         output = self.decoder(self.features(images), (height + bottom, width + right))
+        if self.trunk.multiple > 1 and torch.compiler.is_exporting():
+            # A view would make a difference between images that are cut and those that are not.
+            rows, columns = (torch.arange(n, device=images.device) for n in (height, width))
+            return output.logits.index_select(2, rows).index_select(3, columns)
         return output.logits[..., :height, :width]
 
     def features(self, images: Tensor) -> dict[int, Tensor]:

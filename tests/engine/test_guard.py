@@ -142,11 +142,12 @@ def test_nothing_is_saved_of_a_bad_step(run, tmp_path, monkeypatch):
     """The step's own checkpoint waits for its verdict, and so does the log."""
     monkeypatch.setattr(SegmentationDataset, "__getitem__", spoil)
     with pytest.raises(UserError, match="not finite in step 2"):
-        run(*OPTIONS, "LOG.CHECKPOINT_EVERY", 1, "LOG.EVERY", 1, "LOG.PICTURES_EVERY", 1)
+        run(*OPTIONS, "LOG.CHECKPOINT_EVERY", 1, "LOG.EVERY", 1, "LOG.PICTURES_EVERY", 1,
+            "TRAIN.EMA", 0.5)  # fmt: skip
     folder = tmp_path / "logs/bad"
     state = load(folder / "last.pth")
     assert state["step"] == 2
-    assert all(v.isfinite().all() for v in state["method"].values())
+    assert all(v.isfinite().all() for key in ("method", "average") for v in state[key].values())
     assert [json.loads(x)["step"] for x in (folder / "metrics.jsonl").open()] == [1, 2]
 
 

@@ -104,6 +104,24 @@ def test_stopped_in_validation(run, tmp_path, monkeypatch, undisturbed):
     ends_as(tmp_path / "logs/halves", whole)
 
 
+AVERAGE = ["TRAIN.EMA", 0.5, "TRAIN.EMA_START", 2]
+
+
+def test_stopped_with_an_average(run, tmp_path, signal_after, undisturbed):
+    whole, plain = tmp_path / "logs/averaged", undisturbed("baseline")
+    run("--method", "baseline", "--exp", "averaged", *OPTIONS, *AVERAGE)
+    signal_after(4, signal.SIGTERM)
+    with pytest.raises(Stopped):
+        run("--method", "baseline", "--exp", "halves", *OPTIONS, *AVERAGE)
+    run("--method", "baseline", "--exp", "halves", *OPTIONS, "--resume")
+    ends_as(tmp_path / "logs/halves", whole)
+    # Training does not notice it.
+    states = [load(folder / "last.pth") for folder in (whole, plain)]
+    assert states[0]["average"] and not states[1]["average"]
+    for key in ("method", "optimizer", "running_means"):
+        assert same(*(state[key] for state in states)), key
+
+
 class Killed(Exception):
     pass
 
@@ -141,7 +159,7 @@ def test_several_processes(miniature, tmp_path, method, number):
     # The decoder normalises over the images that it sees at once: two of each source, or one.
     images = 4 if method_class(method).splits_sources else 2
     options += ["TRAIN.BATCH_SIZE", images * number, "LOG.CHECKPOINT_EVERY", 1]
-    options += ["WORKERS", 2 if number == 2 else 0]
+    options += ["WORKERS", 2 if number == 2 else 0, *AVERAGE]
     whole = Training(tmp_path, miniature, *options, "--exp", "whole", world_size=number)
     assert whole.wait() == [0] * number, whole.output()
     halves = [*options, "--exp", "halves", "--resume", "auto"]

@@ -13,7 +13,7 @@ from network.build import build_method
 from network.methods.mldg import split_sources
 from network.two_step import at, gradients, with_gradient
 from tests.test_distributed import in_processes
-from utils.engine.optimization import build_optimizer, rates_at, set_rates
+from utils.engine.optimization import build_optimizer, decay_at, rates_at, set_rates
 from utils.engine.runtime import Runtime
 from utils.errors import UserError
 
@@ -188,7 +188,7 @@ def test_whole_steps_against_two_networks(settings, name):
     optimizer = build_optimizer(method, cfg)
     for step in range(3):
         batch, rates = images_and_labels(12, 48), rates_at(step, cfg)
-        set_rates(optimizer, rates)
+        set_rates(optimizer, rates, decay_at(step, cfg))
         losses = method(batch | {"step": step, "rate": rates})
         sum(losses.values()).backward()
         values, expected = by_hand(other, momentum, batch, step, cfg)

@@ -14,6 +14,7 @@ from transforms.geometric import (
     fitted_size,
     resize_image,
     resize_label,
+    short_edge_size,
     show_image,
     show_label,
 )
@@ -313,6 +314,67 @@ def test_pixels_of_the_centroid_are_in_the_crop_of_a_box():
     geometry = RandomGeometry((0.8, 1.2), (24, 20), 0.5, (60, 120))
     for _ in range(10):
         assert (geometry(picture_of(label), label, centre(label, 5))[1] == 5).any()
+
+
+REIN = [int(512 * 0.1 * step) for step in range(5, 21)]  # 256, 307, 358 … 1024
+
+
+def by_edge(edges, size, flip=0.0, share=1.0):
+    return RandomGeometry((0.5, 2.0), size, flip, max_class_share=share, short_edges=edges)
+
+
+@pytest.mark.parametrize(
+    "image, edge, expected",
+    [
+        ((1052, 1914), 256, (256, 466)),
+        ((1052, 1914), 1024, (1024, 1863)),
+        ((1914, 1052), 307, (559, 307)),
+        ((1024, 2048), 614, (614, 1228)),
+        ((1, 3), 2, (2, 6)),
+    ],
+)
+def test_a_short_edge_keeps_the_aspect_of_an_image(image, edge, expected):
+    assert short_edge_size(image, edge) == expected
+    place = by_edge([edge], (8, 8)).draw(image)
+    assert (place.rows.new, place.columns.new) == expected and place.exact
+
+
+def test_short_edges_are_equally_likely():
+    geometry = by_edge(REIN, (512, 512))
+    drawn = [geometry.draw((1052, 1914)).rows.new for _ in range(1600)]
+    assert sorted(set(drawn)) == REIN and (REIN[1], REIN[-2]) == (307, 972)
+    assert all(60 < drawn.count(edge) < 145 for edge in REIN)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_short_edge_shows_what_resizing_the_whole_image_does(seed):
+    """Pixel by pixel, up to rounding; labels exactly; smaller images in the middle of void."""
+    torch.manual_seed(seed)
+    height, width, size = SHAPES[seed % 4]
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    label = torch.randint(0, 19, (height, width), dtype=torch.uint8)
+    geometry = by_edge([25, 60, 130], (size, size + 20), share=0.75)
+    for aim in (None, (width - 3.0, 5.0)):
+        place = geometry.draw((height, width), aim, label)
+        expected, expected_label = whole_then_crop(image, label, place)
+        assert (show_image(image, place) - expected).abs().max() < 0.51
+        assert torch.equal(show_label(label, place), expected_label)
+
+
+def test_pixels_of_the_centroid_are_in_the_crop_of_a_short_edge():
+    label = stripes(96, 96, side=32)
+    geometry = by_edge([20, 70, 150], (24, 20), flip=0.5)
+    for _ in range(10):
+        assert (geometry(picture_of(label), label, centre(label, 5))[1] == 5).any()
+
+
+@pytest.mark.parametrize("edges, box, message", [
+    ([256, 0], (0, 0), r"TRANSFORM.SHORT_EDGES has sides of a pixel or more, .* not \[256, 0\]"),
+    ([256], (8, 8), "TRANSFORM.SHORT_EDGES takes the place of BOX; set one of them to 0"),
+])  # fmt: skip
+def test_short_edges_that_are_none(edges, box, message):
+    with pytest.raises(UserError, match=message):
+        RandomGeometry((1, 1), (8, 8), 0, box, short_edges=edges)
 
 
 def test_half_a_box_is_an_error():

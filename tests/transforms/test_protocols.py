@@ -73,6 +73,45 @@ def test_openseg_evaluates_small_images_on_their_own_labels():
     assert PROTOCOLS["openseg"].windows == (512, 341)
 
 
+@pytest.mark.parametrize(
+    "dataset, image, expected",
+    [
+        ("cityscapes", (1024, 2048), (512, 1024)),
+        ("gtav", (1052, 1914), (512, 932)),
+        ("acdc", (1080, 1920), (512, 910)),
+        ("bdd100k", (720, 1280), (720, 1280)),
+    ],
+)
+def test_rein_fits_images_and_keeps_labels(dataset, image, expected):
+    """As by OpenCV, against float64; BDD100K is kept."""
+    image, label = sample(*image)
+    evaluated, evaluated_label = EvalTransform("rein", dataset)(image, label).values()
+    assert evaluated.shape == (3, *expected) and torch.equal(evaluated_label, label)
+    size = dict(size=expected, mode="bilinear", align_corners=False)
+    resized = torch.nn.functional.interpolate(image[None].double(), **size)[0]
+    assert (denormalise(evaluated) - resized).abs().max() < 1.02
+    assert PROTOCOLS["rein"].windows == (512, 341)
+
+
+@pytest.mark.parametrize(
+    "height, width, expected", [(769, 1027, (512, 684)), (901, 501, (922, 512))]
+)
+def test_rein_halves_mapillary_first(height, width, expected):
+    """Against Pillow, then float64."""
+    image, label = sample(height, width)
+    evaluated, evaluated_label = EvalTransform("rein", "mapillary")(image, label).values()
+    half = width // 2, height // 2
+    halved = Image.fromarray(label.numpy()).resize(half, Image.Resampling.NEAREST)
+    assert np.array_equal(evaluated_label.numpy(), np.array(halved))
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    picture = np.array(picture.resize(half, Image.Resampling.BICUBIC), dtype=float)
+    size = dict(size=expected, mode="bilinear", align_corners=False)
+    picture = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(picture, **size)[0]
+    assert evaluated.shape == resized.shape
+    assert (denormalise(evaluated) - resized).abs().max() < 3
+
+
 def test_openseg_reads_mapillary_through_its_own_label_map(settings, miniature):
     cfg = settings(VALID__PROTOCOL="openseg", DATASET__ROOT=str(miniature))
     space = build_dataset("mapillary", "val", cfg).label_space

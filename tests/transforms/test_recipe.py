@@ -51,6 +51,12 @@ def test_padding_is_black_before_normalisation():
     assert torch.equal(image[:, label == 255], black[:, 0].expand(3, 4 * 70))
 
 
+def test_short_edges_go_before_scales():
+    cfg = settings(CROP_SIZE=[25, 40], SHORT_EDGES="25", **QUIET | {"SCALE": [2.0, 2.0]})
+    label = torch.arange(50, dtype=torch.uint8)[:, None].repeat(1, 80)
+    assert torch.equal(TrainTransform(cfg)(photograph(50, 80), label)["label"], label[1::2, ::2])
+
+
 def test_settings_of_classes_and_box_reach_the_geometry():
     cfg = load_settings(
         {

@@ -15,6 +15,7 @@ from utils.engine.optimization import (
     BatchPlan,
     build_optimizer,
     clip_gradients,
+    decay_at,
     plan_batch,
     rates_at,
     refuse_passes,
@@ -94,7 +95,7 @@ def test_rates_of_encoder_and_decoder_decay_polynomially(settings):
     optimizer = build_optimizer(method, cfg)
     rates = {}
     for step in (0, 50, 99):
-        set_rates(optimizer, rates_at(step, cfg))
+        set_rates(optimizer, rates_at(step, cfg), decay_at(step, cfg))
         rates[step] = {g["name"]: g["lr"] for g in optimizer.param_groups}
     assert rates[0] == {"trunk": 0.005, "decoder": 0.01}
     assert rates[50]["trunk"] == pytest.approx(0.005 * 0.5**0.9)
@@ -110,7 +111,7 @@ def test_rates_rise_from_a_millionth_and_fall_to_nothing(settings):
     cfg = settings(METHOD="baseline", TRUNK__NAME="mit_mini", TRAIN__MAX_ITER=40000, **SPACE)
     optimizer = build_optimizer(build_method(cfg)[0], cfg)
     for step in (0, 1, 749, 1499, 1500, 1501, 20000, 39999):
-        set_rates(optimizer, rates_at(step, cfg))
+        set_rates(optimizer, rates_at(step, cfg), decay_at(step, cfg))
         factor = 1 - Fraction(step, 40000)
         if step < 1500:
             factor *= 1 - (1 - Fraction(step, 1500)) * (1 - Fraction(1, 10**6))
@@ -129,6 +130,32 @@ def test_the_exponential_schedule_has_a_span_of_its_own(settings):
         expected = 0.01 * math.exp(-9 * step / 120_000)
         assert list(rates.values()) == pytest.approx([expected] * 3, rel=1e-12)
     assert rates["trunk"] == pytest.approx(0.00102, rel=3e-3)
+
+
+def test_weight_decay_goes_to_its_end_by_half_a_cosine(settings):
+    """SoMA's, against what torch's cosine makes of a rate; what is spared stays at 0."""
+    ends = {"TRAIN__WEIGHT_DECAY": 0.05, "TRAIN__WEIGHT_DECAY_END": 1e-5, "TRAIN__MAX_ITER": 100}
+    cfg = settings(
+        METHOD="baseline", TRUNK__NAME="mit_mini", TRAIN__OPTIMIZER="sgd", **ends, **SPACE
+    )
+    optimizer = build_optimizer(build_method(cfg)[0], cfg)
+    rate = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.05)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(rate, 100, 1e-5)
+    for step in range(100):
+        set_rates(optimizer, rates_at(step, cfg), decay_at(step, cfg))
+        decays = {g["spared"]: g["weight_decay"] for g in optimizer.param_groups}
+        assert decays == {True: 0, False: pytest.approx(cosine.get_last_lr()[0], rel=1e-9)}
+        rate.step()
+        cosine.step()
+    assert (decay_at(0, cfg), decay_at(100, cfg)) == (0.05, 1e-5)
+
+
+def test_weight_decay_stays_without_an_end(settings):
+    cfg = settings(METHOD="baseline", TRAIN__MAX_ITER=100)
+    assert {decay_at(step, cfg) for step in range(100)} == {5e-4}
+    cfg = settings(METHOD="baseline", TRAIN__WEIGHT_DECAY_END=-0.5)
+    with pytest.raises(UserError, match="END is -0.5; set 0 or more, or -1 for a decay that stays"):
+        decay_at(0, cfg)
 
 
 def test_a_step_of_several_passes_is_refused_where_it_is_another_algorithm(settings):

@@ -124,17 +124,19 @@ def build_optimizer(method: Method, cfg: EasyDict) -> torch.optim.Optimizer:
 
     It is fused because fused optimizers leave out a step on the device's word (guard.py).
     """
-    rates, exempt = rates_at(0, cfg), without_decay(method, cfg.TRAIN.NO_DECAY)
+    exempt = without_decay(method, cfg.TRAIN.NO_DECAY)
     groups = []
     for name, parameters in method.parameter_groups().items():
         for spared in (False, True):
             members = [p for p in parameters if (id(p) in exempt) == spared]
-            decay = 0.0 if spared else cfg.TRAIN.WEIGHT_DECAY
-            options = {"lr": rates[name], "weight_decay": decay, "name": name}
+            options = {"name": name, "spared": spared}
             groups += [{"params": members, **options}] if members else []
     if cfg.TRAIN.OPTIMIZER == "adamw":
-        return torch.optim.AdamW(groups, fused=True)
-    return torch.optim.SGD(groups, momentum=cfg.TRAIN.MOMENTUM, fused=True)
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, fused=True)
+    else:
+        optimizer = torch.optim.SGD(groups, momentum=cfg.TRAIN.MOMENTUM, fused=True)
+    set_rates(optimizer, rates_at(0, cfg), decay_at(0, cfg))
+    return optimizer
 
 
 def without_decay(method: nn.Module, kinds: Sequence[str]) -> set[int]:
@@ -231,7 +233,25 @@ def rates_at(step: int, cfg: EasyDict) -> dict[str, float]:
     return {"trunk": options.LR_ENCODER * factor, "decoder": others, "other": others}
 
 
-def set_rates(optimizer: torch.optim.Optimizer, rates: Mapping[str, float]) -> None:
-    """Set the rates of the optimizer's groups."""
+def decay_at(step: int, cfg: EasyDict) -> float:
+    """Return the weight decay of a step.
+
+    It goes from WEIGHT_DECAY to WEIGHT_DECAY_END: `end + (start − end)(1 + cos(π step / MAX_ITER))
+    / 2`. With an end of −1 it stays; UserError for another negative end.
+    """
+    options = cfg.TRAIN
+    start, end = options.WEIGHT_DECAY, options.WEIGHT_DECAY_END
+    if end == -1:
+        return start
+    if end < 0:
+        raise UserError(
+            f"TRAIN.WEIGHT_DECAY_END is {end:g}; set 0 or more, or -1 for a decay that stays"
+        )
+    return end + (start - end) * (1 + math.cos(math.pi * step / options.MAX_ITER)) / 2
+
+
+def set_rates(optimizer: torch.optim.Optimizer, rates: Mapping[str, float], decay: float) -> None:
+    """Set the rates of the optimizer's groups, and the weight decay of those not spared it."""
     for group in optimizer.param_groups:
         group["lr"] = rates[group["name"]]
+        group["weight_decay"] = 0.0 if group["spared"] else decay

@@ -69,8 +69,9 @@ class Checkpoints:
 def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], str]:
     """Return path and content of the newest whole checkpoint of a folder, and a warning or "".
 
-    That is `previous.pth` where `last.pth` is damaged or missing. UserError when there is none, or
-    when it cannot be continued from.
+    That is `previous.pth` where `last.pth` is damaged or missing. The content is what was saved:
+    `method` holds the weights, not their average. UserError when there is none, or when it cannot
+    be continued from.
     """
     damage = []
     for path in (folder / LAST, folder / PREVIOUS):

@@ -8,9 +8,10 @@ from filelock import FileLock
 
 from datasets import DATASETS
 from datasets.miniature.write import write_domains
-from network.build import DECODER, METHOD, resolve
+from network.build import DECODER, METHOD, TUNING, resolve
 from network.decoders import DECODERS, decoder_class
 from network.methods import METHODS, method_class
+from network.tuning import tuning_class
 from utils.evaluate import results
 
 DOMAINS = ("GTAV", "SYNTHIA", "Cityscapes", "BDD100K", "Mapillary", "IDD", "PseudoTarget")
@@ -23,11 +24,12 @@ SOURCES = ["gtav", "synthia", "cityscapes"]
 
 
 def small(names):
-    """Return the small settings that the method and the decoder of {METHOD, DECODER.NAME} declare,
-    a trunk that the method works with, and as many sources as it needs, if it needs several."""
+    """Return the small settings that the choices on the axes in `names` declare, a trunk that the
+    method works with, and as many sources as it needs, if it needs several."""
     method = method_class(names.get(METHOD.key, METHOD.default()))
     decoder = decoder_class(names.get(DECODER.key, DECODER.default()))
-    found = SMALL | decoder.small | method.small
+    tuning = tuning_class(names.get(TUNING.key, TUNING.default()))
+    found = SMALL | decoder.small | method.small | tuning.small
     if method.trunks and SMALL["TRUNK.NAME"] not in method.trunks:
         found["TRUNK.NAME"] = method.trunks[0]
     if method.least_sources > 1:

@@ -4,6 +4,7 @@ A method, a decoder or a trunk is tested everywhere by its line in a registry.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from network.build import TRUNK, resolve
 from network.decoders import DECODERS, decoder_class
 from network.decoders.decoder import LogitDecoder
 from network.methods import METHODS, method_class
-from network.trunks import TRUNKS
+from network.trunks import TRUNKS, build_trunk
 
 
 def fits(method: str, decoder: str) -> bool:
@@ -37,6 +38,22 @@ def losses_of(method: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: loss for graph in found for name, loss in graph.items()}
 
 
+def transformer_file(path: Path) -> Path:
+    """Write random weights of "dinov2_mini" as Meta has them, with patches of 14 pixels."""
+    torch.manual_seed(5)
+    found = {}
+    for key, value in build_trunk("dinov2_mini", 16, "none").state_dict().items():
+        own = key.partition(".")[2]
+        if own.startswith("proj."):
+            own = f"patch_embed.{own}"
+        elif own[0].isdigit():
+            own = f"blocks.{own}"
+        found[own] = value
+    found["patch_embed.proj.weight"] = found["patch_embed.proj.weight"][..., 1:-1, 1:-1]
+    torch.save(found, path)
+    return path
+
+
 def output_stride(trunk: str) -> int:
     """The output stride that a trunk has where none is given."""
     return resolve({TRUNK.key: trunk}).TRUNK.OUTPUT_STRIDE
@@ -45,6 +62,10 @@ def output_stride(trunk: str) -> int:
 def takes(method: str, trunk: str) -> bool:
     """Whether a method works with a trunk."""
     return trunk in (method_class(method).trunks or (trunk,))
+
+
+# Their logits have the trunk's stride, and a crop of tests is no multiple of twice that.
+COARSE = ("deeplabv2", "linear")
 
 
 def _steps() -> list[str]:
@@ -59,6 +80,8 @@ def _pairs() -> list[tuple[str, str]]:
     pairs = []
     for i, method in enumerate(METHODS):
         own = [(method, decoder) for decoder in DECODERS if fits(method, decoder)]
+        if "HRDA.DETAIL" in method_class(method).defaults:
+            own = [pair for pair in own if pair[1] not in COARSE]
         pairs += own if method in STEPS else [own[i % len(own)]]
     return pairs
 

@@ -144,14 +144,19 @@ def in_processes(world_size, tmp_path, work, *arguments):
     return torch.load(out, weights_only=True)
 
 
-@pytest.mark.parametrize(
-    ("name", "decoder"), [(m, d) for m, d in COVERING if method_class(m).mixes_batch is not True]
-)
+SPLIT = [(m, d, {}) for m, d in COVERING if method_class(m).mixes_batch is not True]
+for chosen in (("srha", "plain", "dinov2_mini", "soma"),
+               ("baseline", "mask2former", "convnext_mini", "rein")):  # fmt: skip
+    SPLIT.append((*chosen[:2], dict(zip(("TRUNK.NAME", "TRUNK.TUNING"), chosen[2:], strict=True))))
+
+
+@pytest.mark.parametrize(("name", "decoder", "trunk"), SPLIT)
 def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_split(
-    settings, tmp_path, name, decoder
+    settings, tmp_path, name, decoder, trunk
 ):
     """One process with four images, with two passes of two, and two processes with two."""
     overrides = {"METHOD": name, "DECODER.NAME": decoder, "DATASET.LABEL_SPACE": "cityscapes19"}
+    overrides |= trunk
     overrides |= decoder_class(decoder).without_dropout | (method_class(name).mixes_batch or {})
     cfg = settings(**overrides, DATASET__SOURCE=["gtav", "idd"])
     losses, gradients = losses_and_gradients(cfg, 1, 0, 1)

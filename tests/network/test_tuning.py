@@ -15,7 +15,7 @@ from network.tuning import TUNINGS, tuning_class
 from network.tuning.low_rank import LowRank, MinorComponents, minor
 from network.tuning.rein import Refinement, Refinements
 from tests.conftest import small
-from tests.networks import fits, losses_of, takes
+from tests.networks import fits, losses_of, takes, transformer_file
 from utils.errors import UserError
 
 MINIS = ("dinov2_mini", "convnext_mini")
@@ -27,7 +27,7 @@ def tuned_settings(trunk, tuning, method="baseline", decoder="plain", **more):
     """Settings of a small network; none of what is added is nothing at the start."""
     given = {"TRUNK.NAME": trunk, "TRUNK.TUNING": tuning, "METHOD": method}
     given |= {"DECODER.NAME": decoder} | SPACE
-    return resolve(small(given) | tuning_class(tuning).small | given | more)
+    return resolve(small(given) | given | more)
 
 
 def trunk_of(trunk, tuning, **options):
@@ -275,15 +275,7 @@ def test_every_method_with_every_tuning(batch, trunk, name, tuning):
 
 @pytest.fixture
 def file(tmp_path):
-    torch.manual_seed(5)
-    state = build_trunk("dinov2_mini", 16, "none").state_dict()
-    blocks = {k: v for k, v in state.items() if k.partition(".")[2][0].isdigit()}
-    found = {f"blocks.{key.partition('.')[2]}": value for key, value in blocks.items()}
-    found |= {k.partition(".")[2]: v for k, v in state.items() if k not in blocks}
-    found["patch_embed.proj.weight"] = found.pop("proj.weight")[..., 1:-1, 1:-1]  # of 14
-    found["patch_embed.proj.bias"] = found.pop("proj.bias")
-    torch.save(found, tmp_path / "vit.pth")
-    return tmp_path / "vit.pth"
+    return transformer_file(tmp_path / "vit.pth")
 
 
 @pytest.mark.parametrize("tuning", ["frozen", *ADDED])

@@ -9,7 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from network.build import build_method, initialise, resolve
 from network.checkpoint import load_checkpoint
+from network.kept import stored_weights
 from tests.engine.processes import same
+from tests.networks import transformer_file
 from utils import network_file
 from utils.errors import UserError
 from utils.export.__main__ import export
@@ -37,6 +39,31 @@ def test_an_exported_network_predicts_the_same(checkpoint, tmp_path, batch):
     again, _ = build_method(resolve(state["settings"]), state)
     with torch.no_grad():
         assert torch.equal(again.eval()(batch["image"]), method(batch["image"]))
+
+
+@pytest.mark.parametrize("tuning", ["frozen", "lora", "soma", "rein"])
+def test_a_tuned_network_is_exported_whole(settings, tmp_path, batch, tuning):
+    """Changes of weights are merged, and nothing is asked of the frozen file."""
+    network = {"TRUNK__NAME": "dinov2_mini", "TRUNK__TUNING": tuning, "DECODER__NAME": "plain"}
+    network["TRUNK__WEIGHTS"] = str(transformer_file(tmp_path / "vit.pth"))
+    cfg = settings(METHOD="srha", DATASET__LABEL_SPACE="cityscapes19", **network)
+    method, _ = build_method(cfg)
+    with torch.no_grad():
+        for parameter in method.parameters():
+            if parameter.requires_grad:
+                parameter += 0.01 * torch.randn_like(parameter)
+    state = {"settings": flatten(cfg), "step": 7, "label_space": None}
+    torch.save(state | stored_weights(method, cfg), tmp_path / "last.pth")
+    export(tmp_path / "last.pth", tmp_path / "network.safetensors")
+    (tmp_path / "vit.pth").unlink()
+    state = load_checkpoint(tmp_path / "network.safetensors")
+    again, _ = build_method(resolve(state["settings"]), state)
+    kept = tuning if tuning in ("frozen", "rein") else "full"
+    assert state["settings"]["TRUNK.TUNING"] == kept
+    assert bool(again.trunk.adapters()) == (tuning == "rein")
+    with torch.no_grad():
+        found, expected = again.eval()(batch["image"]), method.eval()(batch["image"])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_other_tools_read_it(checkpoint, tmp_path):

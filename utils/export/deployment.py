@@ -50,7 +50,13 @@ def export_program(network: Deployed) -> ExportedProgram:
     sides = {2: Dim("height", min=least), 3: Dim("width", min=least)}
     free = {"image": {0: Dim("batch", min=1), **sides}}
     with torch.no_grad():
-        return torch.export.export(network, (example,), dynamic_shapes=free, strict=False)
+        return torch.export.export(
+            network,
+            (example,),
+            dynamic_shapes=free,
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
 
 
 def program_bytes(program: ExportedProgram, notes: dict[str, Any]) -> bytes:

@@ -98,6 +98,11 @@ for method in ("mldg", "pinmem"):
 ISW = {"r50os16_gtav_isw": (0.6, 3), "r101os16_gtav_isw": (0.6, 3), "mobile_gtav_isw": (1.0, 20),
        "shuffle_gtav_isw": (0.8, 2), "r50os16_city_isw": (0.6, 2)}  # fmt: skip
 
+FOUNDATION = {
+    f"dinov2{size}_gtav_{own}": (size, own)
+    for size in "ls"
+    for own in ("rein", "soma", "lora", "frozen", "soma_srha")
+}
 SAN_SAW = "r50dlv2_gtav_san_saw"  # of another network, input and batch
 METHODS = ("dacs", "daformer", "hrda", "mic", "sepico")
 DIDEX = {
@@ -143,7 +148,7 @@ def handed_over(tmp_path):
 
 def test_every_script_is_a_recipe_of_this_list():
     scripts = {path.stem.removeprefix("train_") for path in ROOT.glob("scripts/train_*.sh")}
-    assert scripts == set(RECIPES) | set(DIDEX) | {SAN_SAW}
+    assert scripts == set(RECIPES) | set(DIDEX) | set(FOUNDATION) | {SAN_SAW}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -266,6 +271,38 @@ def test_published_settings_of_self_training(name, handed_over):
         layers = {"r101dlv2": ([4], 2048), "mitb5": ([1, 2, 3, 4], 256)}[network]
         assert (contrast.LAYERS, contrast.HIDDEN) == layers
         assert (contrast.WIDTH, contrast.TEMPERATURE, contrast.REGULARISER) == (512, 100, 1)
+
+
+@pytest.mark.parametrize("name", FOUNDATION)
+def test_published_settings_of_foundation_models(name, handed_over):
+    size, own = FOUNDATION[name]
+    _, *words = handed_over(f"train_{name}.sh", "SEED", "7")
+    cfg = resolve(parse_train(words)[0])
+    assert (cfg.EXPERIMENT, cfg.TRUNK.NAME, cfg.SEED) == (name, f"dinov2_{size}", 7)
+    assert cfg.METHOD == ("srha" if own == "soma_srha" else "baseline")
+    tuning, train = own.removesuffix("_srha"), cfg.TRAIN
+    heads = {"lora": "plain", "frozen": "linear"}
+    chosen = (cfg.TRUNK.TUNING, cfg.DECODER.NAME)
+    assert chosen == (tuning, heads.get(tuning, "mask2former"))
+    rate = 5e-5 if tuning == "soma" else 1e-4
+    assert (train.OPTIMIZER, train.LR_ENCODER, train.LR_DECODER) == ("adamw", rate, 1e-4)
+    assert (train.MAX_ITER, train.BATCH_SIZE, train.CLIP_NORM) == (40000, 4, 0)
+    assert (train.WEIGHT_DECAY, train.POLY_POWER) == (0.05, 0.9)
+    decays = (train.WEIGHT_DECAY_END, train.EMA, train.EMA_START, cfg.VALID.EVERY)
+    assert (decays == (1e-5, 0.9998, 12000, 4000)) == (tuning == "soma")
+    assert cfg.TRANSFORM.CROP_SIZE == [512, 512] and cfg.VALID.PROTOCOL == "rein"
+    edges = cfg.TRANSFORM.SHORT_EDGES
+    assert (edges[0], edges[-1], len(edges)) == (256, 1024, 16)
+    assert cfg.TRANSFORM.MAX_CLASS_SHARE == 0.75 and cfg.DATASET.SAMPLING == "random"
+    tuned = {"rein": ("TOKENS", 100), "soma": ("RANK", 16), "lora": ("RANK", 32)}
+    assert not tuned.get(tuning) or cfg.TUNING[tuned[tuning][0]] == tuned[tuning][1]
+    if own == "soma_srha":
+        assert not cfg.STYLE_ELIMINATION and cfg.SRM.MIN_PLACES == 8 and cfg.ALIGN.RELATIVE
+        assert cfg.ALIGN.LOCAL == [0, 0, 0, 0.1] and train.WARMUP == 1000
+        _, *words = handed_over(f"train_{name}.sh", METHOD="baseline")
+        assert resolve(parse_train(words)[0]).EXPERIMENT == f"{name}_baseline"
+    script, *words = handed_over(f"valid_dinov2{size}_gtav.sh", "/some.pth")
+    assert words == ["--snapshot", "/some.pth", "--val_dataset", *UNSEEN]
 
 
 @pytest.mark.parametrize("network", ["r101dlv2", "mitb5"])

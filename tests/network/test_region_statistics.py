@@ -110,6 +110,33 @@ def test_one_region_keeps_its_style():
     torch.testing.assert_close(SemanticRearrangement(K)(features, labels), features)
 
 
+@pytest.mark.parametrize("scope", ["image", "batch"])
+def test_small_regions_lend_nothing_and_keep_their_style(scope):
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(2, 4, 8, 8, dtype=torch.float64, generator=generator)
+    labels = torch.zeros(2, 8, 8, dtype=torch.long)
+    labels[:, 4:], labels[:, 0, :3] = 1, 2  # 29, 32 and 3 places
+    srm = SemanticRearrangement(K, concentration=50.0, scope=scope, min_places=4)
+    lending = find_regions(labels, (8, 8), K).count >= 4
+    drawn = srm.draw(lending).unflatten(-1, (-1, K + 1))
+    assert not drawn[..., 2].any() and drawn[..., 0].all()
+    restyled = srm(features, labels)
+    small = (labels == 2)[:, None].expand_as(features)
+    torch.testing.assert_close(restyled[small], features[small], rtol=1e-12, atol=1e-12)
+    assert (restyled[~small] - features[~small]).abs().min() > 0
+    # An image of small regions alone stays.
+    nothing = SemanticRearrangement(K, scope=scope, min_places=99)(features, labels)
+    torch.testing.assert_close(nothing, features, rtol=1e-12, atol=1e-12)
+
+
+def test_a_place_may_have_the_label_of_most_of_its_pixels():
+    labels = torch.zeros(1, 8, 8, dtype=torch.long)
+    labels[0, ::2, ::2] = 1  # what nearest downsampling sees
+    labels[0, 4:, 4:], labels[0, 4, 4] = 255, 2
+    nearest, majority = (find_regions(labels, (2, 2), K, majority=m).slot for m in (False, True))
+    assert nearest.tolist() == [1, 1, 1, 2] and majority.tolist() == [0, 0, 0, K]
+
+
 @pytest.mark.parametrize("void_is_region", [True, False])
 def test_all_void_stays_as_it_is(void_is_region):
     features = torch.randn(2, 8, 9, 9)

@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from network.build import build_method, load_network
 from network.regions.rearrangement import eliminate_style
 from utils.engine.optimization import build_optimizer
+from utils.errors import UserError
 
 
 @pytest.fixture
@@ -94,6 +95,10 @@ def test_switches(build, batch, overrides, names):
         {"TEACHER__WEIGHTS": "objects"},
         {"SRM__SCOPE": "batch"},
         {"SRM__VOID_IS_REGION": False},
+        {"SRM__MIN_PLACES": 20},
+        {"SRM__LABELS": "majority"},
+        {"SRM__OF": "image"},
+        {"SRM__OF": "image", "STEM_FROZEN": False},
         {"SRM__CONCENTRATION": 1.0},
         {"ALIGN__GLOBAL": [0.4, 0, 0, 0], "ALIGN__REGIONAL": [0.0] * 4, "ALIGN__LOCAL": [0.0] * 4},
     ],
@@ -171,3 +176,66 @@ def test_bfloat16_autocast_keeps_losses_in_float32(build, batch):
     exact = method(batch)
     for name in ("global", "regional", "local", "ce"):
         torch.testing.assert_close(losses[name], exact[name], rtol=0.15, atol=0.02)
+
+
+def test_restyled_images_pass_layer_0(build, batch):
+    """The stream behind the original is that of the restyled image, for the teacher, too."""
+    method = build(SRM__OF="image", STYLE_ELIMINATION=False, STEM_FROZEN=False)
+    seen, entered = [], []
+    method.trunk.layer0.register_forward_hook(lambda module, given, x: seen.append((given[0], x)))
+    method.teacher.register_forward_hook(lambda module, given, x: entered.append(given[0]))
+    method(batch)
+    assert torch.equal(seen[0][0][:2], batch["image"]) and len(seen[0][0]) == 4
+    restyled = seen[0][0][2:]
+    assert not torch.equal(restyled, batch["image"])
+    # The teacher's own layer 0 sees the same two streams.
+    assert torch.equal(entered[0], method.teacher_stem(seen[0][0]))
+
+
+def test_a_style_of_reference_is_measured_and_given_to_all(build, run_survey_of):
+    method = build(STYLE_REFERENCE=3)
+    assert (method.survey_due(0, 5).images, method.survey_due(1, 5)) == (3, None)
+    images = [torch.randn(2, 3, 64, 80) * 2 + 1, torch.randn(1, 3, 64, 80)]
+    run_survey_of(method, images)
+    features = [method.trunk(x, stop=0)[0] for x in images]
+    std, mean = zip(*(torch.std_mean(f, dim=(2, 3)) for f in features), strict=True)
+    elimination = method.elimination
+    torch.testing.assert_close(elimination.mean, torch.cat(mean).mean(0))
+    torch.testing.assert_close(elimination.std, torch.cat(std).mean(0))
+    given = elimination(features[0])
+    expected = elimination.mean.expand(2, -1)
+    torch.testing.assert_close(given.mean((2, 3)), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(given.std((2, 3)), elimination.std.expand(2, -1))
+    assert "elimination" in method.inference_parts
+    assert method.eval()(images[0]).isfinite().all()
+    with pytest.raises(UserError, match="STYLE_REFERENCE gives .* is off"):
+        build(STYLE_REFERENCE=3, STYLE_ELIMINATION=False)
+
+
+@pytest.fixture
+def run_survey_of():
+    def run(method, images):
+        with torch.no_grad():
+            method.eval()
+            return method.survey(iter([{"image": x} for x in images]), sum(map(len, images)))
+
+    return run
+
+
+def test_alignment_ends_before_what_is_not_trained(build, batch):
+    """No teacher where nothing of the trunk is trained; layers below the first tuned block have
+    none."""
+    network = {"TRUNK__NAME": "dinov2_mini", "DECODER__NAME": "plain"}
+    method = build(TRUNK__TUNING="frozen", **network)
+    assert method.teacher is None and set(method(batch)) == {"ce", "consistency"}
+    weights = {"ALIGN__GLOBAL": [1.0, 1, 1, 1]}
+    method = build(TRUNK__TUNING="lora", TUNING__FROM_BLOCK=2, **network, **weights)
+    assert method.alignment.layers == [3, 4]
+    assert build(TRUNK__TUNING="rein", **network, **weights).alignment.layers == [1, 2, 3, 4]
+
+
+def test_what_it_takes_for_granted_on_transformers(settings):
+    cfg = settings(METHOD="srha", TRUNK__NAME="dinov2_mini", DECODER__NAME="plain")
+    assert not cfg.STYLE_ELIMINATION and cfg.ALIGN.LOCAL == [0, 0, 0, 0.1]
+    cfg = settings(METHOD="srha", TRUNK__NAME="convnext_mini", DECODER__NAME="plain")
+    assert cfg.STYLE_ELIMINATION and cfg.ALIGN.LOCAL == [0.4, 0.6, 0.8, 1.0]

@@ -205,6 +205,34 @@ def test_blocks_before_the_first_tuned_one_hold_nothing(tuning):
     assert trunk.first_trained == (5 if tuning == "frozen" else 4)
 
 
+@pytest.mark.parametrize("name", MINIS)
+@pytest.mark.parametrize("tuning", ADDED)
+def test_recomputed_layers_change_nothing(name, tuning):
+    trunk = moved(trunk_of(name, tuning))
+    other = copy.deepcopy(trunk)
+    other.recompute = (False, True, True, True, True)
+    images = torch.randn(2, 3, 64, 64)
+    for each in (trunk, other):
+        sum(f.square().mean() for f in each(images).values() if f.requires_grad).backward()
+    for (key, own), again in zip(trunk.named_parameters(), other.parameters(), strict=True):
+        assert (own.grad is None) == (again.grad is None), key
+        assert own.grad is None or torch.equal(own.grad, again.grad), key
+
+
+@pytest.mark.parametrize("tuning", ["lora", "soma", "rein"])
+def test_bfloat16_stays_near_float32(tuning):
+    """Changes that cancel at the start still do."""
+    trunk = trunk_of("dinov2_mini", tuning)
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        tuned = trunk(images)[4]
+        with trunk.untuned():
+            untuned = trunk(images)[4]
+    assert tuned.dtype == torch.float32
+    assert tuning == "rein" or torch.equal(tuned, untuned)
+    torch.testing.assert_close(tuned, trunk(images)[4], rtol=0.1, atol=0.05)
+
+
 @pytest.mark.parametrize("tuning", ADDED)
 def test_other_trunks_are_refused(tuning):
     with pytest.raises(UserError, match=f"--tuning {tuning} does not work with --trunk resnet_min"):

@@ -57,8 +57,8 @@ def main() -> None:
     measured = []
     for form in options.forms:
         found: dict[str, Any] = {"form": form, "seconds": seconds[form]}
-        found["small"] = sizes_of(form, options.decoder, **small)
-        found["large"] = sizes_of(form, options.decoder, **big)
+        found["small"] = in_own_process(sizes_of, form, options.decoder, *small.values())
+        found["large"] = in_own_process(sizes_of, form, options.decoder, *big.values())
         if not options.no_memory:
             found["peak"] = in_own_process(memory_of, form, options.decoder, small)
         measured.append(found)

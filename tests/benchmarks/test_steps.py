@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from benchmarks import profile_step, train_step
+from benchmarks import profile_step, train_step, tuning
 from utils.errors import UserError
 
 SIZE = {"trunk": "resnet_mini", "crop": 64, "batch": 2, "classes": 5}
@@ -43,3 +43,20 @@ def test_gradients_count_where_their_operation_does():
     assert sum(seconds.values()) == pytest.approx(sum(e.self_cpu_time_total for e in events) / 1e6)
     seconds = profile_step.measure(events, [])
     assert seconds["conv"] > 0 and "part" not in seconds
+
+
+def test_what_a_tuning_costs():
+    """Frozen weights keep nothing for the trunk, and a tuned teacher has none of its own."""
+    size = ("plain", "dinov2_mini", 64, 2)
+    frozen, soma, full = (tuning.sizes_of(form, *size) for form in ("frozen", "soma", "full"))
+    assert frozen["kept"] < min(soma["kept"], full["kept"])
+    srha, copied = (tuning.sizes_of(form, *size) for form in ("srha, soma", "srha, full"))
+    assert srha["states"] == soma["states"] and srha["kept"] == 2 * soma["kept"]
+    # The teacher of a trunk that is trained whole: layers 1 to 4 once more; layer 0 has no moments.
+    method = tuning.build("srha, full", *size[:2], "cpu")
+    teacher, stem = (
+        sum(p.nbytes for p in part.parameters()) for part in (method.teacher, method.trunk.layer0)
+    )
+    assert copied["states"] == full["states"] + teacher - 3 * stem
+    row = tuning.row_of({"form": "soma", "seconds": 2.0, "small": soma, "large": full}, 1.0)
+    assert row[0] == "soma" and row[3] == "2.00" and row[5] == "-" and len(row) == 10

@@ -172,11 +172,9 @@ def test_killed_after_a_checkpoint(run, tmp_path, monkeypatch, undisturbed):
     assert same(*weights)
 
 
-# Whatever processes do together: DistributedDataParallel's means, those of several graphs, sums of
-# bases after a step, gradients inside a step, a survey.
-@pytest.mark.parametrize(
-    ("method", "number"), [("baseline", 3), ("spc", 2), ("sepico", 2), ("pinmem", 2)]
-)
+# Whatever processes do together: DistributedDataParallel's means, those of several graphs,
+# gradients inside a step, a survey.
+@pytest.mark.parametrize(("method", "number"), [("baseline", 3), ("sepico", 2), ("pinmem", 2)])
 def test_several_processes(miniature, tmp_path, method, number):
     """Also of more than two, whose sums depend on their order."""
     options = ["--method", method, "--dataset", "gtav", "synthia", *OPTIONS]
@@ -184,6 +182,7 @@ def test_several_processes(miniature, tmp_path, method, number):
     images = 4 if method_class(method).splits_sources else 2
     options += ["TRAIN.BATCH_SIZE", images * number, "LOG.CHECKPOINT_EVERY", 1]
     options += ["WORKERS", 2 if number == 2 else 0, *AVERAGE]
+    options += ["TRAIN.MAX_ITER", 6, "VALID.EVERY", 3, "LOG.EVERY", 3]
     whole = Training(tmp_path, miniature, *options, "--exp", "whole", world_size=number)
     assert whole.wait() == [0] * number, whole.output()
     halves = [*options, "--exp", "halves", "--resume", "auto"]
@@ -193,7 +192,7 @@ def test_several_processes(miniature, tmp_path, method, number):
     first.processes[1].terminate()
     codes = first.wait()
     assert codes == [75] * number, first.output()
-    assert load(tmp_path / "logs/halves/last.pth")["step"] < 8
+    assert load(tmp_path / "logs/halves/last.pth")["step"] < 6
     second = Training(tmp_path, miniature, *halves, world_size=number)
     assert second.wait() == [0] * number, second.output()
     logs = tmp_path / "logs"

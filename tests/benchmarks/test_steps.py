@@ -55,7 +55,8 @@ def test_what_a_tuning_costs():
     # The teacher of a trunk that is trained whole: layers 1 to 4 once more; layer 0 has no moments.
     method = tuning.build("srha, full", *size[:2], "cpu")
     teacher, stem = (
-        sum(p.nbytes for p in part.parameters()) for part in (method.teacher, method.trunk.layer0)
+        sum(p.nbytes for p in (*part.parameters(), *part.buffers()))
+        for part in (method.teacher, method.trunk.layer0)
     )
     assert copied["states"] == full["states"] + teacher - 3 * stem
     row = tuning.row_of({"form": "soma", "seconds": 2.0, "small": soma, "large": full}, 1.0)

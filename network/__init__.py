@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 
-def load(path: str | Path, device: Any = None, unknown_settings: str = "refuse"):
+def load(path: str | Path, device: Any = None, unknown_settings: str = "refuse", weights: str = ""):
     """Return the trained `network.loaded.Network` of a checkpoint, a run's folder or an export.
 
     from network import load
@@ -14,4 +14,4 @@ def load(path: str | Path, device: Any = None, unknown_settings: str = "refuse")
     # What a script asks for loads torch and the datasets; the packages below do without.
     from network.loaded import Network
 
-    return Network(path, device, unknown_settings)
+    return Network(path, device, unknown_settings, weights)

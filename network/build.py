@@ -14,7 +14,7 @@ from datasets import SETTINGS as DATASET_SETTINGS
 from datasets.label_spaces import LabelSpace
 from network.checkpoint import checkpoint_path, load_checkpoint
 from network.decoders import DECODERS
-from network.kept import completed, keep_or_store, refuse_other_weights, with_own
+from network.kept import completed, taken_over
 from network.methods import METHODS, Method, method_class
 from network.trunks import TRUNKS
 from network.tuning import TUNINGS
@@ -85,6 +85,7 @@ def resolve(overrides: Mapping[str, Any]) -> EasyDict:
     for key in overrides:
         owners = [] if key in known else owners_of(key)
         if owners:
+            owners = owners if len(owners) < 4 else [*owners[:3], "others"]
             chosen = [f"--{axis.flag} {overrides.get(axis.key, axis.default())}" for axis in AXES]
             raise UserError(
                 f"setting {key} belongs to {' and '.join(owners)}; this is {' '.join(chosen)}"
@@ -180,11 +181,7 @@ def initialise(method: Method, cfg: EasyDict) -> list[str]:
         )
     try:
         state = load_checkpoint(checkpoint_path(cfg.INIT))
-        weights = state["method"]
-        if note := state.get("frozen"):
-            refuse_other_weights(method, cfg, note)
-            weights = with_own(method, weights)
-        keep_or_store(method, weights, cfg.INIT_PARTS)
+        weights = taken_over(method, cfg, state, cfg.INIT_PARTS)
         new = {
             name: own
             for name, own in method.state_dict().items()

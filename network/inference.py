@@ -117,6 +117,16 @@ def window_starts(length: int, crop: int, stride: int) -> Iterator[int]:
     yield last
 
 
+def cropped(x: Tensor, size: Sequence[int], multiple: int) -> Tensor:
+    """Cut what was padded to a `multiple`, `[B, C, H, W]`, at bottom and right to (h, w)."""
+    height, width = size
+    if multiple > 1 and torch.compiler.is_exporting():
+        # A view would make a difference between images that are cut and those that are not.
+        rows, columns = (torch.arange(n, device=x.device) for n in (height, width))
+        return x.index_select(2, rows).index_select(3, columns)
+    return x[..., :height, :width]
+
+
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resize images or logits `[B, C, H, W]` to (h, w) by bilinear interpolation, without
     antialiasing."""

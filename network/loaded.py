@@ -21,14 +21,18 @@ class Network:
         path: str | Path,
         device: str | torch.device | None = None,
         unknown_settings: str = "refuse",
+        weights: str = "",
     ):
         """Read a checkpoint, a run's folder or an exported `.safetensors`.
 
         Without `device` a GPU is taken where there is one. `unknown_settings` is the setting
-        UNKNOWN_SETTINGS: "refuse" or "ignore". UserError for what is no checkpoint, and
-        for one of the published code, which knows no settings.
+        UNKNOWN_SETTINGS: "refuse" or "ignore"; `weights` is TRUNK.WEIGHTS, for a checkpoint that
+        leaves frozen weights to a file which is elsewhere now. UserError for what is no checkpoint,
+        and for one of the published code, which knows no settings.
         """
-        self.settings, state = open_run(Path(path), {"UNKNOWN_SETTINGS": unknown_settings})
+        asked = {"UNKNOWN_SETTINGS": unknown_settings}
+        asked |= {"TRUNK.WEIGHTS": weights} if weights else {}
+        self.settings, state = open_run(Path(path), asked)
         method, space = build_method(self.settings, state)
         gpu = torch.cuda.is_available()
         self.device = torch.device(device or ("cuda" if gpu else "cpu"))

@@ -38,6 +38,7 @@ class Decoder(nn.Module):
     without_dropout: dict[str, Any] = {}  # settings that switch its dropout off
     remarks: Sequence[str] = ()  # what the log is to say of this network
     least_images = 1  # that it has to see at once in training, where batch norms are its own
+    traced = True  # whether utils.export can trace it for images of any size
     waits = 0  # how often the host waits for the device in the losses of a pass
     # {layer: stride} that features are resized to if all layers of the trunk have one stride.
     wanted_strides: dict[int, int] = {}

@@ -131,6 +131,7 @@ class Mask2Former(Decoder):
         "DECODER.HEADS": 4,
         "DECODER.POINTS": 64,
     }
+    traced = False  # transformers' layers read the sizes of features as numbers
     waits = 1  # for the costs of matching
     wanted_strides = {1: 4, 2: 8, 3: 16, 4: 32}
 

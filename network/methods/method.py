@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from datasets.photographs import Stream
 from datasets.sampling.passes import SourcePass
 from network.decoders import decoder_class
+from network.inference import cropped
 from network.tuning import tuned_trunk
 from transforms import Colours
 from utils.errors import UserError
@@ -214,11 +214,7 @@ class Method(nn.Module):
         """Return the logits `[B, K, H, W]` of images `[B, 3, H, W]`."""
         (height, width), (bottom, right) = images.shape[-2:], self._padding(images)
         output = self.decoder(self.features(images), (height + bottom, width + right))
-        if self.trunk.multiple > 1 and torch.compiler.is_exporting():
-            # A view would make a difference between images that are cut and those that are not.
-            rows, columns = (torch.arange(n, device=images.device) for n in (height, width))
-            return output.logits.index_select(2, rows).index_select(3, columns)
-        return output.logits[..., :height, :width]
+        return cropped(output.logits, (height, width), self.trunk.multiple)
 
     def features(self, images: Tensor) -> dict[int, Tensor]:
         """Return the trunk's features {i: `[B, C_i, h_i, w_i]`} of images `[B, 3, H, W]`, padded
@@ -249,6 +245,11 @@ class Method(nn.Module):
     def exported_from(self) -> int:
         """Pixels a side from which `utils.export` traces the network; UserError for one whose
         operations depend on the size. Default: the trunk's."""
+        if not self.decoder.traced:
+            raise UserError(
+                f"the decoder {type(self.decoder).__name__} is not traced for images of any size; "
+                "export the network as .safetensors"
+            )
         return self.trunk.exported_from
 
     def compile_network(self, backend: str = "inductor") -> None:

@@ -101,6 +101,12 @@ class SelfTraining(Method):
                 f"HRDA.DETAIL fuses logits, and the decoder {cfg.DECODER.NAME} has no logits of "
                 "pixels; choose --decoder daformer or deeplabv3plus, or HRDA.DETAIL 0,0"
             )
+        multiple, stride = self.trunk.multiple, self.decoder.stride
+        if multiple > 1 and multiple % stride:
+            raise UserError(
+                f"HRDA.DETAIL needs logits whose stride divides that of the trunk, {multiple}; the "
+                f"decoder's is {stride} (TRUNK.PATCH 16 has one)"
+            )
         self.attention = AttentionHead(self.trunk, num_classes)
         self.inference_parts = (*self.inference_parts, "attention")
         self.view = MultiScale(

@@ -142,7 +142,9 @@ class SRHA(Method):
         self.consistency_weight = cfg.CONSISTENCY.WEIGHT
         # Where nothing is trained, alignment has no gradient.
         first, weights = self.trunk.first_trained, []
-        for own in (cfg.ALIGN.GLOBAL, cfg.ALIGN.REGIONAL, cfg.ALIGN.LOCAL):
+        given = (cfg.ALIGN.GLOBAL, cfg.ALIGN.REGIONAL, cfg.ALIGN.LOCAL)
+        self.left_out = min(first - 1, 4) if any(any(own[: first - 1]) for own in given) else 0
+        for own in given:
             weights.append([w if layer >= first else 0.0 for layer, w in enumerate(own, start=1)])
         self.alignment = HierarchicalAlignment(
             num_classes, *weights, void_is_region, cfg.ALIGN.RELATIVE, majority
@@ -161,6 +163,12 @@ class SRHA(Method):
             self.teacher = UntunedTrunk(self.trunk, 1, last)
             return
         teacher = plain_trunk(cfg, pretrained=pretrained, name=name, weights=weights)
+        if any(side % teacher.multiple for side in cfg.TRANSFORM.CROP_SIZE):
+            height, width = cfg.TRANSFORM.CROP_SIZE
+            raise UserError(
+                f"TRANSFORM.CROP_SIZE {height},{width} is no multiple of {teacher.multiple}, which "
+                f"TEACHER.TRUNK {name} needs"
+            )
         if name != cfg.TRUNK.NAME:
             self.alignment.across = self._across(cfg, teacher)
         # A student whose layer 0 stays at the neutral weights shares it with the teacher; a
@@ -206,6 +214,14 @@ class SRHA(Method):
         self.elimination.measure(self.trunk(batch["image"], stop=0)[0] for batch in batches)
         return Findings([f"style elimination restores the mean style of {number} crops"], {}, {})
 
+    def remarks(self, epoch: int) -> list[str]:
+        """Also which alignment has no gradient."""
+        said = super().remarks(epoch)
+        if self.left_out:
+            layers = f"1-{self.left_out}" if self.left_out > 1 else "1"
+            said.append(f"ALIGN: nothing is trained up to layers {layers}, which are left out")
+        return said
+
     def without_effect(self) -> list[str]:
         """Return settings that are about batch norms which student or teacher lack."""
         idle = super().without_effect()
@@ -247,9 +263,9 @@ class SRHA(Method):
             losses |= self.alignment(features, targets, batch["label"])
         return losses
 
-    def _with_restyled(self, x: Tensor, labels: Tensor, wanted: bool) -> Tensor:
-        """Add the rearranged stream to the original `[B, C, h, w]`, where SRM is `wanted`."""
-        if self.rearrangement is None or not wanted:
+    def _with_restyled(self, x: Tensor, labels: Tensor, here: bool) -> Tensor:
+        """Add the rearranged stream to the original `[B, C, h, w]`, if it is made `here`."""
+        if self.rearrangement is None or not here:
             return x
         return torch.cat([x, self.rearrangement(x, labels)])
 
@@ -266,8 +282,8 @@ class SRHA(Method):
         number = len(labels)
         if self.teacher_stem is not None:
             streams = self.teacher_stem(seen if self.teacher_sees_both else seen[:number])
-            wanted = self.teacher_sees_both and not self.restyles_images
-            streams = self._enter_layer1(self._with_restyled(streams, labels, wanted))
+            here = self.teacher_sees_both and not self.restyles_images
+            streams = self._enter_layer1(self._with_restyled(streams, labels, here))
         elif not self.teacher_sees_both:
             streams = streams[:number]
         features = self.teacher(streams)

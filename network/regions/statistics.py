@@ -91,7 +91,7 @@ def find_regions(
     """
     batch, regions = labels.shape[0], num_classes + 1
     small = downsample_labels(labels, size)
-    if majority:
+    if majority and small is not labels:
         small = pure_cells(labels, size, num_classes, purity=0)
     small = small.reshape(batch, -1)
     region = torch.where(small == VOID, num_classes, small)

@@ -11,7 +11,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from network.inference import resize
+from network.inference import cropped, resize
 from network.regions.statistics import widened
 from network.self_training.boxes import (
     Box,
@@ -61,9 +61,9 @@ class SingleScale:
 
     def predict(self, parts: Parts, images: Tensor) -> Tensor:
         """Return logits `[B, K, H, W]` of images `[B, 3, H, W]` of any size."""
-        height, width = images.shape[-2:]
-        decoded = self.train(parts, _padded(images, parts["trunk"].multiple)).decoded
-        return decoded.logits[..., :height, :width]
+        multiple = parts["trunk"].multiple
+        decoded = self.train(parts, _padded(images, multiple)).decoded
+        return cropped(decoded.logits, images.shape[-2:], multiple)
 
 
 class MultiScale(SingleScale):

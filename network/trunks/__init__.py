@@ -63,9 +63,10 @@ def build_trunk(
 ) -> Trunk:
     """Build a trunk of TRUNKS at output stride 8, 16 or 32.
 
-    `weights`: "none", the path of a state dict of the classification network, or a name that the
-    family knows ("imagenet", "objects"). `recompute` says which of layers 1–4 trade memory for
-    time. Raises UserError for an unknown name, weights that cannot be had or do not fit, and for an
-    output stride that the trunk has not.
+    `weights`: "none", the path of a state dict, for some families a folder of the hub, or a name
+    that the family knows ("imagenet", "meta", "objects"). `recompute` says which of layers 1–4
+    trade memory for time; `options` are the family's own settings by lower-case names. Raises
+    UserError for an unknown name, weights that cannot be had or do not fit, and for an output
+    stride that the trunk has not.
     """
     return find("trunk", name, TRUNKS)(name, output_stride, weights, recompute, **options)

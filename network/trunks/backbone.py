@@ -24,9 +24,13 @@ def load_backbone(
 
     UserError if there are no such weights, or if they do not fit all but the classifier.
     """
-    if weights == "none":
-        return
-    state = weights_of(name, weights, named)
+    if weights != "none":
+        load_state(model, name, weights, weights_of(name, weights, named))
+
+
+def load_state(model: nn.Module, name: str, weights: str, state: Mapping[str, Tensor]) -> None:
+    """Fill a classification network with the state that `weights` names, but for the classifier;
+    UserError if it does not fit."""
     own = model.state_dict()
     head = {key for key in own if key.startswith(("fc.", "classifier."))}
     missing = own.keys() - head - state.keys()
@@ -69,6 +73,8 @@ def weights_of(
     path = Path(weights)
     if path.is_dir():
         path = path / HUB_FILE
+        if not path.is_file():
+            raise UserError(f"the folder {weights} holds no {HUB_FILE}, as those of the hub do")
     if not path.is_file():
         raise no_such_weights(name, weights, named)
     if path.suffix == SAFETENSORS:

@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor, nn
 from torchvision.models.convnext import CNBlock, CNBlockConfig, ConvNeXt
 
-from network.trunks.backbone import load_backbone, weights_of
+from network.trunks.backbone import load_backbone, load_state, weights_of
 from network.trunks.dino import DEFAULTS, refuse_missing
 from network.trunks.torchvision import imagenet_weights
 from network.trunks.trunk import Trunk
@@ -81,8 +81,7 @@ def dinov3_convnext(
         refuse_missing(name, weights)
     model = _model(name, size, output_stride, 0.0)
     if weights != "none":
-        state = torchvisions_names(weights_of(name, weights, {}))
-        load_backbone(model, name, weights, {weights: lambda: state})
+        load_state(model, name, weights, torchvisions_names(weights_of(name, weights, {})))
     return _trunk(model, recompute)
 
 
@@ -132,7 +131,7 @@ def torchvisions_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             stage = int(down[1] or down[2])
             key = f"features.{2 * stage}.{down[3]}.{key[down.end() :]}"
         elif block:
-            inside = INSIDE[block[3]] + key[block.end() :]
+            inside = INSIDE.get(block[3], block[3]) + key[block.end() :]
             key = f"features.{2 * int(block[1]) + 1}.{block[2]}.{inside}"
         elif key.startswith(("norm", "layer_norm", "head")):
             continue

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +62,7 @@ SETTINGS = {
 }
 # Of full fine-tuning; each tuning has rates of its own.
 DEFAULTS = {
+    "TRUNK.OUTPUT_STRIDE": 16,
     "TRAIN.OPTIMIZER": "adamw",
     "TRAIN.LR_ENCODER": 1e-5,
     "TRAIN.LR_DECODER": 1e-4,
@@ -140,7 +140,8 @@ def _of_meta(name: str) -> Mapping[str, Tensor]:
     address = f"{META}/{network}/{network}{'_reg4' if '_reg' in name else ''}_pretrain.pth"
     try:
         return torch.hub.load_state_dict_from_url(address, map_location="cpu", weights_only=True)
-    except (URLError, OSError, RuntimeError) as error:
+    # Also a file in the cache that is damaged, of which it raises whatever it stumbled over.
+    except Exception as error:
         raise UserError(
             f"cannot download the weights of {name} ({error}). Without a network: fetch {address} "
             f"elsewhere and give its path as TRUNK.WEIGHTS, or put it into {torch.hub.get_dir()}/"
@@ -169,10 +170,13 @@ def metas_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not UNUSED.fullmatch(key):
             renamed[key] = value
     for query in [key for key in renamed if ".attn.q." in key]:
-        own = renamed.pop(query)
+        names = [query.replace(".q.", f".{name}.") for name in "qkv"]
         # Keys of DINOv3 have no bias.
-        others = [renamed.pop(query.replace(".q.", f".{n}."), torch.zeros_like(own)) for n in "kv"]
-        renamed[query.replace(".q.", ".qkv.")] = torch.cat([own, *others])
+        if query.endswith("bias"):
+            renamed.setdefault(names[1], torch.zeros_like(renamed[query]))
+        joint = query.replace(".q.", ".qkv.")
+        if joint not in renamed and all(name in renamed for name in names):
+            renamed[joint] = torch.cat([renamed.pop(name) for name in names])
     return renamed
 
 
@@ -181,10 +185,11 @@ def _fill(trunk: VisionTransformer, state: Mapping[str, Tensor], name: str, weig
     own, found = trunk.state_dict(), {}
     for key, value in state.items():
         first, _, rest = key.partition(".")
+        number = rest.partition(".")[0]
         if first == "patch_embed":
             key = f"layer0.{rest}"
-        elif first == "blocks":
-            key = f"{trunk.layer_of(int(rest.partition('.')[0]))}.{rest}"
+        elif first == "blocks" and number.isdecimal():
+            key = f"{trunk.layer_of(int(number))}.{rest}"
         else:
             key = f"layer1.{key}"
         found[key] = value

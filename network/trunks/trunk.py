@@ -40,8 +40,6 @@ class Trunk(nn.Module):
     converted: frozenset[str] = frozenset()  # names of parameters that a file has otherwise
     block_widths: Sequence[int] = ()  # of the blocks in layers 1–4 that an adapter acts behind
     keeps_weights = False  # whether tuning leaves the pretrained weights as they are
-    # Of weights that are kept: names of parameters that checkpoints leave to the file.
-    in_file: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -57,7 +55,9 @@ class Trunk(nn.Module):
         self.channels = list(channels)
         self.strides = list(strides)
         self.adapter: nn.Module | None = None
-        self._file_hash: tuple[frozenset[str] | None, str] = (None, "")
+        # Of weights that are kept: parameters that a file has as they are.
+        self.in_file: list[nn.Parameter] = []
+        self._file_hash: tuple[list[str], str] = ([], "")
 
     @property
     def has_batch_norm(self) -> bool:
@@ -107,13 +107,13 @@ class Trunk(nn.Module):
 
     def _run(self, i: int, *inputs: Tensor | None) -> Tensor:
         """Run layer i, with the adapter behind its blocks, if there is one."""
-        layer = getattr(self, f"layer{i}")
+        run = layer = getattr(self, f"layer{i}")
         if i > 0 and self.adapter is not None and self.adapter.active:
-            layer = partial(layer, after_block=self.adapt)
+            run = partial(layer, after_block=self.adapt)
         if self.recompute[i] and self.training and torch.is_grad_enabled():
-            contexts = partial(_recomputation, getattr(self, f"layer{i}"))
-            return checkpoint(layer, *inputs, use_reentrant=False, context_fn=contexts)
-        return layer(*inputs)
+            contexts = partial(_recomputation, layer)
+            return checkpoint(run, *inputs, use_reentrant=False, context_fn=contexts)
+        return run(*inputs)
 
     def adapt(self, number: int, x: Tensor) -> Tensor:
         """Let the adapter act behind block `number`, of what that returned."""
@@ -145,11 +145,12 @@ class Trunk(nn.Module):
             for adapter in adapters:
                 adapter.active = True
 
-    def file_hash(self) -> str:
-        """Return the SHA-256 of the parameters that are left to the file, by their names."""
-        if self._file_hash[0] != self.in_file:
-            weights = {n: p.detach().cpu() for n, p in self.named_parameters() if n in self.in_file}
-            self._file_hash = (self.in_file, digest(weights, {}))
+    def file_hash(self, names: list[str]) -> str:
+        """Return the SHA-256 of frozen parameters; it is computed once."""
+        if self._file_hash[0] != names:
+            own = dict(self.named_parameters())
+            weights = {name: own[name].detach().cpu() for name in names}
+            self._file_hash = (names, digest(weights, {}))
         return self._file_hash[1]
 
     @property

@@ -31,10 +31,10 @@ def tuned_trunk(cfg: EasyDict, pretrained: bool) -> Trunk:
     """Build the trunk of the settings, with what is trained of it; without `pretrained` no weights
     are read."""
     trunk = plain_trunk(cfg, cfg.TRUNK.RECOMPUTE, pretrained)
-    names = dict(trunk.named_parameters()).keys() - trunk.converted
+    own = [p for name, p in trunk.named_parameters() if name not in trunk.converted]
     tuning_class(cfg.TRUNK.TUNING).apply(trunk, cfg, fresh=pretrained)
     if trunk.keeps_weights and pretrained and cfg.TRUNK.WEIGHTS != "none":
-        trunk.in_file = frozenset(names)
+        trunk.in_file = own
     return trunk.train()
 
 
@@ -45,12 +45,15 @@ def plain_trunk(
     name: str = "",
     weights: str = "",
 ) -> Trunk:
-    """Build the trunk of the settings, or another one, as pretrained."""
-    name = name or cfg.TRUNK.NAME
+    """Build the trunk of the settings, or another one, as pretrained; one of another family has its
+    own default output stride, if it has any, and options."""
+    name, stride = name or cfg.TRUNK.NAME, cfg.TRUNK.OUTPUT_STRIDE
     builder = find("trunk", name, TRUNKS)
     options: dict[str, Any] = {}
-    if builder is find("trunk", cfg.TRUNK.NAME, TRUNKS):
+    if builder is not find("trunk", cfg.TRUNK.NAME, TRUNKS):
+        stride = getattr(builder, "defaults", {}).get("TRUNK.OUTPUT_STRIDE", stride)
+    else:
         keys = [key.partition(".")[2] for key, _ in walk(getattr(builder, "settings", {}))]
         options = {key.lower(): cfg.TRUNK[key] for key in keys}
     weights = (weights or cfg.TRUNK.WEIGHTS) if pretrained else "none"
-    return build_trunk(name, cfg.TRUNK.OUTPUT_STRIDE, weights, recompute, **options)
+    return build_trunk(name, stride, weights, recompute, **options)

@@ -67,6 +67,7 @@ def test_errors(tmp_path):
         build_trunk("dinov3_convnext_t", 32, "imagenet")
     with pytest.raises(UserError, match="output stride 32 only, and TRUNK.OUTPUT_STRIDE is 16"):
         build_trunk("convnext_tiny", 16, "none")
-    torch.save({"head.weight": torch.zeros(2), "x": torch.zeros(2)}, tmp_path / "x.pth")
+    strange = {"head.weight": 2, "stages.0.0.foo.weight": 2, "x": 2}
+    torch.save({key: torch.zeros(n) for key, n in strange.items()}, tmp_path / "x.pth")
     with pytest.raises(UserError, match="do not fit dinov3_convnext_mini"):
         build_trunk("dinov3_convnext_mini", 32, str(tmp_path / "x.pth"))

@@ -231,7 +231,19 @@ def test_alignment_ends_before_what_is_not_trained(build, batch):
     weights = {"ALIGN__GLOBAL": [1.0, 1, 1, 1]}
     method = build(TRUNK__TUNING="lora", TUNING__FROM_BLOCK=2, **network, **weights)
     assert method.alignment.layers == [3, 4]
+    assert "ALIGN: nothing is trained up to layers 1-2, which are left out" in method.remarks(1)
     assert build(TRUNK__TUNING="rein", **network, **weights).alignment.layers == [1, 2, 3, 4]
+
+
+def test_a_teacher_of_another_family(build, batch):
+    """It has its own output stride, and crops are multiples of what it needs."""
+    teacher = {"TEACHER__TRUNK": "convnext_mini", "TEACHER__WEIGHTS": "none"}
+    student = {"TRUNK__NAME": "dinov2_mini", "DECODER__NAME": "plain"}
+    method = build(**student, **teacher, TRANSFORM__CROP_SIZE=[64, 96])
+    crops = {"image": torch.randn(2, 3, 64, 96), "label": batch["label"].repeat(1, 1, 2)[..., :96]}
+    assert method(batch | crops)["local"].isfinite()
+    with pytest.raises(UserError, match="CROP_SIZE 64,80 is no multiple of 32, which TEACHER.TRU"):
+        build(**student, **teacher, TRANSFORM__CROP_SIZE=[64, 80])
 
 
 def test_what_it_takes_for_granted_on_transformers(settings):

@@ -8,7 +8,7 @@ from easydict import EasyDict
 
 from network.build import build_method, initialise, resolve
 from network.kept import stored_weights
-from network.methods import METHODS
+from network.methods import METHODS, method_class
 from network.neutral import UntunedTrunk
 from network.trunks import build_trunk
 from network.tuning import TUNINGS, tuning_class
@@ -147,6 +147,8 @@ def test_targets_and_blocks_are_chosen():
     trunk = trunk_of("convnext_mini", "lora", TARGETS=["fc2"], FROM_BLOCK=3)
     tuned = [name for name, m in trunk.named_modules() if isinstance(m, LowRank)]
     assert tuned == ["layer3.3.block.5.low_rank", "layer4.4.block.5.low_rank"]
+    with pytest.raises(UserError, match="TUNING.RANK 40 is more than a matrix of 32×32 has"):
+        trunk_of("dinov2_mini", "lora", RANK=40)
     with pytest.raises(UserError, match="FROM_BLOCK 9 .* leave nothing of this trunk's 4 blocks"):
         trunk_of("dinov2_mini", "lora", FROM_BLOCK=9)
 
@@ -224,8 +226,11 @@ def test_bfloat16_stays_near_float32(tuning):
     """Changes that cancel at the start still do."""
     trunk = trunk_of("dinov2_mini", tuning)
     images = torch.randn(1, 3, 64, 96)
+    seen = []
+    trunk.layer4[0].mlp.fc1.register_forward_hook(lambda module, given, x: seen.append(x.dtype))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         tuned = trunk(images)[4]
+        assert seen == [torch.bfloat16]
         with trunk.untuned():
             untuned = trunk(images)[4]
     assert tuned.dtype == torch.float32
@@ -332,11 +337,30 @@ def test_checkpoints_leave_frozen_weights_to_the_file(file, tmp_path, batch, tun
     torch.save(weights, tmp_path / "other.pth")
     other = copy.deepcopy(cfg)
     other.TRUNK.WEIGHTS = str(tmp_path / "other.pth")
-    with pytest.raises(UserError, match="leaves out frozen weights, which were those of .*vit.pth"):
+    message = (
+        "leaves frozen weights to the file .*vit.pth .SHA-256 .*, and TRUNK.WEIGHTS .*other.pt"
+    )
+    with pytest.raises(UserError, match=message):
         build_method(other, state)
     other.TRUNK.WEIGHTS = "nowhere"
-    with pytest.raises(UserError, match="no weights file nowhere"):
+    with pytest.raises(UserError, match="vit.pth .* give its path as TRUNK.WEIGHTS .no weights fi"):
         build_method(other, state)
+
+
+@pytest.mark.parametrize("name", [m for m in METHODS if method_class(m).trunks] + ["baseline"])
+def test_norms_that_a_method_puts_into_a_frozen_trunk_are_stored(batch, name):
+    """They are not in the file, whatever their names are."""
+    given = {"TRUNK.WEIGHTS": "objects"}
+    decoder = "deeplabv3plus" if fits(name, "deeplabv3plus") else "deeplabv2"
+    cfg = tuned_settings("resnet_mini", "frozen", name, decoder, **given)
+    method, _ = build_method(cfg)
+    moved(method)
+    state = stored_weights(method, cfg)
+    trained = {key for key, p in method.named_parameters() if p.requires_grad}
+    assert trained <= state["method"].keys() and state["frozen"]["names"]
+    again, _ = build_method(cfg, state)
+    for key, value in method.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
 
 
 def test_runs_start_from_checkpoints_that_leave_weights_out(file, tmp_path):
@@ -357,10 +381,31 @@ def test_runs_start_from_checkpoints_that_leave_weights_out(file, tmp_path):
     cfg.INIT = str(tmp_path / "whole.pth")
     initialise(new, cfg)
     assert stored_weights(new, cfg)["frozen"] is None
+    assert any("frozen weights are those of INIT" in remark for remark in new.remarks(1))
+    # A linear probe's weights, then all of them are trained.
+    probe = tuned_settings("dinov2_mini", "frozen", **{"TRUNK.WEIGHTS": str(file)})
+    frozen, _ = build_method(probe)
+    torch.save(stored_weights(frozen, probe) | {"settings": {}, "step": 1}, tmp_path / "probe.pth")
+    full = tuned_settings("dinov2_mini", "full", **{"TRUNK.WEIGHTS": str(file)})
+    full.INIT = str(tmp_path / "probe.pth")
+    whole, _ = build_method(full)
+    moved(whole)
+    initialise(whole, full)
+    for key, value in frozen.state_dict().items():
+        assert torch.equal(value, whole.state_dict()[key]), key
+    # The decoder alone asks for no file.
     cfg.INIT, cfg.TRUNK.WEIGHTS = str(tmp_path / "last.pth"), "none"
     random, _ = build_method(cfg)
-    with pytest.raises(UserError, match="--init .*last.pth: the checkpoint leaves out frozen"):
+    cfg.INIT_PARTS = ["decoder"]
+    initialise(random, cfg)
+    cfg.INIT_PARTS = ["trunk", "decoder"]
+    with pytest.raises(UserError, match="--init .*last.pth: the checkpoint leaves frozen weights"):
         initialise(random, cfg)
+    resnet = tuned_settings("resnet_mini", "full", **{"TRUNK.WEIGHTS": "objects"})
+    resnet.INIT = cfg.INIT
+    other, _ = build_method(resnet)
+    with pytest.raises(UserError, match="--trunk resnet_mini has no layer1"):
+        initialise(other, resnet)
 
 
 @pytest.mark.parametrize(("name", "part"), [

@@ -156,6 +156,8 @@ def test_kernels_are_resized_as_published_or_exactly(tmp_path):
 @pytest.mark.parametrize(("trunk", "change", "message"), [
     ("dinov2_mini", {"pos_embed": torch.zeros(1, 10, 32)}, "9 positions, and dinov2_mini has 16"),
     ("dinov2_mini", {"extra": torch.zeros(1)}, "do not fit dinov2_mini .unknown: layer1.extra"),
+    ("dinov2_mini", {"blocks.1.attn.q.weight": torch.zeros(32, 32)}, "unknown: layer2.1.attn.q.w"),
+    ("dinov2_mini", {"blocks.x.norm1.weight": torch.zeros(3)}, "unknown: layer1.blocks.x.norm1"),
     ("dinov3_mini", {}, "do not fit dinov3_mini .missing: layer1.register_tokens"),
 ])  # fmt: skip
 def test_other_files_are_refused(tmp_path, trunk, change, message):
@@ -178,6 +180,11 @@ def test_what_is_missing_says_where_it_is(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(UserError, match="cannot download .*dinov2_vits14_reg4_pretrain.pth elsew"):
         build_trunk("dinov2_reg_s", 16, "meta")
+
+
+def test_a_folder_without_a_file(tmp_path):
+    with pytest.raises(UserError, match="holds no model.safetensors"):
+        build_trunk("dinov2_s", 16, str(tmp_path))
 
 
 def test_it_is_entered_where_tokens_are_made():

@@ -175,3 +175,25 @@ def test_every_method_is_exported(settings, name):
     found = list(deployment.agreements(network, deployment.program_runner(content)))
     assert [own.size for own in found] == list(deployment.CHECK_SIZES)
     deployment.refuse_disagreement(found)
+
+
+@pytest.mark.parametrize(("trunk", "tuning", "name"), [
+    ("dinov2_mini", "soma", "srha"), ("dinov3_mini", "frozen", "dacs"),
+    ("convnext_mini", "rein", "baseline"),
+])  # fmt: skip
+def test_foundation_models_are_exported(settings, trunk, tuning, name):
+    network = {"TRUNK__NAME": trunk, "TRUNK__TUNING": tuning, "DECODER__NAME": "plain"}
+    method, _ = build_method(settings(METHOD=name, DATASET__LABEL_SPACE="idd_lite7", **network))
+    if method.trunk.mergeable:
+        method.trunk.merge()
+    network = deployment.Deployed(method)
+    content = deployment.program_bytes(deployment.export_program(network), {})
+    found = list(deployment.agreements(network, deployment.program_runner(content)))
+    deployment.refuse_disagreement(found)
+
+
+def test_mask2former_is_not_traced(settings):
+    space = {"DATASET__LABEL_SPACE": "idd_lite7"}
+    method, _ = build_method(settings(METHOD="baseline", DECODER__NAME="mask2former", **space))
+    with pytest.raises(UserError, match="Mask2Former is not traced for images of any size; export"):
+        deployment.export_program(deployment.Deployed(method))

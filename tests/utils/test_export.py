@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from network import load
 from network.build import build_method, initialise, resolve
 from network.checkpoint import load_checkpoint
 from network.kept import stored_weights
@@ -55,7 +56,14 @@ def test_a_tuned_network_is_exported_whole(settings, tmp_path, batch, tuning):
     state = {"settings": flatten(cfg), "step": 7, "label_space": None}
     torch.save(state | stored_weights(method, cfg), tmp_path / "last.pth")
     export(tmp_path / "last.pth", tmp_path / "network.safetensors")
-    (tmp_path / "vit.pth").unlink()
+    (tmp_path / "vit.pth").rename(tmp_path / "moved.pth")
+    with pytest.raises(UserError, match="leaves frozen weights to the file .*vit.pth"):
+        export(tmp_path / "last.pth", tmp_path / "again.safetensors")
+    where = str(tmp_path / "moved.pth")
+    export(tmp_path / "last.pth", tmp_path / "again.safetensors", None, {"TRUNK.WEIGHTS": where})
+    network = load(tmp_path / "last.pth", "cpu", weights=where)
+    assert torch.equal(network.method.decoder.classifier.weight, method.decoder.classifier.weight)
+    (tmp_path / "moved.pth").unlink()
     state = load_checkpoint(tmp_path / "network.safetensors")
     again, _ = build_method(resolve(state["settings"]), state)
     kept = tuning if tuning in ("frozen", "rein") else "full"

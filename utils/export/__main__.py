@@ -42,7 +42,8 @@ def main() -> None:
     """Read the checkpoint, check that it fits its settings, write the file."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0],
-        epilog="UNKNOWN_SETTINGS ignore leaves out settings of another version.",
+        epilog="UNKNOWN_SETTINGS ignore leaves out settings of another version; TRUNK.WEIGHTS FILE "
+        "says where frozen weights are that the checkpoint leaves out.",
     )
     parser.add_argument("checkpoint", type=Path, help="of a run, such as logs/NAME/best.pth")
     parser.add_argument(
@@ -53,7 +54,7 @@ def main() -> None:
     )
     # What changes inference alone.
     changeable = [key for name in METHODS for key in method_class(name).inference_settings]
-    options, settings = split(parser, allowed=["UNKNOWN_SETTINGS", *changeable])
+    options, settings = split(parser, allowed=["UNKNOWN_SETTINGS", "TRUNK.WEIGHTS", *changeable])
     size = export(options.checkpoint, options.out, options.opset, settings)
     print(f"wrote {options.out} ({size / 1e6:.1f} MB)")
 
@@ -66,9 +67,10 @@ def export(
 ) -> int:
     """Write what inference needs of a checkpoint to `out`; return its size in bytes.
 
-    `settings` may hold UNKNOWN_SETTINGS, where what is ignored is not written, and the method's
-    `inference_settings`. UserError for a checkpoint without settings (the published code's), for
-    another ending, and for a network that runs differently once exported.
+    `settings` may hold UNKNOWN_SETTINGS, where what is ignored is not written, TRUNK.WEIGHTS, where
+    frozen weights are that the checkpoint leaves out, and the method's `inference_settings`.
+    UserError for a checkpoint without settings (the published code's), for another ending, and for
+    a network that runs differently once exported.
     """
     if out.suffix not in ENDINGS:
         raise UserError(f"--out {out} has to end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")

@@ -404,7 +404,7 @@ def test_runs_start_from_checkpoints_that_leave_weights_out(file, tmp_path):
     resnet = tuned_settings("resnet_mini", "full", **{"TRUNK.WEIGHTS": "objects"})
     resnet.INIT = cfg.INIT
     other, _ = build_method(resnet)
-    with pytest.raises(UserError, match="--trunk resnet_mini has no layer1"):
+    with pytest.raises(UserError, match="--trunk resnet_mini has no layer0.proj"):
         initialise(other, resnet)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from network.decoders import DECODERS, decoder_class
 from network.decoders.decoder import LogitDecoder
 from network.methods import METHODS, method_class
 from network.trunks import TRUNKS, build_trunk
+from network.tuning import TUNINGS
 
 
 def fits(method: str, decoder: str) -> bool:
@@ -120,5 +122,27 @@ def _covering() -> list[tuple[str, str]]:
 # For what takes seconds: each method that is not contained in another with the first decoder that
 # fits, each decoder with a method.
 COVERING = _covering()
+MINIS = ("dinov2_mini", "convnext_mini")
+
+
+def tuned_networks() -> list[tuple[str, str, str, str]]:
+    """Every method that works with the mini transformer and ConvNeXt, with every tuning: method,
+    decoder, trunk, tuning. The baseline has Mask2Former, which takes Rein's queries."""
+    found = []
+    for trunk in MINIS:
+        for method in METHODS:
+            if takes(method, trunk):
+                decoder = next(d for d in ("plain", "deeplabv3plus") if fits(method, d))
+                decoder = "mask2former" if method == "baseline" else decoder
+                found += [(method, decoder, trunk, tuning) for tuning in TUNINGS]
+    return found
+
+
+def some_tuned(*chosen: tuple[str, str, str, str]) -> list[Any]:
+    """Those `chosen`, and all others for `-m whole`, which takes an hour."""
+    others = [network for network in tuned_networks() if network not in chosen]
+    return [*chosen, *(pytest.param(*each, marks=pytest.mark.whole) for each in others)]
+
+
 # One trunk of each builder: its others differ in size.
 FAMILIES = list({builder: name for name, builder in reversed(TRUNKS.items())}.values())

@@ -23,7 +23,7 @@ from network.methods import method_class
 from network.self_training.boxes import Box
 from network.self_training.mixing import PseudoLabels
 from tests.conftest import PRELOAD
-from tests.networks import COVERING
+from tests.networks import COVERING, some_tuned, takes
 from transforms.strong import Switches
 from utils.engine.guard import StepGuard
 from utils.engine.interruption import Interruption
@@ -144,19 +144,31 @@ def in_processes(world_size, tmp_path, work, *arguments):
     return torch.load(out, weights_only=True)
 
 
-SPLIT = [(m, d, {}) for m, d in COVERING if method_class(m).mixes_batch is not True]
-for chosen in (("srha", "plain", "dinov2_mini", "soma"),
-               ("baseline", "mask2former", "convnext_mini", "rein")):  # fmt: skip
-    SPLIT.append((*chosen[:2], dict(zip(("TRUNK.NAME", "TRUNK.TUNING"), chosen[2:], strict=True))))
+def split(name: str) -> bool:
+    """Whether a batch of a method can be split at all."""
+    return method_class(name).mixes_batch is not True
 
 
-@pytest.mark.parametrize(("name", "decoder", "trunk"), SPLIT)
+TUNED = some_tuned(("srha", "plain", "dinov2_mini", "soma"),
+                   ("baseline", "mask2former", "convnext_mini", "rein"))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "decoder", "trunk", "tuning"),
+    [
+        *((m, d, "resnet_mini", "full") for m, d in COVERING if split(m)),
+        *(each for each in TUNED if split(getattr(each, "values", each)[0])),
+    ],
+)
 def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_split(
-    settings, tmp_path, name, decoder, trunk
+    settings, tmp_path, name, decoder, trunk, tuning
 ):
     """One process with four images, with two passes of two, and two processes with two."""
     overrides = {"METHOD": name, "DECODER.NAME": decoder, "DATASET.LABEL_SPACE": "cityscapes19"}
-    overrides |= trunk
+    if takes(name, trunk):
+        overrides |= {"TRUNK.NAME": trunk, "TRUNK.TUNING": tuning}
+        if trunk != "resnet_mini" and name in ("hrda", "mic"):
+            overrides["HRDA.DETAIL"] = [32, 32]
     overrides |= decoder_class(decoder).without_dropout | (method_class(name).mixes_batch or {})
     cfg = settings(**overrides, DATASET__SOURCE=["gtav", "idd"])
     losses, gradients = losses_and_gradients(cfg, 1, 0, 1)

@@ -10,7 +10,7 @@ import train
 from network.methods import method_class
 from network.methods.method import Method
 from tests.engine.processes import Training, load, records, same, wait_for
-from tests.networks import COVERING, transformer_file
+from tests.networks import COVERING, some_tuned, transformer_file
 from utils.errors import Stopped, UserError
 
 # Six images and batch 4: every stop but one in three is inside an epoch.
@@ -70,22 +70,26 @@ def test_stopped_in_mid_epoch(
     ends_as(tmp_path / "logs/halves", whole)
 
 
-@pytest.mark.parametrize(("method", "decoder", "trunk", "tuning"), [
+@pytest.mark.parametrize(("method", "decoder", "trunk", "tuning"), some_tuned(
     ("srha", "plain", "dinov2_mini", "soma"), ("dacs", "plain", "dinov2_mini", "lora"),
     ("baseline", "mask2former", "convnext_mini", "rein"),
-])  # fmt: skip
+))  # fmt: skip
 def test_stopped_with_a_tuned_trunk(run, tmp_path, signal_after, method, decoder, trunk, tuning):
     """Also where checkpoints leave weights to a file."""
     options = ["--method", method, "--trunk", trunk, "--tuning", tuning, "--decoder", decoder]
     options += [*OPTIONS, *AVERAGE]
     if trunk == "dinov2_mini":
         options += ["TRUNK.WEIGHTS", transformer_file(tmp_path / "vit.pth")]
+    if method in ("hrda", "mic"):
+        options += ["HRDA.DETAIL", "32,32"]
     run(*options, "--exp", "whole")
     signal_after(4, signal.SIGTERM)
     with pytest.raises(Stopped):
         run(*options, "--exp", "halves")
     run(*options, "--exp", "halves", "--resume")
     ends_as(tmp_path / "logs/halves", tmp_path / "logs/whole")
+    if tuning == "full":
+        return
     state = load(tmp_path / "logs/whole/last.pth")
     stored = [k for k in state["method"] if k.startswith("trunk.layer4") and "low_rank" not in k]
     assert bool(state["frozen"]) == (trunk == "dinov2_mini") == (not stored)

@@ -11,14 +11,13 @@ from network.kept import stored_weights
 from network.methods import METHODS, method_class
 from network.neutral import UntunedTrunk
 from network.trunks import build_trunk
-from network.tuning import TUNINGS, tuning_class
+from network.tuning import tuning_class
 from network.tuning.low_rank import LowRank, MinorComponents, minor
 from network.tuning.rein import Refinement, Refinements
 from tests.conftest import small
-from tests.networks import fits, losses_of, takes, transformer_file
+from tests.networks import MINIS, fits, losses_of, transformer_file, tuned_networks
 from utils.errors import UserError
 
-MINIS = ("dinov2_mini", "convnext_mini")
 ADDED = ("lora", "soma", "rein")
 SPACE = {"DATASET.LABEL_SPACE": "cityscapes19"}
 
@@ -273,21 +272,9 @@ def wide_batch(batch):
     return batch | crops | {"label": label} | streams
 
 
-NETWORKS = [
-    (trunk, method, tuning)
-    for trunk in MINIS
-    for method in METHODS
-    if takes(method, trunk)
-    for tuning in TUNINGS
-]
-
-
-@pytest.mark.parametrize(("trunk", "name", "tuning"), NETWORKS)
-def test_every_method_with_every_tuning(batch, trunk, name, tuning):
+@pytest.mark.parametrize(("name", "decoder", "trunk", "tuning"), tuned_networks())
+def test_every_method_with_every_tuning(batch, name, decoder, trunk, tuning):
     """A step trains all that it says, and is saved and loaded."""
-    decoder = next(d for d in ("plain", "deeplabv3plus") if fits(name, d))
-    if name == "baseline":
-        decoder = "mask2former"
     more = {"HRDA.DETAIL": [32, 64]} if name in ("hrda", "mic") else {}
     cfg = tuned_settings(trunk, tuning, name, decoder, **more)
     method, _ = build_method(cfg)

@@ -91,6 +91,9 @@ class SRHA(Method):
                 "divide each layer's terms by the mean square of the neutral feature (not "
                 "published: features of different networks then weigh alike)",
             ),
+            "NORMALISED": Setting(
+                False, "compare features after a layer norm over the channels of each place"
+            ),
             "ACROSS": Setting(
                 "projection",
                 "how features of another TEACHER.TRUNK are compared: through a learned 1×1 "
@@ -147,7 +150,12 @@ class SRHA(Method):
         for own in given:
             weights.append([w if layer >= first else 0.0 for layer, w in enumerate(own, start=1)])
         self.alignment = HierarchicalAlignment(
-            num_classes, *weights, void_is_region, cfg.ALIGN.RELATIVE, majority
+            num_classes,
+            *weights,
+            void_is_region,
+            cfg.ALIGN.RELATIVE,
+            majority,
+            cfg.ALIGN.NORMALISED,
         )
         self.teacher, self.teacher_stem = None, None
         if self.alignment.last_layer:

@@ -6,6 +6,7 @@ SRHA's hierarchical alignment constraint (HAC), SRMA's multi-level alignment (ML
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.regions.statistics import (
@@ -131,6 +132,7 @@ class HierarchicalAlignment(nn.Module):
     With `relative`, a layer's terms are divided by the mean square of its teacher feature. A term
     of weight 0 is not computed; `last_layer` is the last layer that any term looks at (0 if
     there is none), so that the teacher computes nothing beyond it. `majority` as in `find_regions`.
+    With `normalised`, features are compared by their directions, see `over_channels`.
     """
 
     def __init__(
@@ -142,6 +144,7 @@ class HierarchicalAlignment(nn.Module):
         void_is_region: bool = True,
         relative: bool = False,
         majority: bool = False,
+        normalised: bool = False,
     ):
         super().__init__()
         # What compares features of another architecture (across.py); default: `align`.
@@ -150,6 +153,7 @@ class HierarchicalAlignment(nn.Module):
         self.void_is_region = void_is_region
         self.relative = relative
         self.majority = majority
+        self.normalised = normalised
         given = (global_weights, regional_weights, local_weights)
         self.weights = dict(zip(TERMS, map(tuple, given), strict=True))
         used = {i + 1 for weights in self.weights.values() for i, w in enumerate(weights) if w}
@@ -175,11 +179,13 @@ class HierarchicalAlignment(nn.Module):
                     labels, size, self.num_classes, self.void_is_region, self.majority
                 )
             wanted = [term for term, weight in weights.items() if weight]
-            target = teacher[layer].detach()
+            own, target = student[layer], teacher[layer].detach()
+            if self.normalised:
+                own, target = over_channels(own), over_channels(target)
             if self.across is None:
-                terms = align(student[layer], target, regions[size], wanted)
+                terms = align(own, target, regions[size], wanted)
             else:
-                terms = self.across(layer, student[layer], target, regions[size], wanted)
+                terms = self.across(layer, own, target, regions[size], wanted)
             scale = 1.0
             if self.relative:
                 wide = widened(target.dtype)
@@ -188,3 +194,10 @@ class HierarchicalAlignment(nn.Module):
             for term, value in terms.items():
                 losses[term] = losses.get(term, 0) + weights[term] * scale * value
         return losses
+
+
+def over_channels(features: Tensor) -> Tensor:
+    """Normalise features `[B, C, h, w]` over the channels of each place, as the final norm of a
+    transformer does, without its scale and shift; float32 at least."""
+    wide = features.to(widened(features.dtype)).permute(0, 2, 3, 1)
+    return F.layer_norm(wide, wide.shape[-1:]).permute(0, 3, 1, 2)

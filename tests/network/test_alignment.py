@@ -150,3 +150,25 @@ def test_relative_terms_do_not_depend_on_the_scale_of_features(example):
     energy = teacher.square().mean()
     for name, value in plain({1: student}, {1: teacher}, labels).items():
         torch.testing.assert_close(losses[name], value / energy)
+
+
+def test_normalised_features_have_directions_alone():
+    """Their sizes at a place, and what all channels share, do not count."""
+    generator = torch.Generator().manual_seed(4)
+    student, teacher = (
+        torch.randn(2, 6, 4, 5, dtype=torch.float64, generator=generator) for _ in range(2)
+    )
+    labels = torch.randint(0, K, (2, 8, 10), generator=generator)
+    alignment = HierarchicalAlignment(K, [0] * 4, [0] * 4, [0, 0, 0, 1], normalised=True)
+    found = alignment({4: student}, {4: teacher}, labels)["local"]
+    scaled = student * torch.rand(2, 1, 4, 5, generator=generator).add(1) + 3
+    torch.testing.assert_close(alignment({4: scaled}, {4: teacher}, labels)["local"], found,
+                               rtol=1e-4, atol=0)  # fmt: skip
+    total = 0.0
+    for image, row, column in itertools.product(range(2), range(4), range(5)):
+        pair = []
+        for feature in (student, teacher):
+            own = feature[image, :, row, column]
+            pair.append((own - own.mean()) / (own.var(correction=0) + 1e-5).sqrt())
+        total += float((pair[0] - pair[1]).square().sum())
+    assert float(found) == pytest.approx(total / student.numel(), rel=1e-12)

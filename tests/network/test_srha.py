@@ -96,6 +96,7 @@ def test_switches(build, batch, overrides, names):
         {"SRM__SCOPE": "batch"},
         {"SRM__VOID_IS_REGION": False},
         {"SRM__MIN_PLACES": 20},
+        {"ALIGN__NORMALISED": True},
         {"SRM__LABELS": "majority"},
         {"SRM__OF": "image"},
         {"SRM__OF": "image", "STEM_FROZEN": False},

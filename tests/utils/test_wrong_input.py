@@ -127,6 +127,6 @@ def test_settings_of_another_version_are_left_out_on_request(saved, answer, tmp_
     assert load(tmp_path / "network.safetensors", "cpu").settings.METHOD == "srha"
     line = answer("export", folder, "--out", "x.safetensors", "DECODER.CHANNELS", 5)
     assert (
-        "setting DECODER.CHANNELS has no effect here; UNKNOWN_SETTINGS, MEMORY.GUMBEL have one"
+        "DECODER.CHANNELS has no effect here; UNKNOWN_SETTINGS, TRUNK.WEIGHTS, MEMORY.GUMBEL have"
         in line
     )

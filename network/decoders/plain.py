@@ -3,7 +3,7 @@
 Both join layers 1–4 at the resolution of layer 3, which vision transformers have in all layers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,19 +18,15 @@ from utils.settings import Setting
 GROUPS = 32  # of group norms
 
 
-def joined(features: Mapping[int, Tensor]) -> Tensor:
-    """Join features of layers 1–4 `[B, Σ C_i, h, w]` at the size of layer 3."""
+def joined(features: Mapping[int, Tensor], strides: Sequence[int]) -> Tensor:
+    """Join features of layers 1–4, of these `strides`, `[B, Σ C_i, h, w]` at the size of layer 3."""
     size = features[3].shape[-2:]
     options = {"mode": "bilinear", "align_corners": False}
-    return torch.cat(
-        [
-            features[i]
-            if features[i].shape[-2:] == size
-            else F.interpolate(features[i], size, **options)
-            for i in range(1, 5)
-        ],
-        dim=1,
-    )
+    parts = [
+        features[i] if strides[i] == strides[3] else F.interpolate(features[i], size, **options)
+        for i in range(1, 5)
+    ]
+    return torch.cat(parts, dim=1)
 
 
 class Plain(LogitDecoder):
@@ -69,7 +65,9 @@ class Plain(LogitDecoder):
 
     def embed(self, features: Mapping[int, Tensor]) -> Tensor:
         """Return the pixel embedding `[B, D, 4 h, 4 w]`, h × w being the size of layer 3."""
-        return self.projection(self.dropout(self.enlarge(self.fuse(joined(features)))))
+        return self.projection(
+            self.dropout(self.enlarge(self.fuse(joined(features, self.strides))))
+        )
 
 
 class Linear(LogitDecoder):
@@ -87,4 +85,4 @@ class Linear(LogitDecoder):
 
     def embed(self, features: Mapping[int, Tensor]) -> Tensor:
         """Return the pixel embedding `[B, Σ C_i, h, w]` at the size of layer 3."""
-        return self.projection(self.norm(joined(features)))
+        return self.projection(self.norm(joined(features, self.strides)))

@@ -19,7 +19,7 @@ GROUPS = 32  # of group norms
 
 
 def joined(features: Mapping[int, Tensor], strides: Sequence[int]) -> Tensor:
-    """Join features of layers 1–4, of these `strides`, `[B, Σ C_i, h, w]` at the size of layer 3."""
+    """Join layers 1–4, of these `strides`, to `[B, Σ C_i, h, w]` at the size of layer 3."""
     size = features[3].shape[-2:]
     options = {"mode": "bilinear", "align_corners": False}
     parts = [

@@ -173,7 +173,7 @@ def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_split(
     cfg = settings(**overrides, DATASET__SOURCE=["gtav", "idd"])
     losses, gradients = losses_and_gradients(cfg, 1, 0, 1)
     # Distances from the untuned network are 0 at the start.
-    assert len(gradients) > 20 and (tuning != "full" or all(loss > 0 for loss in losses.values()))
+    assert len(gradients) > 10 and (tuning != "full" or all(loss > 0 for loss in losses.values()))
     accumulated = losses_and_gradients(cfg, 2, 0, 1)
     shared = in_processes(2, tmp_path, losses_and_gradients, cfg, 1)
     for other_losses, other_gradients in (accumulated, shared):

@@ -54,7 +54,7 @@ SETTINGS = {
         ),
         "PATCH_RESIZE": Setting(
             "published",
-            "how the kernel is resized: published (bicubic, responses grow by 1.3) or exact "
+            "how the kernel is resized: published (bicubic, responses grow by a quarter) or exact "
             "(responses stay)",
             choices=("published", "exact"),
         ),
@@ -112,11 +112,12 @@ def dinov3(
     """Build "dinov3_l"; UserError for weights that do not fit."""
     width, heads, ends = SIZES[name.split("_")[-1]]
     shape = Shape(width, heads, ends, registers=REGISTERS, eps=1e-5)
-    if weights != "none":
-        refuse_missing(name, weights)
+    if weights == "none":
+        return _built(shape, name, output_stride, recompute)
+    refuse_missing(name, weights)
+    state = metas_names(weights_of(name, weights, {}))
     trunk = _built(shape, name, output_stride, recompute)
-    if weights != "none":
-        _fill(trunk, metas_names(weights_of(name, weights, {})), name, weights)
+    _fill(trunk, state, name, weights)
     return trunk
 
 

@@ -34,7 +34,6 @@ class Trunk(nn.Module):
 
     multiple = 1
     exported_from = 32  # pixels a side; no smaller images in exported files
-    columnar = False  # whether all layers have one stride
     tunings: tuple[str, ...] = ("full", "frozen")  # values of TRUNK.TUNING that it takes
     remarks: Sequence[str] = ()  # what the log is to say of its weights
     converted: frozenset[str] = frozenset()  # names of parameters that a file has otherwise

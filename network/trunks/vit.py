@@ -173,7 +173,6 @@ class FirstBlocks(Blocks):
 class VisionTransformer(Trunk):
     """All layers have the stride of the patch; `start` is 0 or 1."""
 
-    columnar = True
     tunings = ("full", "frozen", "lora", "soma", "rein")
 
     def __init__(self, shape: Shape, recompute: Sequence[bool]):

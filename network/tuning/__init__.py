@@ -1,6 +1,6 @@
 """The registry of tunings: what is trained of a trunk; name → "module:class".
 
-Every method works with every one. Adding a tuning is a file and a line here."""
+Methods know nothing of them. Adding a tuning is a file and a line here."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -40,16 +40,15 @@ class Refinement(Adapter):
     def forward(self, number: int, features: Tensor) -> Tensor:
         """Refine what block `number` of these returned, `[B, n, C]`."""
         tokens = self.token_a[number] @ self.token_b[number]
-        scores = features @ tokens.T.to(features.dtype) / math.sqrt(features.shape[-1])
-        shares = scores.softmax(-1)[..., 1:]
-        delta = shares.to(features.dtype) @ self.to_feature(tokens[1:]).to(features.dtype)
+        scores = features @ tokens.T / math.sqrt(features.shape[-1])
+        delta = scores.softmax(-1)[..., 1:] @ self.to_feature(tokens[1:])
         return features + self.scale * self.to_delta(delta + features)
 
 
 class Refinements(Adapter):
     """A Refinement for each run of blocks of one width: of vision transformers there is one.
 
-    With `queries` it also makes queries of a decoder from the tokens.
+    After `add_queries` it also makes a decoder's queries from the tokens.
     """
 
     def __init__(self, widths: list[int], tokens: int, rank: int):

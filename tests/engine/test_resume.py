@@ -48,6 +48,22 @@ def undisturbed(run, tmp_path, wholes):
     return start
 
 
+@pytest.fixture
+def stopped_ends_as_whole(run, tmp_path, signal_after):
+    """Return `compare(*arguments)`: a run that nothing happens to, and one that is stopped after
+    step 4 and continued, end alike."""
+
+    def compare(*arguments):
+        run(*arguments, "--exp", "whole")
+        signal_after(4, signal.SIGTERM)
+        with pytest.raises(Stopped):
+            run(*arguments, "--exp", "halves")
+        run(*arguments, "--exp", "halves", "--resume")
+        ends_as(tmp_path / "logs/halves", tmp_path / "logs/whole")
+
+    return compare
+
+
 # Data loading processes before the stop and after it.
 WORKERS = [(2, 2), (0, 2), (0, 0), (2, 0)]
 
@@ -74,7 +90,9 @@ def test_stopped_in_mid_epoch(
     ("srha", "plain", "dinov2_mini", "soma"), ("dacs", "plain", "dinov2_mini", "lora"),
     ("baseline", "mask2former", "convnext_mini", "rein"),
 ))  # fmt: skip
-def test_stopped_with_a_tuned_trunk(run, tmp_path, signal_after, method, decoder, trunk, tuning):
+def test_stopped_with_a_tuned_trunk(
+    tmp_path, stopped_ends_as_whole, method, decoder, trunk, tuning
+):
     """Also where checkpoints leave weights to a file."""
     options = ["--method", method, "--trunk", trunk, "--tuning", tuning, "--decoder", decoder]
     options += [*OPTIONS, *AVERAGE]
@@ -82,12 +100,7 @@ def test_stopped_with_a_tuned_trunk(run, tmp_path, signal_after, method, decoder
         options += ["TRUNK.WEIGHTS", transformer_file(tmp_path / "vit.pth")]
     if method in ("hrda", "mic"):
         options += ["HRDA.DETAIL", "32,32"]
-    run(*options, "--exp", "whole")
-    signal_after(4, signal.SIGTERM)
-    with pytest.raises(Stopped):
-        run(*options, "--exp", "halves")
-    run(*options, "--exp", "halves", "--resume")
-    ends_as(tmp_path / "logs/halves", tmp_path / "logs/whole")
+    stopped_ends_as_whole(*options)
     if tuning == "full":
         return
     state = load(tmp_path / "logs/whole/last.pth")
@@ -102,16 +115,11 @@ def test_stopped_with_a_tuned_trunk(run, tmp_path, signal_after, method, decoder
 @pytest.mark.parametrize(("method", "mixing", "workers"), [
     ("baseline", "proportional", 2), ("spc", "equal", 0), ("dacs", "proportional", 0),
 ])  # fmt: skip
-def test_stopped_with_several_sources(run, tmp_path, signal_after, method, mixing, workers):
+def test_stopped_with_several_sources(run, stopped_ends_as_whole, method, mixing, workers):
     options = ["--method", method, *OPTIONS, "--dataset", "gtav", "synthia"]
     options += ["DATASET.MIXING", mixing]
     options += ["--val_dataset", "gtav", "synthia", "WORKERS", workers]
-    run(*options, "--exp", "whole")
-    signal_after(4, signal.SIGTERM)
-    with pytest.raises(Stopped):
-        run(*options, "--exp", "halves")
-    run(*options, "--exp", "halves", "--resume")
-    ends_as(tmp_path / "logs/halves", tmp_path / "logs/whole")
+    stopped_ends_as_whole(*options)
     with pytest.raises(UserError, match="DATASET.SOURCE gtav synthia, and --resume cannot"):
         run(*options, "--exp", "halves", "--resume", "--dataset", "gtav", "idd")
 

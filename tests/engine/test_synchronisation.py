@@ -64,8 +64,13 @@ def leave_out_draws_of_the_host(monkeypatch, counts):
         monkeypatch.setattr(module, "uniform", uniform)
 
 
-@pytest.mark.parametrize(("method", "decoder"), COVERING)
-def test_only_steps_that_record_wait(run, monkeypatch, method, decoder):
+TUNED = ("--trunk", "dinov2_mini", "--tuning", "soma")
+
+
+@pytest.mark.parametrize(
+    ("method", "decoder", "trunk"), [*((*pair, ()) for pair in COVERING), ("srha", "plain", TUNED)]
+)
+def test_only_steps_that_record_wait(run, monkeypatch, method, decoder, trunk):
     counts, at_step = Counter(), {}
     leave_out_draws_of_the_host(monkeypatch, counts)
     after_step, losses = method_class(method).after_step, decoder_class(decoder).losses
@@ -84,7 +89,7 @@ def test_only_steps_that_record_wait(run, monkeypatch, method, decoder):
     monkeypatch.setattr(decoder_class(decoder), "losses", compute)
     images = 4 if method_class(method).splits_sources else 2
     with CountCalls(counts), CountOperations(counts):
-        run("--method", method, "--decoder", decoder, "WORKERS", 1, "TRAIN.MAX_ITER", 5,
+        run("--method", method, "--decoder", decoder, *trunk, "WORKERS", 1, "TRAIN.MAX_ITER", 5,
             "LOG.EVERY", 4, "TRAIN.BATCH_PER_PROCESS", images, "--val_dataset", "gtav")  # fmt: skip
     # From the middle of step 1 to that of step 3: two whole steps.
     assert at_step[3] == at_step[1]

@@ -8,7 +8,11 @@ A study is a JSON object; all parts may be left out:
      "variants": {"name": {"KEY": value}, …},        named changes
      "grid": {"KEY": [value, …],                     a swept setting
               "axis": {"name": {"KEY": value}, …}},  named changes; each name has a table of its own
-     "curves": ["row", …]}                           rows that have learning curves; all by default
+     "curves": ["row", …],                           rows that have learning curves; all by default
+     "mean": ["domain", …],                          unseen domains that the mean is over, whatever
+                                                     classes they count; by default those in the
+                                                     network's own
+     "costs": true}                                  columns of speed, memory, size at inference
 
 Its runs are every variant at every point of the grid, for every seed. A recipe (utils/recipes.py)
 is what studies share: data, network and budget.
@@ -25,13 +29,14 @@ from typing import Any, NamedTuple
 import config
 from datasets import dataset_class
 from network.build import resolve
-from utils.errors import UserError
+from utils.compare.runs import plain_name
+from utils.errors import UserError, unknown_name
 from utils.recipes import Recipe, read_object
 from utils.settings import flatten
 
 METHOD = config.SETTINGS["METHOD"].default
 PARTS = {"title": str, "about": str, "settings": dict, "start": dict, "variants": dict,
-         "grid": dict, "curves": list}  # fmt: skip
+         "grid": dict, "curves": list, "mean": list, "costs": bool}  # fmt: skip
 # In these, two runs may differ and still be one and the same run.
 PLACES = re.compile(
     r"UNKNOWN_SETTINGS|EXPERIMENT|DEVICE|WORKERS|LOG\.DIR|DATASET\.(ROOT|CACHE_DIR|.*_DIR)"
@@ -66,6 +71,8 @@ class Study(NamedTuple):
     axes: list[str]
     tables: list[str]
     curves: list[str]
+    mean: list[str]
+    costs: bool
     conditions: list[Condition]
 
 
@@ -96,6 +103,7 @@ def read_study(path: Path, recipe: Recipe, overrides: dict[str, Any]) -> Study:
             condition = Condition(variant, point, own, start)
             where = f"{path}, {condition.named(list(grid))}"
             settings = _resolved(recipe, own, where)
+            _check_mean(content.get("mean", []), settings, where)
             if start is not None:
                 settings["INIT"] = run_name(start, 0)
             conditions.append(condition._replace(settings=settings))
@@ -106,8 +114,18 @@ def read_study(path: Path, recipe: Recipe, overrides: dict[str, Any]) -> Study:
         list(grid),
         [axis for axis, values in grid.items() if isinstance(values, dict)],
         content.get("curves", []),
+        [plain_name(domain) for domain in content.get("mean", [])],
+        content.get("costs", False),
         conditions,
     )
+
+
+def _check_mean(domains: list[str], settings: dict[str, Any], where: str) -> None:
+    """Refuse a mean over what a condition is not evaluated on."""
+    evaluated = [plain_name(domain) for domain in resolve(settings).DATASET.VALIDATION]
+    for domain in domains:
+        if plain_name(domain) not in evaluated:
+            raise UserError(f"{where}: mean: {unknown_name('evaluated domain', domain, evaluated)}")
 
 
 def _resolved(recipe: Recipe, own: dict[str, Any], where: str) -> dict[str, Any]:

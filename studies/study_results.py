@@ -2,18 +2,29 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from network.build import declared
+from studies.costs import NOTES, cost_columns
 from studies.study_file import Condition, Study, run_name, shown
-from utils.compare.paper_table import Groups, class_table, domain_table, domain_titles, markdown
+from utils.compare.paper_table import (
+    Groups,
+    ResultTable,
+    class_table,
+    domain_table,
+    domain_titles,
+    latex,
+    markdown,
+)
 from utils.compare.runs import plain_name, read_results, refuse_incomparable
 from utils.draw.charts import MIOU, dot_chart, line_chart
 from utils.draw.plotting import can_draw, save_figure
 from utils.engine.log import read_records
 from utils.engine.saving import write_atomically
 from utils.evaluate.results import of_one_space, seen_as
+from utils.report import page as html
 from utils.settings import walk
 
 UNSEEN, BASELINE = "mean of unseen", "baseline"
@@ -41,22 +52,24 @@ class FinishedRun(NamedTuple):
                 scores[titles[domain]] = result["means"]["mIoU"]
         return {name: 100 * score for name, score in scores.items() if score is not None}
 
-    def among(self, seen: set[str]) -> "FinishedRun":
-        """Return it with the mean over its unseen domains without those that others have seen."""
+    def among(self, seen: set[str], mean_over: Sequence[str]) -> "FinishedRun":
+        """Return it with the mean over its unseen domains without those that others have seen: of
+        one label space, or those that `mean_over` names."""
         own = [d for d in self.results["unseen"] if d not in seen]
-        if own == self.results["unseen"]:
+        if own == self.results["unseen"] and not mean_over:
             return self
         kept = {d: self.results["domains"][d] for d in own}
         space = self.results["settings"].get("DATASET.LABEL_SPACE", "")
-        scores = [kept[d]["means"]["mIoU"] for d in of_one_space(kept, space)]
+        compared = [d for d in kept if d in mean_over] if mean_over else of_one_space(kept, space)
+        scores = [kept[d]["means"]["mIoU"] for d in compared]
         known = [score for score in scores if score is not None]
         mean = sum(known) / len(known) if known else None
         return self._replace(results=self.results | {"mean_unseen": mean})
 
 
 def write_results(study: Study, seeds: list[int], runs: Path, out: Path) -> None:
-    """Write rows.csv, table.md, classes.md and charts of the finished runs below `runs`; nothing
-    without any.
+    """Write rows.csv, charts, and the tables as table.md, classes.md, table.tex and table.html, of
+    the finished runs below `runs`; nothing without any.
 
     Rows whose numbers cannot be compared (other classes) are in tables of their own.
     """
@@ -70,7 +83,7 @@ def write_results(study: Study, seeds: list[int], runs: Path, out: Path) -> None
         return
     # Where some learn a domain without its labels, means are over the others for all.
     seen = {d for run in finished for d in run.results["domains"] if d not in run.results["unseen"]}
-    finished = [run.among(seen) for run in finished]
+    finished = [run.among(seen, study.mean) for run in finished]
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "rows.csv", csv_rows(study, finished))
     several = len({run.classes() for run in finished}) > 1
@@ -78,39 +91,74 @@ def write_results(study: Study, seeds: list[int], runs: Path, out: Path) -> None
     for run in finished:
         places = [run.condition.point[axis] for axis in study.tables]
         tables.setdefault(", ".join([*places, *[run.classes()] * several]), []).append(run)
-    page, classes = [f"# {study.title}", study.about], [f"# {study.title}: classes"]
+    page, classes, fragments = [f"# {study.title}", study.about], [f"# {study.title}: classes"], []
+    sections: dict[str, str] = {}
     for number, (heading, members) in enumerate(tables.items(), start=1):
-        refuse_incomparable([(run.file, run.results) for run in members])
-        groups = groups_of(members)
-        baseline = BASELINE if BASELINE in groups else None
+        table, by_class = study_tables(study, members)
         page += [f"## {heading}"] if heading else []
-        page.append(markdown(domain_table(groups, baseline=baseline)))
-        for name, figure in study_charts(study, members).items() if can_draw("charts") else ():
+        page.append(markdown(table))
+        classes += [markdown(own) for own in by_class.values()]
+        fragments.append("\n".join([*[f"% {heading}"] * bool(heading), latex(table)]))
+        charts = study_charts(study, members) if can_draw("charts") else {}
+        for name, figure in charts.items():
             file = f"{name}{number if len(tables) > 1 else ''}.svg"
             save_figure(figure, out / file)
             page.append(f"![{study.title}]({file})")
-        for domain in domain_titles([run.results for run in members]):
-            if all(domain in run.results["domains"] for run in members):
-                classes.append(markdown(class_table(groups, domain, baseline=baseline)))
-    steps = ", ".join(map(str, sorted({run.results["step"] for run in finished})))
-    page.append(f"Steps: {steps}; seeds: {', '.join(map(str, seeds))}.")
-    page.append("[IoU of each class](classes.md)")
+        folded = (html.folded(title, html.shaded_table(own)) for title, own in by_class.items())
+        body = html.results_table(table) + html.charts_html(charts) + "".join(folded)
+        sections[heading or "Results"] = body
+    made = made_by(finished, seeds)
+    page += [made, "[IoU of each class](classes.md)"]
     _write(out / "classes.md", "\n\n".join(classes) + "\n")
     _write(out / "table.md", "\n\n".join(filter(None, page)) + "\n")
+    _write(out / "table.tex", "\n\n".join([f"% {made}", *fragments]) + "\n")
+    _write(out / "table.html", html.page(study.title, f"{study.about} {made}".strip(), sections))
+
+
+def study_tables(
+    study: Study, members: list[FinishedRun]
+) -> tuple[ResultTable, dict[str, ResultTable]]:
+    """Return the table of runs by domain, and {title: table by class} of each domain that all were
+    evaluated on. UserError for runs that cannot be compared."""
+    refuse_incomparable([(run.file, run.results) for run in members])
+    groups = groups_of(members)
+    baseline = BASELINE if BASELINE in groups else None
+    table = domain_table(groups, baseline=baseline, mean_over=study.mean)
+    if study.costs:
+        columns, notes = cost_columns(groups), [*table.notes, *NOTES]
+        table = table._replace(columns=[*table.columns, *columns], notes=notes)
+    by_class = {
+        title: class_table(groups, domain, baseline=baseline)
+        for domain, title in domain_titles([run.results for run in members]).items()
+        if all(domain in run.results["domains"] for run in members)
+    }
+    return table, by_class
+
+
+def made_by(finished: list[FinishedRun], seeds: list[int]) -> str:
+    """Say of which steps, seeds, code and version of torch runs are."""
+    steps = ", ".join(map(str, sorted({run.results["step"] for run in finished})))
+    said = [f"Steps: {steps}; seeds: {', '.join(map(str, seeds))}"]
+    versions = [run.results.get("versions", {}) for run in finished]
+    for name in ("code", "torch"):
+        found = sorted({own[name] for own in versions if name in own})
+        said += [f"{name}: {', '.join(found)}"] * bool(found)
+    return "; ".join(said) + "."
 
 
 def csv_rows(study: Study, finished: list[FinishedRun]) -> str:
-    """Return a line of CSV for each run: condition, seed, experiment and mIoU by domain."""
+    """Return a line of CSV for each run: condition, seed, experiment, code and mIoU by domain."""
     domains = list(dict.fromkeys(d for run in finished for d in run.results["domains"]))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    about = ["variant", *study.axes, "seed", "run", "step", "classes"]
+    about = ["variant", *study.axes, "seed", "run", "code", "step", "classes"]
     writer.writerow([*about, *domains, UNSEEN])
     for run in finished:
         evaluated, point = run.results["domains"], run.condition.point
         scores = [evaluated[d]["means"]["mIoU"] if d in evaluated else None for d in domains]
         about = [run.condition.variant, *map(shown, point.values()), run.seed]
-        about += [run.file.parent.name, run.results["step"], run.classes()]
+        code = run.results.get("versions", {}).get("code", "")
+        about += [run.file.parent.name, code, run.results["step"], run.classes()]
         writer.writerow([*about, *scores, run.results["mean_unseen"]])
     return out.getvalue()
 

@@ -118,6 +118,37 @@ def test_every_run_once_with_rows_table_and_chart(study, run, tmp_path):
     assert len(calls()) == 3 * 4
 
 
+def test_a_mean_over_domains_that_count_different_classes(study, run, tmp_path):
+    domains = {"DATASET.VALIDATION": "gtav,cityscapes,idd,camvid:test"}
+    file = study("one", **TWO, settings=domains, mean=["cityscapes:val", "camvid:test"])
+    run(file, "--seeds", 1)
+    for path in (tmp_path / "logs/studies/runs").glob("*/results.json"):
+        results = json.loads(path.read_text())
+        results["domains"]["camvid:test"]["label_space"] = "camvid11"
+        results["versions"] = {"code": f"of {results['method']}", "torch": "2.14"}
+        path.write_text(json.dumps(results))
+    run(file, "--seeds", 1)
+    folder = tmp_path / "logs/studies/one"
+    table = (folder / "table.md").read_text()
+    means = [line.split(" | ")[5] for line in table.splitlines() if line.startswith("| ")]
+    # (21 + 20) / 2; IDD's 20.0 is left out.
+    assert means == ["mean of unseen", "20.5", "**30.7**"]
+    assert "mean of unseen: CITYSCAPES, CAMVID:TEST, which count different classes" in table
+    made = "Steps: 100; seeds: 1; code: of baseline, of srha; torch: 2.14."
+    with open(folder / "rows.csv") as rows:
+        first = next(csv.DictReader(rows))
+    assert (first["code"], first["step"], first["seed"]) == ("of baseline", "100", "1")
+    assert r"SRHA & 50.0 & \textbf{31.2}" in (folder / "table.tex").read_text()
+    for name in ("table.md", "table.tex", "table.html"):
+        assert made in (folder / name).read_text()
+    page = (folder / "table.html").read_text()
+    assert "<b>30.7</b>" in page and "image/svg+xml" in page and "<summary>IDD</summary>" in page
+
+    file = study("other", **TWO, settings=domains, mean=["citiscapes"])
+    with pytest.raises(UserError, match=r"other.json, baseline: mean: .*did you mean cityscapes\?"):
+        run(file, "--seeds", 1)
+
+
 def test_rows_are_written_while_others_fail_and_failures_are_tried_again(study, run, monkeypatch):
     file = study("two", **TWO)
     monkeypatch.setenv("FAIL", "2")

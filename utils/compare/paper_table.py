@@ -6,7 +6,7 @@ domain does not compete there.
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,16 +45,19 @@ class ResultCell(NamedTuple):
 
 
 class ResultColumn(NamedTuple):
-    """A title and the cells below it; `gain` is a column of differences, with signs."""
+    """A title and the cells below it, scores in per cent; `gain` is a column of differences, with
+    signs, `cost` one of other numbers, of which none is best."""
 
     title: str
     cells: list[ResultCell]
     gain: bool = False
+    cost: bool = False
+    digits: int = 1
 
     def best(self) -> set[int]:
         """Return the row that is best among those that compete, if two or more do and one is."""
         rows = [i for i, cell in enumerate(self.cells) if cell.values and not cell.seen]
-        if self.gain or len(rows) < 2:
+        if self.gain or self.cost or len(rows) < 2:
             return set()
         highest = max(self.cells[row].mean for row in rows)
         best = {row for row in rows if self.cells[row].mean == highest}
@@ -76,13 +79,18 @@ class ResultTable(NamedTuple):
     wide: bool = False
 
 
-def domain_table(groups: Groups, measure: str = "mIoU", baseline: str | None = None) -> ResultTable:
+def domain_table(
+    groups: Groups,
+    measure: str = "mIoU",
+    baseline: str | None = None,
+    mean_over: Sequence[str] = (),
+) -> ResultTable:
     """Return the table of one measure: a row per group, a column per domain, the mean over unseen.
 
     The mean is over the domains that every run was evaluated on and none was trained on, and that
-    `of_one_space` leaves. `baseline`
-    names a row; a further column shows what each row gains over it, paired by seed. UserError for a
-    measure or row that is not there.
+    `of_one_space` leaves; or over those of them that `mean_over` names, whatever their classes.
+    `baseline` names a row; a further column shows what each row gains over it, paired by seed.
+    UserError for a measure or row that is not there.
     """
     results = [run for runs in groups.values() for _, run in runs]
     titles = domain_titles(results)
@@ -97,9 +105,13 @@ def domain_table(groups: Groups, measure: str = "mIoU", baseline: str | None = N
         d for d in titles if all(d in r["unseen"] and score(r, d) is not None for r in results)
     ]
     first = results[0]
-    unseen = of_one_space(
-        {d: first["domains"][d] for d in unseen}, first["settings"].get("DATASET.LABEL_SPACE", "")
-    )
+    if mean_over:
+        unseen = [d for d in unseen if d in mean_over]
+    else:
+        unseen = of_one_space(
+            {d: first["domains"][d] for d in unseen},
+            first["settings"].get("DATASET.LABEL_SPACE", ""),
+        )
     columns = []
     for domain, title in titles.items():
         column = _column(groups, title, lambda run, d=domain: score(run, d), domain)
@@ -114,7 +126,10 @@ def domain_table(groups: Groups, measure: str = "mIoU", baseline: str | None = N
         _column(groups, "mean of unseen", lambda run: _mean([score(run, d) for d in unseen]))
     )
     notes = ["mean ± sample standard deviation over seeds"] * (len(results) > len(groups))
-    notes += [f"mean of unseen: {', '.join(titles[d] for d in unseen)}"] * bool(unseen)
+    if unseen:
+        spaces = {first["domains"][d]["label_space"] for d in unseen}
+        mixed = ", which count different classes" * (len(spaces) > 1)
+        notes.append(f"mean of unseen: {', '.join(titles[d] for d in unseen)}{mixed}")
     return _table(groups, f"{measure}, %", columns, baseline, notes)
 
 
@@ -229,11 +244,11 @@ def cell_text(table: ResultTable, row: int, column: ResultColumn, bold: str = "{
     if not cell.values:
         return ABSENT
     values = cell.values.values()
-    text = mean_text(values, difference=column.gain)
+    text = mean_text(values, column.digits, difference=column.gain)
     if row in column.best():
         text = bold.format(text)
     if not table.wide:
-        text += deviation_text(values)
+        text += deviation_text(values, column.digits)
     if len(values) < cell.runs:
         text += f" (of {len(values)})"
     if cell.seen and not column.title.endswith(f"({cell.seen})") and not table.wide:

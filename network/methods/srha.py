@@ -7,6 +7,7 @@ original (HAC / MLA). Both predictions are supervised and pulled together (PCPC)
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,6 +38,12 @@ class SRHA(Method):
         "STYLE_ELIMINATION": Setting(
             True, "normalise what enters layer 1 per image and channel, in evaluation too"
         ),
+        "STYLE_SHARE": Setting(
+            1.0,
+            "how far style elimination goes: 1, all the way (published); 0.5, half of it, of means "
+            "and of the logarithms of deviations",
+            maximum=1,
+        ),
         "STYLE_REFERENCE": Setting(
             0,
             "so many images of each source, seen before the first step, whose mean statistics are "
@@ -59,6 +66,11 @@ class SRHA(Method):
                 "the label of a place, in SRM and in regional alignment: that of a pixel "
                 "(published) or of most of its pixels",
                 choices=("nearest", "majority"),
+            ),
+            "AFTER_ELIMINATION": Setting(
+                False,
+                "SRM acts behind style elimination, and the rearranged stream is not normalised again; "
+                "off: before it (published)",
             ),
             "OF": Setting(
                 "feature",
@@ -127,6 +139,7 @@ class SRHA(Method):
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__(cfg, num_classes, pretrained)
         self.cfg = cfg
+        self.restyles_images = cfg.SRM.OF == "image"
         self._eliminate(cfg)
         self.stem_frozen = cfg.STEM_FROZEN
         if self.stem_frozen:
@@ -141,7 +154,7 @@ class SRHA(Method):
                 cfg.SRM.MIN_PLACES,
                 majority,
             )
-        self.restyles_images = cfg.SRM.OF == "image"
+        self.restyles_last = cfg.SRM.AFTER_ELIMINATION
         self.consistency_weight = cfg.CONSISTENCY.WEIGHT
         # Where nothing is trained, alignment has no gradient.
         first, weights = self.trunk.first_trained, []
@@ -200,17 +213,28 @@ class SRHA(Method):
 
     def _eliminate(self, cfg: EasyDict) -> None:
         """Put style elimination before layer 1."""
-        if cfg.STYLE_REFERENCE and not cfg.STYLE_ELIMINATION:
+        asked = {
+            "STYLE_SHARE": cfg.STYLE_SHARE < 1,
+            "STYLE_REFERENCE": cfg.STYLE_REFERENCE > 0,
+            "SRM.AFTER_ELIMINATION": cfg.SRM.AFTER_ELIMINATION,
+        }
+        for key, given in asked.items():
+            if given and not cfg.STYLE_ELIMINATION:
+                raise UserError(
+                    f"{key} is about STYLE_ELIMINATION, which is off (it is by default on "
+                    "transformers); switch it on"
+                )
+        if cfg.SRM.AFTER_ELIMINATION and self.restyles_images:
             raise UserError(
-                "STYLE_REFERENCE gives features a style after STYLE_ELIMINATION took theirs, which "
-                "is off (it is by default on transformers); switch it on"
+                "SRM.AFTER_ELIMINATION is about the features that SRM restyles, and SRM.OF image "
+                "restyles images; leave one of them"
             )
         if cfg.STYLE_REFERENCE:
-            self.elimination = StyleElimination(self.trunk.channels[0])
+            self.elimination = StyleElimination(self.trunk.channels[0], cfg.STYLE_SHARE)
             self.inference_parts = (*self.inference_parts, "elimination")
             self.after = {0: self.elimination}
         elif cfg.STYLE_ELIMINATION:
-            self.after = {0: eliminate_style}
+            self.after = {0: partial(eliminate_style, share=cfg.STYLE_SHARE)}
 
     def survey_due(self, step: int, epoch: int) -> SourcePass | None:
         """Before the first step, the images whose style is that of reference."""
@@ -252,12 +276,11 @@ class SRHA(Method):
         seen = self._with_restyled(images, labels, self.restyles_images)
         with torch.no_grad() if self.stem_frozen else nullcontext():
             streams = self.trunk(seen, stop=0)[0]
-        streams = self._with_restyled(streams, labels, not self.restyles_images)
+        # The teacher shares what enters layer 1, so that hook is not left to the trunk.
+        streams = self._enter_layer1(streams, labels, not self.restyles_images)
         if self.rearrangement is not None:
             labels = torch.cat([labels, labels])
 
-        # The teacher shares what enters layer 1, so that hook is not left to the trunk.
-        streams = self._enter_layer1(streams)
         later = {i: act for i, act in self.after.items() if i > 0}
         features = self.trunk(streams, start=1, after=later)
         output = self.decoder(features, images.shape[-2:])
@@ -277,8 +300,12 @@ class SRHA(Method):
             return x
         return torch.cat([x, self.rearrangement(x, labels)])
 
-    def _enter_layer1(self, feature: Tensor) -> Tensor:
-        return self.after[0](feature) if 0 in self.after else feature
+    def _enter_layer1(self, feature: Tensor, labels: Tensor, restyled: bool) -> Tensor:
+        """Return what enters layer 1 of layer 0's feature, and of its copy if it is `restyled`."""
+        eliminate = self.after.get(0, nn.Identity())
+        if self.restyles_last:
+            return self._with_restyled(eliminate(feature), labels, restyled)
+        return eliminate(self._with_restyled(feature, labels, restyled))
 
     @torch.no_grad()
     def _targets(self, seen: Tensor, streams: Tensor, labels: Tensor) -> dict[int, Tensor]:
@@ -291,7 +318,7 @@ class SRHA(Method):
         if self.teacher_stem is not None:
             streams = self.teacher_stem(seen if self.teacher_sees_both else seen[:number])
             here = self.teacher_sees_both and not self.restyles_images
-            streams = self._enter_layer1(self._with_restyled(streams, labels, here))
+            streams = self._enter_layer1(streams, labels, here)
         elif not self.teacher_sees_both:
             streams = streams[:number]
         features = self.teacher(streams)

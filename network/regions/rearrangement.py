@@ -89,16 +89,24 @@ class SemanticRearrangement(nn.Module):
         return dirichlet(self.concentration, lending[:, None].expand(-1, lending.shape[1], -1))
 
 
-def eliminate_style(features: Tensor) -> Tensor:
+def eliminate_style(
+    features: Tensor, share: float = 1.0, reference: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Remove the style of features `[B, C, h, w]`: `(x − mean) / (std + 1e-7)` per image, channel.
 
     The standard deviation is unbiased here (as published) and the statistics are float32 at least.
+    A `share` below 1 goes a part of the way, linearly for the mean and for the logarithm of the
+    deviation. A `reference` `[C], [C]`, mean and deviation, is the style to go to in place of 0, 1.
     """
     wide = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
     std, mean = torch.std_mean(wide, dim=(2, 3), keepdim=True)
     centred, std = wide - mean, std + 1e-7
     # In place where no gradient needs the centred features.
     normalised = centred / std if centred.requires_grad else centred.div_(std)
+    if share < 1 or reference is not None:
+        to_mean, to_std = (own[:, None, None] for own in reference) if reference else (0.0, 1.0)
+        normalised = normalised * (std ** (1 - share) * to_std**share)
+        normalised = normalised + ((1 - share) * mean + share * to_mean)
     return normalised.to(features.dtype)
 
 
@@ -108,15 +116,15 @@ class StyleElimination(nn.Module):
     That style, mean and deviation of each channel, is measured once (`measure`).
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, share: float = 1.0):
         super().__init__()
+        self.share = share
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
     def forward(self, features: Tensor) -> Tensor:
         """Give features `[B, C, h, w]` the common style; same shape and dtype."""
-        std, mean = (own[:, None, None] for own in (self.std, self.mean))
-        return (eliminate_style(features) * std + mean).to(features.dtype)
+        return eliminate_style(features, self.share, (self.mean, self.std))
 
     @torch.no_grad()
     def measure(self, features: Iterable[Tensor]) -> None:

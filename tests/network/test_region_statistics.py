@@ -244,6 +244,26 @@ def test_style_elimination_normalises_each_image_and_channel():
             torch.testing.assert_close(plain[b, c], expected)
 
 
+@pytest.mark.parametrize(
+    "reference", [None, (torch.tensor([1.0, -2, 5]), torch.tensor([0.5, 2, 1]))]
+)
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.0])
+def test_a_share_of_the_way_to_a_style(share, reference):
+    generator = torch.Generator().manual_seed(8)
+    features = torch.randn(2, 3, 7, 9, dtype=torch.float64, generator=generator) * 4 + 3
+    given = eliminate_style(features, share, reference)
+    for b in range(2):
+        for c in range(3):
+            mean, std = features[b, c].mean(), features[b, c].std()
+            to_mean, to_std = (0.0, 1.0) if reference is None else (own[c] for own in reference)
+            own_std, own_mean = given[b, c].std(), given[b, c].mean()
+            torch.testing.assert_close(own_mean, (1 - share) * mean + share * to_mean)
+            expected = (1 - share) * std.log() + share * torch.as_tensor(to_std).log()
+            torch.testing.assert_close(own_std.log(), expected.double(), atol=1e-6, rtol=1e-6)
+    if share == 0:
+        torch.testing.assert_close(given, features)
+
+
 @pytest.mark.parametrize("classes", [19, 150, 1000])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "strided"])
 def test_any_number_of_classes_and_any_layout(classes, layout):

@@ -193,6 +193,41 @@ def test_restyled_images_pass_layer_0(build, batch):
     assert torch.equal(entered[0], method.teacher_stem(seen[0][0]))
 
 
+def test_half_of_the_style_is_eliminated_in_training_and_inference(build, batch):
+    method = build(STYLE_SHARE=0.5)
+    entered = []
+    method.trunk.layer1.register_forward_pre_hook(lambda module, given: entered.append(given[0]))
+    feature = method.trunk(batch["image"], stop=0)[0]
+    method(batch)
+    method.eval()(batch["image"])
+    for own in (entered[0][:2], entered[-1]):
+        torch.testing.assert_close(own.mean((2, 3)), feature.mean((2, 3)) / 2)
+        torch.testing.assert_close(own.std((2, 3)), feature.std((2, 3)).sqrt())
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_the_restyled_stream_is_normalised_unless_srm_comes_last(build, batch, after):
+    method = build(SRM__AFTER_ELIMINATION=after)
+    entered, taught = [], []
+    method.trunk.layer1.register_forward_pre_hook(lambda module, given: entered.append(given[0]))
+    method.teacher.register_forward_pre_hook(lambda module, given: taught.append(given[0]))
+    method(batch)
+    original, restyled = entered[0].chunk(2)
+    assert torch.equal(taught[0], entered[0])
+    zeros = torch.zeros_like(original[:, :, 0, 0])
+    torch.testing.assert_close(original.mean((2, 3)), zeros, atol=1e-5, rtol=0)
+    assert (restyled.mean((2, 3)).abs().max() > 0.1) == after
+
+
+def test_settings_of_style_elimination_need_it(build):
+    for own in ({"STYLE_SHARE": 0.5}, {"STYLE_REFERENCE": 3}, {"SRM__AFTER_ELIMINATION": True}):
+        key = next(iter(own)).replace("__", ".")
+        with pytest.raises(UserError, match=rf"{key} is about STYLE_ELIMINATION, which is off"):
+            build(STYLE_ELIMINATION=False, **own)
+    with pytest.raises(UserError, match=r"SRM.AFTER_ELIMINATION .* SRM.OF image restyles images"):
+        build(SRM__AFTER_ELIMINATION=True, SRM__OF="image")
+
+
 def test_a_style_of_reference_is_measured_and_given_to_all(build, run_survey_of):
     method = build(STYLE_REFERENCE=3)
     assert (method.survey_due(0, 5).images, method.survey_due(1, 5)) == (3, None)
@@ -209,8 +244,6 @@ def test_a_style_of_reference_is_measured_and_given_to_all(build, run_survey_of)
     torch.testing.assert_close(given.std((2, 3)), elimination.std.expand(2, -1))
     assert "elimination" in method.inference_parts
     assert method.eval()(images[0]).isfinite().all()
-    with pytest.raises(UserError, match="STYLE_REFERENCE gives .* is off"):
-        build(STYLE_REFERENCE=3, STYLE_ELIMINATION=False)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from utils.engine.log import METRICS, read_records
 NOTES = [
     "images/s: median over the training log, of labelled source images",
     "GiB: peak of the training process (of the GPU's memory where there is one)",
-    "added: millions of numbers (parameters, buffers) that inference keeps beyond trunk and decoder",
+    "added: millions of parameters and buffers that inference keeps beyond trunk and decoder",
 ]
 
 

@@ -69,8 +69,8 @@ class SRHA(Method):
             ),
             "AFTER_ELIMINATION": Setting(
                 False,
-                "SRM acts behind style elimination, and the rearranged stream is not normalised again; "
-                "off: before it (published)",
+                "SRM acts behind style elimination, and the rearranged stream is not normalised "
+                "again; off: before it (published)",
             ),
             "OF": Setting(
                 "feature",

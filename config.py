@@ -38,6 +38,12 @@ SETTINGS = {
         "arithmetic of the forward pass; bfloat16 is autocast, losses and statistics stay float32",
         choices=("float32", "bfloat16"),
     ),
+    "MATMUL_PRECISION": Setting(
+        "highest",
+        "products of float32 matrices: highest is float32; high may take TF32, faster on GPUs for "
+        "transformers (torch.set_float32_matmul_precision)",
+        choices=("highest", "high"),
+    ),
     "CHANNELS_LAST": Setting(True, "memory layout NHWC, faster on CPUs and on GPUs in bfloat16"),
     "DETERMINISTIC": Setting(
         False,

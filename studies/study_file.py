@@ -39,7 +39,7 @@ PARTS = {"title": str, "about": str, "settings": dict, "start": dict, "variants"
          "grid": dict, "curves": list, "mean": list, "costs": bool}  # fmt: skip
 # In these, two runs may differ and still be one and the same run.
 PLACES = re.compile(
-    r"UNKNOWN_SETTINGS|EXPERIMENT|DEVICE|WORKERS|LOG\.DIR|DATASET\.(ROOT|CACHE_DIR|.*_DIR)"
+    r"UNKNOWN_SETTINGS|EXPERIMENT|DEVICE|MATMUL_PRECISION|WORKERS|LOG\.DIR|DATASET\.(ROOT|CACHE_DIR|.*_DIR)"
 )
 
 

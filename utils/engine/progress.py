@@ -60,12 +60,13 @@ class Progress:
         self.bar.update()
 
     def measure(self) -> dict[str, float]:
-        """Return images per second, the share of time that data was waited for, and peak memory in
-        GiB (of the GPU, or of this process) since the last call."""
+        """Return images per second and the share of time that data was waited for since the last
+        call, and peak memory in GiB: of the GPU since the last call, or of this process so far."""
         now = time.perf_counter()
         seconds = max(now - self.since - self.paused, 1e-9)
         if self.runtime.device.type == "cuda":
             memory = torch.cuda.max_memory_allocated() / 2**30
+            torch.cuda.reset_peak_memory_stats()
         else:
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         values = {

@@ -151,11 +151,13 @@ class Runtime:
         )
 
 
-def choose_algorithms(deterministic: bool) -> None:
-    """Choose between operations that repeat to the last bit and the fastest ones.
+def choose_algorithms(deterministic: bool, matmul_precision: str = "highest") -> None:
+    """Choose between operations that repeat to the last bit and the fastest ones, and how float32
+    matrices are multiplied.
 
     Deterministic, an operation without such a form on the device raises a RuntimeError.
     """
+    torch.set_float32_matmul_precision(matmul_precision)
     torch.use_deterministic_algorithms(deterministic)
     # Filling fresh memory finds reads of what was never written, which is not what this is for.
     torch.utils.deterministic.fill_uninitialized_memory = False
@@ -164,6 +166,18 @@ def choose_algorithms(deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+@contextmanager
+def varying_sizes() -> Iterator[None]:
+    """Within it no convolution algorithms are tried out, which each new size of images would pay
+    for."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 @contextmanager
@@ -193,7 +207,7 @@ def open_runtime(cfg: EasyDict):
         else:
             dist.init_process_group("gloo", timeout=PATIENCE)
     torch.manual_seed(cfg.SEED)
-    choose_algorithms(cfg.DETERMINISTIC)
+    choose_algorithms(cfg.DETERMINISTIC, cfg.MATMUL_PRECISION)
     rank = dist.get_rank() if world_size > 1 else 0
     runtime = Runtime(device, rank, world_size, cfg.PRECISION, cfg.CHANNELS_LAST)
     # The process group is not left on errors: with NCCL a process that fails alone would wait here

@@ -21,7 +21,7 @@ from network.methods import Method
 from transforms import EvalTransform
 from transforms.protocols import PROTOCOLS
 from utils.engine.interruption import start_workers
-from utils.engine.runtime import Runtime
+from utils.engine.runtime import Runtime, varying_sizes
 from utils.errors import UserError, memory_for
 from utils.evaluate.metrics import ConfusionMatrix, mean_iou, measures
 from utils.processes import sum_over_processes
@@ -178,6 +178,7 @@ def evaluate(
     "predicting images of this size",
     "windows (--sliding 1024 683), smaller VALID.SCALES or a smaller VALID.BATCH_SIZE need less",
 )
+@varying_sizes()
 def predict_batch(
     method: Method,
     images: Tensor,

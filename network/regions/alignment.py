@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from network.regions.statistics import (
     Regions,
+    add_to_regions,
     divisor,
     find_regions,
     from_rows,
@@ -44,7 +45,7 @@ def align(
 class _Align(torch.autograd.Function):
     """All terms from one look at the difference of the features, and their gradients likewise.
 
-    Means over an image and over its regions are sums of the same rows, so one `index_add` gives
+    Means over an image and over its regions are sums of the same rows, so one addition gives
     both; their gradients are constant over a region, so one gather from a small table gives both.
     The teacher's features are not repeated for the streams, and the difference is taken part by
     part (in float32 at least: squares of bfloat16 differences lose the small ones) and never kept.
@@ -60,17 +61,17 @@ class _Align(torch.autograd.Function):
         aims = torch.zeros_like(sums[0])
         square = rows.new_zeros((), dtype=wide)
         for part in parts_of(target, by_pixel):
-            slot, aim = regions.slot[part], target[part].to(wide)
+            aim = target[part].to(wide)
             for stream, own in zip(rows.chunk(streams), sums, strict=True):
                 value = stream[part].to(wide)
                 if by_pixel:
                     value = value - aim
                     square += torch.linalg.vector_norm(value).square()
                 if by_image or by_region:
-                    own.index_add_(0, slot, value)
+                    add_to_regions(own, value, regions, part)
             # Without the local term only the difference of the sums is needed, not each one.
             if not by_pixel:
-                aims.index_add_(0, slot, aim)
+                add_to_regions(aims, aim, regions, part)
         sums = (sums - aims).view(streams, *regions.count.shape, -1)
         ctx.save_for_backward(student, teacher)
         ctx.regions, ctx.by_pixel, ctx.tables = regions, by_pixel, {}

@@ -126,9 +126,11 @@ def test_compiled_and_exported_it_is_the_same(make, trunk):
         torch.testing.assert_close(exported(other), expected, rtol=1e-4, atol=1e-5)
         keys = decoder.state_dict().keys()
         torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
         decoder.compile(backend="aot_eager")
         assert decoder.state_dict().keys() == keys
         torch.testing.assert_close(decoder(other, size).logits, expected, rtol=1e-4, atol=1e-5)
+        assert not torch._dynamo.utils.counters["graph_break"]
 
 
 @torch.no_grad()

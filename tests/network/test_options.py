@@ -107,9 +107,12 @@ def test_compiled_network_gives_the_same(settings, batch, name, decoder):
     # Traced and differentiated ahead of time like the default, without its C++ compiler, which
     # takes a minute; benchmarks/train_step.py runs that.
     torch._dynamo.reset()  # after eight networks the same code would stay as it is
+    counters = torch._dynamo.utils.counters
+    counters.clear()
     compiled.compile_network(backend="aot_eager")
     assert compiled.state_dict().keys() == plain.state_dict().keys()
     (losses, gradients), (again, others) = step(plain, batch), step(compiled, batch)
+    assert counters["frames"]["ok"] and not counters["graph_break"]
     for key in losses:
         assert torch.allclose(losses[key], again[key], rtol=1e-4), key
     flat = [torch.cat([g.flatten() for g in each.values()]) for each in (gradients, others)]

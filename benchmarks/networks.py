@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from easydict import EasyDict
 
 from network.build import DECODER, METHOD, TUNING
 from network.decoders import DECODERS, decoder_class
@@ -75,10 +75,10 @@ def networks() -> list[tuple[str, str, str, str]]:
     return list(dict.fromkeys(found + tuned_networks()))
 
 
-def batch_for(method: nn.Module, side: int = 64) -> dict[str, Any]:
-    """Return a batch of four random images of `side` pixels, of as many sources as the method has,
-    with five classes and some void, and of as many images without labels."""
-    number = len(method.cfg.DATASET.SOURCE) if hasattr(method, "cfg") else 1
+def batch_for(cfg: EasyDict, side: int = 64) -> dict[str, Any]:
+    """Return a batch of four random images of `side` pixels of the sources in turn, with five
+    classes and some void, and of as many images without labels."""
+    number = len(cfg.DATASET.SOURCE)
     labels = torch.randint(0, 5, (4, side // 8, side // 8))
     labels = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)
     labels[:, :8, :8] = 255
@@ -87,9 +87,3 @@ def batch_for(method: nn.Module, side: int = 64) -> dict[str, Any]:
             "rate": dict.fromkeys(("trunk", "decoder", "other"), 0.01),
             **{name: {"image": torch.randn(4, 3, side, side), "index": torch.arange(4)}
                for name in ("target", "wild")}}  # fmt: skip
-
-
-def graphs_of(method: nn.Module, batch: Mapping[str, Any]) -> list[dict[str, Tensor]]:
-    """Return the losses of a pass, one dictionary for each graph."""
-    found = method(batch)
-    return [found] if isinstance(found, dict) else list(found)

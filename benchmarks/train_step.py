@@ -120,9 +120,16 @@ def measure(options: argparse.Namespace, trunk: str, batch: int, classes: int) -
 
 
 def build_step(
-    form: str, trunk: str, decoder: str, crop: int, batch: int, classes: int
+    form: str,
+    trunk: str,
+    decoder: str,
+    crop: int,
+    batch: int,
+    classes: int,
+    changed: Callable[[Method], None] | None = None,
 ) -> Callable[[int], None]:
-    """Return a function that runs one step of a form; its gradients are dropped.
+    """Return a function that runs one step of a form, of the method as `changed` leaves it; its
+    gradients are dropped.
 
     UserError for an unknown form.
     """
@@ -139,6 +146,8 @@ def build_step(
     method.to(device, memory_format=layout).train()
     if form == "compiled":
         method.compile_network()
+    if changed is not None:
+        changed(method)
     inputs = {name: value.to(device) for name, value in batch_of(classes, batch, crop).items()}
     inputs["image"] = inputs["image"].contiguous(memory_format=layout)
     inputs["domain"] = torch.arange(batch, device=device) % len(cfg.DATASET.SOURCE)

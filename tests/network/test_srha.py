@@ -90,6 +90,8 @@ def test_switches(build, batch, overrides, names):
     [
         {"STEM_FROZEN": False},
         {"STYLE_ELIMINATION": False},
+        {"STYLE_SHARE": 0.5},
+        {"SRM__AFTER_ELIMINATION": True},
         {"TEACHER__STREAMS": "original"},
         {"TEACHER__STREAMS": "original", "STEM_FROZEN": False},
         {"TEACHER__WEIGHTS": "objects"},

@@ -1,0 +1,138 @@
+"""How much memory a step of each recipe takes, computed without running it.
+
+    python -m benchmarks.memory [--scripts train_r50os16_gtav_srha …]
+    python -m benchmarks.memory --check [--rounds 2]
+
+A step runs on tensors that have shapes and no contents (torch's FakeTensorMode), and the bytes of
+all storages that live at once are counted: weights, gradients, the optimizer's moments, activations
+and what operations need in between. Buffers inside libraries (cuDNN's workspaces), the CUDA context
+and fragmentation come on top. `--check` runs small steps on this machine's CPU and compares the
+peak of their processes, beyond what these had before, with what is computed for them.
+"""
+
+import weakref
+from typing import Any
+
+import torch
+from easydict import EasyDict
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from tqdm import tqdm
+
+from benchmarks.recipes import plan_of, scripts, settings_of_script, step_of
+from benchmarks.reporting import flags, in_own_process, peak_bytes, report
+from utils import chunks
+from utils.engine.allocator import keep_freed_memory
+from utils.engine.runtime import Runtime
+from utils.errors import run_script
+
+GIB = 2**30
+SMALL = {"TRANSFORM.CROP_SIZE": "256,256", "TRAIN.BATCH_SIZE": 4, "TRAIN.BATCH_PER_PROCESS": 4}
+CHECKED = ("train_mobile_gtav_srha", "train_mobile_gtav_robustnet_base", "train_shuffle_gtav_srha",
+           "train_r50os16_gtav_shade")  # fmt: skip
+
+
+class Living(TorchDispatchMode):
+    """Counts the bytes of storages that live, and their peak."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.storages: dict[int, weakref.ref] = {}
+
+    def note(self, tensor: Tensor) -> None:
+        """Count the storage of a tensor until it is freed."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.storages:
+            return
+
+        def freed(_: Any) -> None:
+            self.now -= size
+            self.storages.pop(key, None)
+
+        self.storages[key] = weakref.ref(storage, freed)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self.note(leaf)
+        return out
+
+
+def main() -> None:
+    """Compute the memory of recipes, or compare what is computed with what is measured."""
+    options = flags(__doc__, scripts=[""], check=False).parse_args()
+    names = [name for name in options.scripts if name] or (CHECKED if options.check else scripts())
+    keep_freed_memory()
+    header = ["recipe", "images a pass", "weights and buffers, GiB", "peak computed, GiB"]
+    header += ["measured, GiB", "/ computed"] if options.check else []
+    measured, rows = [], []
+    for name in tqdm(names, disable=None):
+        cfg = settings_of_script(name, {"DEVICE": "cpu"} | (SMALL if options.check else {}))
+        found = {"script": name, "images": plan_of(cfg).images}
+        if cfg.DECODER.NAME == "mask2former":
+            found["not computed"] = "the costs of matching are read, and there are none"
+            measured.append(found)
+            rows.append([name, f"{found['images']}", *["-"] * (len(header) - 2)])
+            continue
+        found |= computed(cfg)
+        row = [name, f"{found['images']}", f"{found['states'] / GIB:.2f}"]
+        row.append(f"{found['peak'] / GIB:.2f}")
+        if options.check:
+            found["measured"] = in_own_process(measured_peak, name)
+            row += [f"{found['measured'] / GIB:.2f}", f"{found['measured'] / found['peak']:.2f}"]
+        measured.append(found)
+        rows.append(row)
+    report(options, "one GPU or process", header, rows, {"measured": measured})
+
+
+def computed(cfg: EasyDict) -> dict[str, int]:
+    """Return bytes of weights and buffers, and of the peak of two steps."""
+    runtime = Runtime(torch.device("cpu"), 0, 1, cfg.PRECISION)
+    # Parts as on a GPU: those of a CPU are thousands, and small.
+    own, chunks.ELEMENTS["cpu"] = chunks.ELEMENTS["cpu"], chunks.ELEMENTS["cuda"]
+    to_empty, nn.Module.to_empty = nn.Module.to_empty, emptied
+    living = Living()
+    try:
+        with FakeTensorMode(), living:
+            step, method = step_of(cfg, runtime, contents=False)
+            states = sum(t.nbytes for t in (*method.parameters(), *method.buffers()))
+            for number in range(2):
+                step(number)
+    finally:
+        chunks.ELEMENTS["cpu"], nn.Module.to_empty = own, to_empty
+    return {"states": states, "peak": living.peak}
+
+
+def emptied(module: nn.Module, *, device: str) -> nn.Module:
+    """Do what `nn.Module.to_empty` does, which cannot exchange tensors without contents."""
+    for own in module.modules():
+        for name, value in own._parameters.items():
+            if value is not None:
+                empty = torch.empty_like(value, device=device)
+                own._parameters[name] = nn.Parameter(empty, value.requires_grad)
+        for name, value in own._buffers.items():
+            if value is not None:
+                own._buffers[name] = torch.empty_like(value, device=device)
+    return module
+
+
+def measured_peak(script: str) -> int:
+    """Run two small steps of a recipe; return the peak of this process beyond what it had."""
+    keep_freed_memory()
+    cfg = settings_of_script(script, {"DEVICE": "cpu"} | SMALL)
+    before = peak_bytes()
+    step, _ = step_of(cfg, Runtime(torch.device("cpu"), 0, 1, cfg.PRECISION, cfg.CHANNELS_LAST))
+    for number in range(2):
+        step(number)
+    return peak_bytes() - before
+
+
+if __name__ == "__main__":
+    run_script(main)

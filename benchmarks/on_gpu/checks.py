@@ -1,0 +1,116 @@
+"""Checks within a limit of time: what was found, what failed, what there was no time for."""
+
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+
+Figures = dict[str, Any]
+
+
+class DoesNotApply(Exception):
+    """Raised by a check that has no meaning on this machine; the message says why."""
+
+
+class OutOfTimeError(Exception):
+    """Raised in a check whose part has no time left."""
+
+
+class Sizes(NamedTuple):
+    """What is measured: those of the recipes, or tiny ones for a rehearsal."""
+
+    trunk: str = "resnet50"
+    crop: int = 768
+    batch: int = 8
+    rounds: int = 10
+    classes: tuple[int, ...] = (19, 150, 1000)
+    every: int = 1  # of the networks that the smoke test builds
+    recipes: tuple[str, ...] = ()  # empty: all
+    images: int = 48  # drawn for the run with loading
+    steps: int = 60  # of that run
+    workers: int = 16
+    image: tuple[int, int] = (1914, 1052)
+
+
+TINY = Sizes(
+    "resnet_mini", 64, 2, 1, (19, 40), 24, ("train_r50os16_gtav_srha",), 4, 4, 1, (382, 210)
+)
+
+
+class Check(NamedTuple):
+    """A named check; `run` returns figures, or raises DoesNotApply or what went wrong. `left()` are
+    the seconds that its part has still."""
+
+    name: str
+    run: Callable[[Callable[[], float]], Figures]
+
+
+class Part(NamedTuple):
+    """Named checks in order of importance, and the share of all time that they may take."""
+
+    name: str
+    share: float
+    checks: Callable[[Sizes], Iterable[Check]]
+
+
+def run_parts(parts: list[Part], sizes: Sizes, seconds: float) -> Iterator[dict[str, Any]]:
+    """Run the checks of the parts, one after the other; yield what came out of each.
+
+    A part ends with its share of the `seconds`; what it leaves goes to those behind it. What is
+    under way then is broken off, and checks that were not begun are named.
+    """
+    begin, end = time.perf_counter(), 0.0
+    for part in parts:
+        end += part.share * seconds
+
+        def left(end: float = end) -> float:
+            return end - (time.perf_counter() - begin)
+
+        for check in part.checks(sizes):
+            found = {"part": part.name, "check": check.name}
+            if left() <= 0:
+                yield found | {"outcome": "left out", "reason": "no time left"}
+                continue
+            since = time.perf_counter()
+            found |= outcome_of(check, left)
+            yield found | {"seconds": round(time.perf_counter() - since, 2)}
+
+
+def outcome_of(check: Check, left: Callable[[], float]) -> dict[str, Any]:
+    """Run a check; return its figures, or why there are none."""
+    try:
+        with limited(left()):
+            figures = check.run(left)
+        return {"outcome": "ok", "figures": figures}
+    except DoesNotApply as reason:
+        return {"outcome": "does not apply", "reason": str(reason)}
+    except OutOfTimeError:
+        return {"outcome": "broken off", "reason": "no time left"}
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{where.filename.rpartition('/')[2]}, line {where.lineno}"
+        return {"outcome": "failed", "reason": f"{type(error).__name__}: {error} ({place})"}
+    finally:
+        if torch.cuda.is_available():
+            torch.cuda.set_sync_debug_mode("default")
+            torch.cuda.empty_cache()
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise OutOfTimeError in this thread after so many seconds."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise OutOfTimeError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

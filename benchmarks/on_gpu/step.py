@@ -1,0 +1,137 @@
+"""What a step of SRHA costs at the ResNet-50 recipe, and its regions by number of classes."""
+
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+
+from benchmarks import region_statistics, train_step
+from benchmarks.on_gpu.checks import Check, DoesNotApply, Figures, Sizes
+from benchmarks.on_gpu.loops import by_loops
+from benchmarks.reporting import ON_GPU, peak_bytes, time_in_turns
+from network.regions import statistics
+
+LOOPS = "published loops"
+FIRST = ("floor", "srha", "baseline", LOOPS)
+
+
+def checks(sizes: Sizes) -> Iterator[Check]:
+    """Time and memory of forms of a step, the most important first."""
+    yield Check("time of a step", lambda left: times(sizes, FIRST))
+    for form in FIRST:
+        yield Check(f"memory: {form}", lambda left, form=form: memory(sizes, form))
+    yield Check("share of regions", lambda left: shares(sizes))
+    others = ("srha", "contiguous layout", "float32", "recomputed layers")
+    yield Check("layout and precision", lambda left: times(sizes, others))
+    yield Check("CUDA graph", lambda left: graph(sizes))
+    yield Check("compiled", lambda left: compiled(sizes))
+
+
+def build(sizes: Sizes, form: str) -> Callable[[int], None]:
+    """Return the step of a form."""
+    own, changed = ("srha", by_loops) if form == LOOPS else (form, None)
+    return train_step.build_step(
+        own, sizes.trunk, "deeplabv3plus", sizes.crop, sizes.batch, 19, changed
+    )
+
+
+def times(sizes: Sizes, forms: tuple[str, ...]) -> Figures:
+    """Time forms in turns; ratios are to the first."""
+    steps = {form: build(sizes, form) for form in forms}
+    seconds = time_in_turns(steps, sizes.rounds)
+    found: Figures = {}
+    for form, own in seconds.items():
+        found[f"{form}, ms"] = round(1000 * own, 2)
+        found[f"{form} / {forms[0]}"] = round(own / seconds[forms[0]], 3)
+        found[f"{form}, images/s"] = round(sizes.batch / own, 2)
+    return found
+
+
+def memory(sizes: Sizes, form: str) -> Figures:
+    """Return the peak of two steps beyond what was there before, in MiB."""
+    if not ON_GPU:
+        raise DoesNotApply("the memory of a process on the CPU holds earlier checks")
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step = build(sizes, form)
+    for number in range(2):
+        step(number)
+    return {"MiB": round((peak_bytes() - before) / 2**20)}
+
+
+def shares(sizes: Sizes) -> Figures:
+    """Return what statistics, restyling and alignment take of an SRHA step."""
+    whole = time_in_turns({"srha": build(sizes, "srha")}, sizes.rounds)["srha"]
+    dtype = torch.bfloat16 if ON_GPU else torch.float32
+    own = regions(sizes, dtype, [19])[19]
+    return {
+        "restyling": round(own["restyle"] / whole, 4),
+        "restyling and alignment": round(own["all"] / whole, 4),
+        "restyling / copy": round(own["restyle"] / own["copy"], 2),
+        "regional / local": round(own["regional"] / own["local"], 2),
+    }
+
+
+def regions(sizes: Sizes, dtype: torch.dtype, classes: list[int]) -> dict[int, dict[str, float]]:
+    """Return seconds of restyling and alignment by number of classes."""
+    options = Namespace(
+        batch=sizes.batch, crop=sizes.crop, classes=classes, rounds=max(sizes.rounds // 2, 1)
+    )
+    return region_statistics.measure(options, dtype)
+
+
+def graph(sizes: Sizes) -> Figures:
+    """Capture a step in a CUDA graph and time it beside the eager one."""
+    if not ON_GPU:
+        raise DoesNotApply("CUDA graphs need a GPU")
+    step = build(sizes, "srha")
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for number in range(3):
+            step(number)
+    torch.cuda.current_stream().wait_stream(side)
+    captured = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(captured):
+        step(0)
+    forms = {"eager": build(sizes, "srha"), "graph": lambda number: captured.replay()}
+    return ratio(time_in_turns(forms, sizes.rounds))
+
+
+def compiled(sizes: Sizes) -> Figures:
+    """Time a compiled step beside the eager one."""
+    if not ON_GPU:
+        raise DoesNotApply("compiling takes minutes on a CPU; benchmarks.train_step does it")
+    return ratio(time_in_turns({f: build(sizes, f) for f in ("srha", "compiled")}, sizes.rounds))
+
+
+def ratio(seconds: dict[str, float]) -> Figures:
+    """Return two times in ms, and the second over the first."""
+    (first, own), (second, other) = seconds.items()
+    figures = {f"{first}, ms": round(1000 * own, 2), f"{second}, ms": round(1000 * other, 2)}
+    return figures | {f"{second} / {first}": round(other / own, 3)}
+
+
+def class_checks(sizes: Sizes) -> Iterator[Check]:
+    """Regions by number of classes: sums as a scatter and as a product with the labels."""
+    for dtype in (torch.bfloat16, torch.float32):
+        name = str(dtype).removeprefix("torch.")
+        for classes in sizes.classes:
+            run = partial(forms_of_sums, sizes, dtype, classes)
+            yield Check(f"K = {classes}, {name}", lambda left, run=run: run())
+
+
+def forms_of_sums(sizes: Sizes, dtype: torch.dtype, classes: int) -> Figures:
+    """Time restyling, the regional term and all of alignment, with both forms of sums."""
+    chosen, found = statistics.product_pays, {}
+    try:
+        for form, pays in (("scatter", False), ("product", True)):
+            statistics.product_pays = lambda rows, regions, pays=pays: pays
+            own = regions(sizes, dtype, [classes])[classes]
+            for name in ("restyle", "regional", "all"):
+                found[f"{name}, {form}, ms"] = round(1000 * own[name], 2)
+    finally:
+        statistics.product_pays = chosen
+    return found

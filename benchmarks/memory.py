@@ -11,7 +11,9 @@ peak of their processes, beyond what these had before, with what is computed for
 """
 
 import weakref
+from contextlib import ExitStack
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from easydict import EasyDict
@@ -29,6 +31,8 @@ from utils.engine.runtime import Runtime
 from utils.errors import run_script
 
 GIB = 2**30
+# Decoders and methods whose steps read values of tensors: costs of matching, draws on the host.
+READING = {"mask2former", "dacs", "daformer", "hrda", "mic", "sepico"}
 SMALL = {"TRANSFORM.CROP_SIZE": "256,256", "TRAIN.BATCH_SIZE": 4, "TRAIN.BATCH_PER_PROCESS": 4}
 CHECKED = ("train_mobile_gtav_srha", "train_mobile_gtav_robustnet_base", "train_shuffle_gtav_srha",
            "train_r50os16_gtav_shade")  # fmt: skip
@@ -76,8 +80,8 @@ def main() -> None:
     for name in tqdm(names, disable=None):
         cfg = settings_of_script(name, {"DEVICE": "cpu"} | (SMALL if options.check else {}))
         found = {"script": name, "images": plan_of(cfg).images}
-        if cfg.DECODER.NAME == "mask2former":
-            found["not computed"] = "the costs of matching are read, and there are none"
+        if {cfg.DECODER.NAME, cfg.METHOD} & READING:
+            found["not computed"] = "a step reads values of tensors"
             measured.append(found)
             rows.append([name, f"{found['images']}", *["-"] * (len(header) - 2)])
             continue
@@ -95,32 +99,20 @@ def main() -> None:
 def computed(cfg: EasyDict) -> dict[str, int]:
     """Return bytes of weights and buffers, and of the peak of two steps."""
     runtime = Runtime(torch.device("cpu"), 0, 1, cfg.PRECISION)
-    # Parts as on a GPU: those of a CPU are thousands, and small.
-    own, chunks.ELEMENTS["cpu"] = chunks.ELEMENTS["cpu"], chunks.ELEMENTS["cuda"]
-    to_empty, nn.Module.to_empty = nn.Module.to_empty, emptied
     living = Living()
-    try:
-        with FakeTensorMode(), living:
-            step, method = step_of(cfg, runtime, contents=False)
-            states = sum(t.nbytes for t in (*method.parameters(), *method.buffers()))
-            for number in range(2):
-                step(number)
-    finally:
-        chunks.ELEMENTS["cpu"], nn.Module.to_empty = own, to_empty
+    with ExitStack() as stack:
+        # Parts as on a GPU: those of a CPU are thousands, and small.
+        own = {"cpu": chunks.ELEMENTS["cuda"]}
+        stack.enter_context(patch.dict(chunks.ELEMENTS, own))
+        # It reads values.
+        stack.enter_context(patch.object(nn.init, "trunc_normal_", lambda tensor, **_: tensor))
+        stack.enter_context(FakeTensorMode())
+        stack.enter_context(living)
+        step, method = step_of(cfg, runtime, contents=False)
+        states = sum(t.nbytes for t in (*method.parameters(), *method.buffers()))
+        for number in range(2):
+            step(number)
     return {"states": states, "peak": living.peak}
-
-
-def emptied(module: nn.Module, *, device: str) -> nn.Module:
-    """Do what `nn.Module.to_empty` does, which cannot exchange tensors without contents."""
-    for own in module.modules():
-        for name, value in own._parameters.items():
-            if value is not None:
-                empty = torch.empty_like(value, device=device)
-                own._parameters[name] = nn.Parameter(empty, value.requires_grad)
-        for name, value in own._buffers.items():
-            if value is not None:
-                own._buffers[name] = torch.empty_like(value, device=device)
-    return module
 
 
 def measured_peak(script: str) -> int:

@@ -51,9 +51,9 @@ def handed_over(script: str, *arguments: str, **environment: str) -> list[str]:
 
 def settings_of_script(script: str, overrides: dict[str, Any]) -> EasyDict:
     """Resolve the settings of a script that trains, with `overrides` above them."""
-    method = parse_train(handed_over(script)[1:])[0].get("METHOD", "srha")
-    words = [PLACES[method], "none"] if method in PLACES else []
-    own = parse_train(handed_over(script, *words)[1:])[0]
+    own = parse_train(handed_over(script)[1:])[0]
+    place = PLACES.get(own["METHOD"])
+    own |= {place: "none"} if place else {}
     return resolve(own | {"DATASET.LABEL_SPACE": "cityscapes19"} | overrides)
 
 

@@ -6,35 +6,18 @@ import pytest
 import torch
 from filelock import FileLock
 
+from benchmarks.networks import small
 from datasets import DATASETS
 from datasets.miniature.write import write_domains
-from network.build import DECODER, METHOD, TUNING, resolve
-from network.decoders import DECODERS, decoder_class
-from network.methods import METHODS, method_class
-from network.tuning import tuning_class
+from network.build import resolve
+from network.decoders import DECODERS
+from network.methods import METHODS
 from utils.evaluate import results
 
 DOMAINS = ("GTAV", "SYNTHIA", "Cityscapes", "BDD100K", "Mapillary", "IDD", "PseudoTarget")
 
 # What processes are forked with, since importing it takes seconds.
 PRELOAD = ["train", *(entry.split(":")[0] for entry in (METHODS | DECODERS).values())]
-# Random weights.
-SMALL = {"TRUNK.NAME": "resnet_mini", "TRUNK.WEIGHTS": "none", "VALID.PROTOCOL": "native"}
-SOURCES = ["gtav", "synthia", "cityscapes"]
-
-
-def small(names):
-    """Return the small settings that the choices on the axes in `names` declare, a trunk that the
-    method works with, and as many sources as it needs, if it needs several."""
-    method = method_class(names.get(METHOD.key, METHOD.default()))
-    decoder = decoder_class(names.get(DECODER.key, DECODER.default()))
-    tuning = tuning_class(names.get(TUNING.key, TUNING.default()))
-    found = SMALL | decoder.small | method.small | tuning.small
-    if method.trunks and SMALL["TRUNK.NAME"] not in method.trunks:
-        found["TRUNK.NAME"] = method.trunks[0]
-    if method.least_sources > 1:
-        found["DATASET.SOURCE"] = SOURCES[: method.least_sources]
-    return found
 
 
 @pytest.fixture(autouse=True)

@@ -11,19 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.networks import fits, tuned_networks
 from network.build import TRUNK, resolve
-from network.decoders import DECODERS, decoder_class
-from network.decoders.decoder import LogitDecoder
+from network.decoders import DECODERS
 from network.methods import METHODS, method_class
-from network.trunks import TRUNKS, build_trunk
-from network.tuning import TUNINGS
-
-
-def fits(method: str, decoder: str) -> bool:
-    """Whether a method finds in a decoder what it needs."""
-    own, other = method_class(method), decoder_class(decoder)
-    has = not own.needs or hasattr(other, own.needs)
-    return has and (issubclass(other, LogitDecoder) or "HRDA.DETAIL" not in own.defaults)
+from network.trunks import build_trunk
 
 
 def losses_of(method: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -59,11 +51,6 @@ def transformer_file(path: Path) -> Path:
 def output_stride(trunk: str) -> int:
     """The output stride that a trunk has where none is given."""
     return resolve({TRUNK.key: trunk}).TRUNK.OUTPUT_STRIDE
-
-
-def takes(method: str, trunk: str) -> bool:
-    """Whether a method works with a trunk."""
-    return trunk in (method_class(method).trunks or (trunk,))
 
 
 # Their logits have the trunk's stride, and a crop of tests is no multiple of twice that.
@@ -122,27 +109,9 @@ def _covering() -> list[tuple[str, str]]:
 # For what takes seconds: each method that is not contained in another with the first decoder that
 # fits, each decoder with a method.
 COVERING = _covering()
-MINIS = ("dinov2_mini", "convnext_mini")
-
-
-def tuned_networks() -> list[tuple[str, str, str, str]]:
-    """Every method that works with the mini transformer and ConvNeXt, with every tuning: method,
-    decoder, trunk, tuning. The baseline has Mask2Former, which takes Rein's queries."""
-    found = []
-    for trunk in MINIS:
-        for method in METHODS:
-            if takes(method, trunk):
-                decoder = next(d for d in ("plain", "deeplabv3plus") if fits(method, d))
-                decoder = "mask2former" if method == "baseline" else decoder
-                found += [(method, decoder, trunk, tuning) for tuning in TUNINGS]
-    return found
 
 
 def some_tuned(*chosen: tuple[str, str, str, str]) -> list[Any]:
     """Those `chosen`, and all others for `-m whole`, which takes an hour."""
     others = [network for network in tuned_networks() if network not in chosen]
     return [*chosen, *(pytest.param(*each, marks=pytest.mark.whole) for each in others)]
-
-
-# One trunk of each builder: its others differ in size.
-FAMILIES = list({builder: name for name, builder in reversed(TRUNKS.items())}.values())

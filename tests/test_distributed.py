@@ -15,6 +15,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from benchmarks.networks import takes
 from datasets.dataset import SegmentationDataset
 from loss.mask_classification import number_of_targets
 from network.build import build_method
@@ -23,7 +24,7 @@ from network.methods import method_class
 from network.self_training.boxes import Box
 from network.self_training.mixing import PseudoLabels
 from tests.conftest import PRELOAD
-from tests.networks import COVERING, some_tuned, takes
+from tests.networks import COVERING, some_tuned
 from transforms.strong import Switches
 from utils.engine.guard import StepGuard
 from utils.engine.interruption import Interruption

@@ -34,10 +34,24 @@ class Sizes(NamedTuple):
     steps: int = 60  # of that run
     workers: int = 16
     image: tuple[int, int] = (1914, 1052)
+    photographs: tuple[int, int, int] = (2500, 16, 256)  # steps, batch, crop
+    judged: int = 0  # photographs of each domain; 0: all
 
 
 TINY = Sizes(
-    "resnet_mini", 64, 2, 1, (19, 40), 24, ("train_r50os16_gtav_srha",), 4, 4, 1, (382, 210)
+    trunk="resnet_mini",
+    crop=64,
+    batch=2,
+    rounds=1,
+    classes=(19, 40),
+    every=24,
+    recipes=("train_r50os16_gtav_srha",),
+    images=4,
+    steps=4,
+    workers=1,
+    image=(382, 210),
+    photographs=(4, 2, 64),
+    judged=2,
 )
 
 

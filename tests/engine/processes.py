@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.networks import small
 from network.build import AXES
-from tests.conftest import PRELOAD, small
+from tests.conftest import PRELOAD
 
 # Everything small: a step takes some 50 ms on one core.
 SETTINGS = (

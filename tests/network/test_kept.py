@@ -5,11 +5,12 @@ import copy
 import pytest
 import torch
 
+from benchmarks.networks import fits
 from network.build import build_method, initialise
 from network.kept import stored_weights
 from network.methods import METHODS, method_class
 from tests.network.tuned import moved, tuned_settings
-from tests.networks import fits, transformer_file
+from tests.networks import transformer_file
 from utils.errors import UserError
 
 ADDED = ("lora", "soma", "rein")

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.networks import FAMILIES, takes
 from network.build import build_method, load_network
 from network.methods import METHODS, baseline, method_class
 from network.methods.baseline import Baseline
 from network.trunks import TRUNKS
 from tests.network import toy_trunks
-from tests.networks import COVERING, FAMILIES, PAIRS, REFUSED, losses_of, takes
+from tests.networks import COVERING, PAIRS, REFUSED, losses_of
 from utils.errors import UserError
 
 SPACE = {"DATASET__LABEL_SPACE": "cityscapes19"}

@@ -8,11 +8,12 @@ import torch
 import torchvision
 from torch import nn
 
+from benchmarks.networks import FAMILIES
 from network.trunks import TRUNKS, build_trunk
 from network.trunks.backbone import limit_stride
 from network.trunks.vit import VisionTransformer
 from tests.network import toy_trunks
-from tests.networks import FAMILIES, output_stride
+from tests.networks import output_stride
 from utils.errors import UserError
 
 # Sizes of a family share its code, but for the blocks of large ResNets. With a trunk of no paper

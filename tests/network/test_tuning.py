@@ -6,6 +6,7 @@ import pytest
 import torch
 from easydict import EasyDict
 
+from benchmarks.networks import MINIS, tuned_networks
 from network.build import build_method, resolve
 from network.neutral import UntunedTrunk
 from network.trunks import build_trunk
@@ -13,7 +14,7 @@ from network.tuning import tuning_class
 from network.tuning.low_rank import LowRank, MinorComponents, minor
 from network.tuning.rein import Refinement, Refinements
 from tests.network.tuned import moved, tuned_settings
-from tests.networks import MINIS, losses_of, tuned_networks
+from tests.networks import losses_of
 from utils.errors import UserError
 
 ADDED = ("lora", "soma", "rein")

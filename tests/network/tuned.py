@@ -2,8 +2,8 @@
 
 import torch
 
+from benchmarks.networks import small
 from network.build import resolve
-from tests.conftest import small
 
 SPACE = {"DATASET.LABEL_SPACE": "cityscapes19"}
 

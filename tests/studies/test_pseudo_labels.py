@@ -8,8 +8,8 @@ import pytest
 import torch
 from easydict import EasyDict
 
+from benchmarks.networks import small
 from studies import pseudo_labels
-from tests.conftest import small
 from tests.engine.processes import load, same
 from utils.errors import UserError
 

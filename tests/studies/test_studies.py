@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.networks import SMALL
 from studies import __main__ as study_script
 from studies import study_results
 from studies.study_file import read_study, run_name, words
-from tests.conftest import SMALL
 from tests.utils.results_of_runs import run_result
 from utils.errors import Stopped, UserError
 from utils.recipes import Recipe, read_recipe

@@ -9,10 +9,10 @@ import onnxruntime
 import pytest
 import torch
 
+from benchmarks.networks import small
 from network.build import build_method, resolve
 from network.methods import Method, method_class
 from network.regions.rearrangement import eliminate_style
-from tests.conftest import small
 from tests.networks import STEPS, some_tuned
 from transforms import normalise
 from utils.errors import UserError

@@ -1,0 +1,129 @@
+"""Everything that matters on a GPU, in minutes and in order of importance.
+
+    python -m benchmarks.on_gpu [--minutes 9] [--out FILE.json] [--data DIR] [--parts smoke step …]
+    python -m benchmarks.on_gpu --rehearse           # tiny sizes, also on a CPU
+
+smoke     a step of every method × trunk family × tuning, small, in float32 and bfloat16; the second
+          may not wait for the device
+parity    losses and gradients against the CPU in float64; SyncBatchNorm; deterministic steps
+step      SRHA at the ResNet-50 recipe (batch 8, 768²) over its floor, the baseline, loops as
+          published; memory; what regions take; layout, precision, CUDA graph, compiled
+classes   regions of 19, 150 and 1000 classes, sums as a scatter and as a product
+recipes   hours and memory of each recipe, from its step
+loading   train.py on images of GTAV's size: the share of time that waits for data
+training  with --data (a folder with camvid and idd_lite): baseline and SRHA
+
+Each part has a share of the time, and what it leaves goes to those behind it. Results are written
+as they come, with the machine, the versions and the revision; what failed, did not apply or had no
+time is named. The exit code is 1 if a check failed.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+from benchmarks.on_gpu import loading, recipes, smoke, step
+from benchmarks.on_gpu.checks import TINY, Part, Sizes, run_parts
+from benchmarks.reporting import ON_GPU, command, describe_machine, markdown_table
+from utils.engine.allocator import keep_freed_memory
+from utils.engine.folder import require_writable
+from utils.engine.saving import write_atomically
+from utils.errors import UserError, run_script, unknown_name
+from utils.revision import revision
+
+
+def parts(data: Path | None) -> list[Part]:
+    """Return all parts in order, with their shares of the time."""
+    return [
+        Part("smoke", 0.24, smoke.checks),
+        Part("parity", 0.08, smoke.parity_checks),
+        Part("step", 0.22, step.checks),
+        Part("classes", 0.06, step.class_checks),
+        Part("recipes", 0.2, recipes.checks),
+        Part("loading", 0.12, loading.checks),
+        Part("training", 0.08, partial(loading.photograph_checks, data=data)),
+    ]
+
+
+def main() -> None:
+    """Run the parts within the time, write and print what they found."""
+    options = arguments()
+    chosen = parts(options.data)
+    names = [part.name for part in chosen]
+    for name in options.parts or ():
+        if name not in names:
+            raise unknown_name("part", name, names)
+    if not ON_GPU and not options.rehearse:
+        raise UserError("torch sees no GPU; --rehearse goes through all of it on a CPU")
+    require_writable(options.out)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    keep_freed_memory()
+    if options.parts:
+        chosen = [part for part in chosen if part.name in options.parts]
+        whole = sum(part.share for part in chosen)
+        chosen = [part._replace(share=part.share / whole) for part in chosen]
+    begin, found = time.perf_counter(), []
+    versions = {"python": sys.version.split()[0], "torch": torch.__version__}
+    versions |= {"torchvision": torchvision.__version__, "cuda": torch.version.cuda}
+    about = {"command": command(), "machine": describe_machine(), "versions": versions}
+    about |= {"code": revision(), "rehearsal": options.rehearse, "minutes": options.minutes}
+    for one in run_parts(chosen, TINY if options.rehearse else Sizes(), 60 * options.minutes):
+        found.append(one)
+        print(line_of(one), file=sys.stderr, flush=True)
+        taken = {"seconds": round(time.perf_counter() - begin, 1)}
+        content = json.dumps(about | taken | {"checks": found}, indent=1) + "\n"
+        write_atomically(options.out, content.encode(), "The results so far are printed")
+    print(f"{describe_machine()}, code {revision()}, {taken['seconds']:.0f} s\n")
+    print(table_of(found))
+    failed = sum(one["outcome"] == "failed" for one in found)
+    if failed:
+        raise UserError(f"{failed} of {len(found)} checks failed; {options.out} has the reasons")
+
+
+def arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.on_gpu", description=__doc__, formatter_class=form
+    )
+    parser.add_argument("--minutes", type=float, default=9.0, help="for all of it (default: 9)")
+    parser.add_argument("--rehearse", action="store_true", help="tiny sizes, also on a CPU")
+    parser.add_argument("--parts", nargs="+", metavar="NAME", help="some of the parts")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of camvid and idd_lite")
+    default = Path("benchmarks/results/on_gpu.json")
+    parser.add_argument("--out", type=Path, default=default, metavar="FILE", help="JSON")
+    options = parser.parse_args()
+    if options.minutes <= 0:
+        raise UserError(f"--minutes {options.minutes:g}: more than 0")
+    return options
+
+
+def line_of(one: dict[str, Any]) -> str:
+    """Return a line about a check, for the one who waits."""
+    said = one.get("reason") or ", ".join(f"{k} {v}" for k, v in one.get("figures", {}).items())
+    return f"{one['part']}: {one['check']}: {one['outcome']} ({one.get('seconds', 0)} s): {said}"
+
+
+def table_of(found: list[dict[str, Any]]) -> str:
+    """Return what came out: a row for each check, but for the smoke test's that passed."""
+    rows, passed = [], {}
+    for one in found:
+        if one["part"] == "smoke" and one["outcome"] == "ok":
+            passed[one["part"]] = passed.get(one["part"], 0) + 1
+            continue
+        said = one.get("reason") or ", ".join(f"{k} {v}" for k, v in one["figures"].items())
+        rows.append([one["part"], one["check"], one["outcome"], said.replace("|", "/")])
+    rows = [[part, f"{number} networks", "ok", ""] for part, number in passed.items()] + rows
+    return markdown_table(["part", "check", "outcome", "figures"], rows)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,13 +1,15 @@
-"""How much memory a step of each recipe takes, computed without running it.
+"""How much memory and arithmetic a step of each recipe takes, computed without running it.
 
     python -m benchmarks.memory [--scripts train_r50os16_gtav_srha …]
-    python -m benchmarks.memory --check [--rounds 2]
+    python -m benchmarks.memory --check
 
 A step runs on tensors that have shapes and no contents (torch's FakeTensorMode), and the bytes of
 all storages that live at once are counted: weights, gradients, the optimizer's moments, activations
 and what operations need in between. Buffers inside libraries (cuDNN's workspaces), the CUDA context
-and fragmentation come on top. `--check` runs small steps on this machine's CPU and compares the
-peak of their processes, beyond what these had before, with what is computed for them.
+and fragmentation come on top. Hours are those of all steps on a GPU that keeps up 10¹⁴ operations
+a second, without loading and evaluating. Steps that read values (Mask2Former's, self-training's)
+are not computed. `--check` runs small steps on this machine's CPU and compares the peak of their
+processes, beyond what these had before, with what is computed for them.
 """
 
 import weakref
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from benchmarks.recipes import plan_of, scripts, settings_of_script, step_of
@@ -31,6 +34,7 @@ from utils.engine.runtime import Runtime
 from utils.errors import run_script
 
 GIB = 2**30
+SUSTAINED = 1e14  # operations a second
 # Decoders and methods whose steps read values of tensors: costs of matching, draws on the host.
 READING = {"mask2former", "dacs", "daformer", "hrda", "mic", "sepico"}
 SMALL = {"TRANSFORM.CROP_SIZE": "256,256", "TRAIN.BATCH_SIZE": 4, "TRAIN.BATCH_PER_PROCESS": 4}
@@ -75,7 +79,7 @@ def main() -> None:
     names = [name for name in options.scripts if name] or (CHECKED if options.check else scripts())
     keep_freed_memory()
     header = ["recipe", "images a pass", "weights and buffers, GiB", "peak computed, GiB"]
-    header += ["measured, GiB", "/ computed"] if options.check else []
+    header += ["measured, GiB", "/ computed"] if options.check else ["TFLOP a step", "hours"]
     measured, rows = [], []
     for name in tqdm(names, disable=None):
         cfg = settings_of_script(name, {"DEVICE": "cpu"} | (SMALL if options.check else {}))
@@ -91,13 +95,18 @@ def main() -> None:
         if options.check:
             found["measured"] = in_own_process(measured_peak, name)
             row += [f"{found['measured'] / GIB:.2f}", f"{found['measured'] / found['peak']:.2f}"]
+        else:
+            flop = found["flop"] * plan_of(cfg).passes
+            hours = flop * cfg.TRAIN.MAX_ITER / SUSTAINED / 3600
+            row += [f"{flop / 1e12:.1f}", f"{hours:.0f}"]
         measured.append(found)
         rows.append(row)
     report(options, "one GPU or process", header, rows, {"measured": measured})
 
 
 def computed(cfg: EasyDict) -> dict[str, int]:
-    """Return bytes of weights and buffers, and of the peak of two steps."""
+    """Return bytes of weights and buffers, and of the peak of two steps, and the floating point
+    operations of one (convolutions, matrix products, attention) of one pass."""
     runtime = Runtime(torch.device("cpu"), 0, 1, cfg.PRECISION)
     living = Living()
     with ExitStack() as stack:
@@ -110,9 +119,10 @@ def computed(cfg: EasyDict) -> dict[str, int]:
         stack.enter_context(living)
         step, method = step_of(cfg, runtime, contents=False)
         states = sum(t.nbytes for t in (*method.parameters(), *method.buffers()))
-        for number in range(2):
-            step(number)
-    return {"states": states, "peak": living.peak}
+        step(0)
+        with FlopCounterMode(display=False) as counter:
+            step(1)
+    return {"states": states, "peak": living.peak, "flop": counter.get_total_flops()}
 
 
 def measured_peak(script: str) -> int:

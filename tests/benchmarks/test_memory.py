@@ -1,5 +1,6 @@
 """Memory of a step, computed without running it."""
 
+import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -30,6 +31,7 @@ def test_a_step_holds_weights_gradients_momentum_and_activations():
         cfg = settings_of_script("train_mobile_gtav_robustnet_base", own)
         found[images] = memory.computed(cfg)
     assert found[4]["states"] == found[8]["states"]
+    assert found[8]["flop"] == pytest.approx(2 * found[4]["flop"], rel=1e-6)
     activations = found[8]["peak"] - found[4]["peak"]
     # What does not grow with the batch: weights, gradients, momentum, each of the weights' size.
     rest = found[4]["peak"] - activations

@@ -352,11 +352,14 @@ def test_learning_curves_are_means_of_the_domains_on_each_side(study, tmp_path, 
 
 PAPER = ["miniature", "gtav_resnet50"]
 RECIPES = dict.fromkeys(
-    ("sources", "decoders", "gap", "self_training", "self_training_bound"), ["miniature"]
+    ("sources", "decoders", "gap", "methods", "self_training", "self_training_bound"),
+    ["miniature"],
 )
 RECIPES |= dict.fromkeys(
-    ("photographs_camvid", "photographs_idd_lite", "photographs_self_training"), ["photographs"]
+    (f"photographs_{name}" for name in ("camvid", "idd_lite", "gtav", "self_training")),
+    ["photographs"],
 )
+RECIPES["photographs_style_elimination"] = ["photographs"]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What benchmarks measure on: settings, training batches, and files as those of real releases."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,18 @@ def labels_of(classes: int, images: int, crop: int) -> torch.Tensor:
     ones of `classes`; the number of regions of an image does not depend on `classes`."""
     maps, generator = [], torch.Generator().manual_seed(0)
     for index in range(images):
-        label = torch.from_numpy(draw("GTAV", "train", index)[1]).long()
+        label = street(index)
         places = torch.arange(crop) * label.shape[0] // crop
         names = torch.full((256,), VOID)
         names[:19] = torch.randperm(max(classes, 19), generator=generator)[:19] % classes
         maps.append(names[label[places][:, places]])
     return torch.stack(maps)
+
+
+@cache
+def street(index: int) -> torch.Tensor:
+    """Return the label of a drawn street, int64."""
+    return torch.from_numpy(draw("GTAV", "train", index)[1]).long()
 
 
 def write_streets(root: Path, count: int, val: int = 1) -> None:

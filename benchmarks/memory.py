@@ -31,7 +31,7 @@ from benchmarks.reporting import flags, in_own_process, peak_bytes, report
 from utils import chunks
 from utils.engine.allocator import keep_freed_memory
 from utils.engine.runtime import Runtime
-from utils.errors import run_script
+from utils.errors import run_script, unknown_name
 
 GIB = 2**30
 SUSTAINED = 1e14  # operations a second
@@ -76,7 +76,13 @@ class Living(TorchDispatchMode):
 def main() -> None:
     """Compute the memory of recipes, or compare what is computed with what is measured."""
     options = flags(__doc__, scripts=[""], check=False).parse_args()
-    names = [name for name in options.scripts if name] or (CHECKED if options.check else scripts())
+    chosen = [name for name in options.scripts if name]
+    for name in chosen:
+        if name not in scripts():
+            raise unknown_name("script", name, scripts())
+    names = chosen or (CHECKED if options.check else scripts())
+    # The figures of all recipes are not written over.
+    options.name += "_check" * options.check + "_some" * bool(chosen)
     keep_freed_memory()
     header = ["recipe", "images a pass", "weights and buffers, GiB", "peak computed, GiB"]
     header += ["measured, GiB", "/ computed"] if options.check else ["TFLOP a step", "hours"]

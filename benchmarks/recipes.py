@@ -69,8 +69,10 @@ def pass_of(cfg: EasyDict, images: int) -> dict[str, Any]:
     height, width = cfg.TRANSFORM.CROP_SIZE
     rows, columns = (torch.arange(side) * 12 // side for side in (height, width))
     label = torch.randint(0, 19, (images, 12, 12))[:, rows[:, None], columns]
-    batch = {"image": torch.randn(images, 3, height, width), "label": label, "step": 1}
-    batch |= {"index": torch.arange(images), "rate": rates_at(1, cfg)}
+    # The last one: what begins later in a training is there.
+    step = cfg.TRAIN.MAX_ITER - 1
+    batch = {"image": torch.randn(images, 3, height, width), "label": label, "step": step}
+    batch |= {"index": torch.arange(images), "rate": rates_at(step, cfg)}
     batch["domain"] = torch.arange(images) % len(cfg.DATASET.SOURCE)
     options = getattr(cfg, "TARGET", None)
     other = options.CROP_SIZE if options and any(options.CROP_SIZE) else (height, width)

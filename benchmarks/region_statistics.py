@@ -54,8 +54,8 @@ def measure(options: argparse.Namespace, dtype: torch.dtype) -> dict[int, dict[s
 
     def draw(images: int, channels: int, stride: int) -> torch.Tensor:
         side = -(-options.crop // stride)
-        features = torch.randn(images, channels, side, side, dtype=dtype)
-        features = features.to("cuda" if ON_GPU else "cpu")
+        device = "cuda" if ON_GPU else "cpu"
+        features = torch.randn(images, channels, side, side, dtype=dtype, device=device)
         return features.contiguous(memory_format=torch.channels_last)
 
     stem, layers = draw(options.batch, 64, 4), list(zip(CHANNELS, STRIDES, strict=True))

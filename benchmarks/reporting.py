@@ -77,6 +77,7 @@ def report(
 def command() -> str:
     """Return the command line that runs; of paths, which mean nothing elsewhere, the last part."""
     module, *words = sys.argv
+    module = module.removesuffix("/__main__.py")
     words = [Path(word).name if "/" in word else word for word in words]
     return shlex.join(["python", "-m", f"{Path(module).parent.name}.{Path(module).stem}", *words])
 

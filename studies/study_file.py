@@ -39,8 +39,11 @@ PARTS = {"title": str, "about": str, "settings": dict, "start": dict, "variants"
          "grid": dict, "curves": list, "mean": list, "costs": bool}  # fmt: skip
 # In these, two runs may differ and still be one and the same run.
 PLACES = re.compile(
-    r"UNKNOWN_SETTINGS|EXPERIMENT|DEVICE|MATMUL_PRECISION|WORKERS|LOG\.DIR|DATASET\.(ROOT|CACHE_DIR|.*_DIR)"
+    r"UNKNOWN_SETTINGS|EXPERIMENT|DEVICE|WORKERS|LOG\.DIR|DATASET\.(ROOT|CACHE_DIR|.*_DIR)"
 )
+# Settings of later versions → the value that runs of earlier ones had.
+LATER = {"MATMUL_PRECISION": "highest", "STYLE_SHARE": 1.0, "SRM.AFTER_ELIMINATION": False}
+LATER |= {"ALIGN.NORMALISED": False}
 
 
 class Condition(NamedTuple):
@@ -148,6 +151,7 @@ def run_name(settings: dict[str, Any], seed: int) -> str:
     source = dataset_class(cfg["DATASET.SOURCE"][0])
     cfg["DATASET.LABEL_SPACE"] = cfg["DATASET.LABEL_SPACE"] or source.label_space.name
     own = {key: value for key, value in cfg.items() if not PLACES.fullmatch(key)}
+    own = {key: value for key, value in own.items() if LATER.get(key) != value}
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:10]
     return f"{cfg['METHOD']}_{digest}_seed{seed}"
 

@@ -234,7 +234,10 @@ def _learnt(study: Study, finished: list[FinishedRun], unseen: bool) -> Lines:
             asked = [d for d in evaluated if (d in run.results["unseen"]) == unseen]
             results = {d: run.results["domains"][d] for d in asked if d in run.results["domains"]}
             space = run.results["settings"].get("DATASET.LABEL_SPACE", "")
-            own = [evaluated[d] for d in of_one_space(results, space)]
+            compared = of_one_space(results, space)
+            if unseen and study.mean:
+                compared = [d for d in results if d in study.mean]
+            own = [evaluated[d] for d in compared]
             if own and None not in own:
                 _add(lines, name, {record["step"]: 100 * sum(own) / len(own)})
     return lines

@@ -1,13 +1,19 @@
 """Checks within a limit of time: what was found, what failed, what there was no time for."""
 
+import gc
 import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+
+from utils.engine.runtime import choose_algorithms
+
+ROOT = Path(__file__).parents[2]
 
 Figures = dict[str, Any]
 
@@ -16,8 +22,8 @@ class DoesNotApply(Exception):
     """Raised by a check that has no meaning on this machine; the message says why."""
 
 
-class OutOfTimeError(Exception):
-    """Raised in a check whose part has no time left."""
+class OutOfTimeError(BaseException):
+    """Raised in a check whose part has no time left; no `except Exception` on the way keeps it."""
 
 
 class Sizes(NamedTuple):
@@ -79,6 +85,8 @@ def run_parts(parts: list[Part], sizes: Sizes, seconds: float) -> Iterator[dict[
     """
     begin, end = time.perf_counter(), 0.0
     for part in parts:
+        # As in training.
+        choose_algorithms(deterministic=False)
         end += part.share * seconds
 
         def left(end: float = end) -> float:
@@ -105,12 +113,15 @@ def outcome_of(check: Check, left: Callable[[], float]) -> dict[str, Any]:
     except OutOfTimeError:
         return {"outcome": "broken off", "reason": "no time left"}
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{where.filename.rpartition('/')[2]}, line {where.lineno}"
+        own = [f for f in traceback.extract_tb(error.__traceback__) if str(ROOT) in f.filename]
+        place = ", ".join(f"{Path(f.filename).name} line {f.lineno}" for f in own[-2:])
         return {"outcome": "failed", "reason": f"{type(error).__name__}: {error} ({place})"}
     finally:
         if torch.cuda.is_available():
             torch.cuda.set_sync_debug_mode("default")
+        # Networks that hold one another wait for it, with their memory.
+        gc.collect()
+        if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
@@ -122,7 +133,8 @@ def limited(seconds: float) -> Iterator[None]:
         raise OutOfTimeError
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01))
+    # Again and again: where it is raised in a callback it is printed and lost.
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), 1.0)
     try:
         yield
     finally:

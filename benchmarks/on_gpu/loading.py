@@ -52,6 +52,8 @@ def run_with_loading(sizes: Sizes, where: str, left: Callable[[], float]) -> Fig
         records = train(words, Path(folder) / "logs", left())
     # The first window has the start of the workers and the first pass.
     speeds = [own for own in records if "speed/data_wait" in own][1:]
+    if not speeds:
+        raise OutOfTimeError
     return {
         "data wait, %": percent(statistics.median(own["speed/data_wait"] for own in speeds), 1),
         "images/s": round(statistics.median(own["speed/images_per_second"] for own in speeds), 2),

@@ -9,7 +9,7 @@ import torch
 from benchmarks import region_statistics, train_step
 from benchmarks.on_gpu.checks import Check, DoesNotApply, Figures, Sizes
 from benchmarks.on_gpu.loops import by_loops
-from benchmarks.reporting import ON_GPU, peak_bytes, time_in_turns
+from benchmarks.reporting import ON_GPU, in_own_process, peak_bytes, time_in_turns
 from network.regions import statistics
 
 LOOPS = "published loops"
@@ -24,8 +24,8 @@ def checks(sizes: Sizes) -> Iterator[Check]:
     yield Check("share of regions", lambda left: shares(sizes))
     others = ("srha", "contiguous layout", "float32", "recomputed layers")
     yield Check("layout and precision", lambda left: times(sizes, others))
-    yield Check("CUDA graph", lambda left: graph(sizes))
     yield Check("compiled", lambda left: compiled(sizes))
+    yield Check("CUDA graph", lambda left: graph(sizes))
 
 
 def build(sizes: Sizes, form: str) -> Callable[[int], None]:
@@ -83,9 +83,15 @@ def regions(sizes: Sizes, dtype: torch.dtype, classes: list[int]) -> dict[int, d
 
 
 def graph(sizes: Sizes) -> Figures:
-    """Capture a step in a CUDA graph and time it beside the eager one."""
+    """Capture a step in a CUDA graph and time it beside the eager one, in a process of its own: a
+    capture that is broken off leaves its process unusable."""
     if not ON_GPU:
         raise DoesNotApply("CUDA graphs need a GPU")
+    return in_own_process(captured_step, sizes)
+
+
+def captured_step(sizes: Sizes) -> Figures:
+    """Return the times of an eager and a captured step."""
     step = build(sizes, "srha")
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

@@ -8,7 +8,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from network.regions.statistics import find_regions, region_statistics, restyle
+from network.regions.statistics import (
+    find_regions,
+    region_statistics,
+    restyle,
+    whole_products,
+)
 from utils.processes import sum_over_processes
 
 
@@ -70,7 +75,7 @@ class SemanticRearrangement(nn.Module):
             weights = self.draw(lending)
         weights = weights.to(mean.dtype)
         # Autocast would round the styles to bfloat16 inside these products.
-        with torch.autocast(features.device.type, enabled=False):
+        with torch.autocast(features.device.type, enabled=False), whole_products():
             if self.scope == "batch":
                 new_mean = (weights @ mean.flatten(0, 1)).view_as(mean)
                 new_std = (weights @ std.flatten(0, 1)).view_as(std)

@@ -14,7 +14,8 @@ On CPUs, whose memory is the bottleneck, rows are handled in parts that stay in 
 are read once for the statistics, once more for restyling, and written once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -152,15 +153,24 @@ def add_to_regions(sums: Tensor, rows: Tensor, regions: Regions, part: slice) ->
         return
     number, pixels = regions.count.shape[1], regions.size[0] * regions.size[1]
     first = part.start or 0
-    # TF32 would round the rows to ten bits.
+    with whole_products():
+        for image in range(first // pixels, -(-(first + len(rows)) // pixels)):
+            own = slice(max(image * pixels - first, 0), (image + 1) * pixels - first)
+            member = rows.new_zeros(number, len(rows[own]))
+            member.scatter_(0, (slot[own] - image * number)[None], 1.0)
+            sums[image * number : (image + 1) * number].addmm_(member, rows[own])
+
+
+@contextmanager
+def whole_products() -> Iterator[None]:
+    """Multiply float32 matrices in float32, whatever MATMUL_PRECISION says: TF32 would round what
+    statistics are made of to ten bits."""
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
-    for image in range(first // pixels, -(-(first + len(rows)) // pixels)):
-        own = slice(max(image * pixels - first, 0), (image + 1) * pixels - first)
-        member = rows.new_zeros(number, len(rows[own]))
-        member.scatter_(0, (slot[own] - image * number)[None], 1.0)
-        sums[image * number : (image + 1) * number].addmm_(member, rows[own])
-    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 def region_means(features: Tensor, regions: Regions) -> Tensor:

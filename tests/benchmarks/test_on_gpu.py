@@ -38,13 +38,13 @@ def test_what_is_said_of_checks():
         Part("one", 0.2, lambda sizes: [*first, Check("e", figures)]),
         Part("two", 0.8, lambda sizes: [Check("f", figures)]),
     ]
-    found = {one["check"]: one for one in run_parts(parts, TINY, seconds=3)}
+    found = {one["check"]: one for one in run_parts(parts, TINY, seconds=10)}
     outcomes = {name: one["outcome"] for name, one in found.items()}
     assert outcomes == {"a": "ok", "b": "failed", "c": "does not apply", "d": "broken off",
                         "e": "left out", "f": "ok"}  # fmt: skip
     assert found["b"]["reason"].startswith("ValueError: no such thing (test_on_gpu.py, line ")
     assert found["c"]["reason"] == "there is one device" and found["e"]["part"] == "one"
-    assert found["a"]["figures"]["left"] < 0.6 and 1.5 < found["f"]["figures"]["left"] < 2.5
+    assert found["a"]["figures"]["left"] < 2 and 2 < found["f"]["figures"]["left"] < 8
 
 
 def test_every_method_trunk_family_and_tuning_is_in_the_smoke_test():
@@ -99,12 +99,12 @@ def test_the_rehearsal(tmp_path, monkeypatch, capsys):
 
     def fewer(data):
         kept = [part for part in parts(data) if part.name != "loading"]
-        first = Part("loading", 0.3, lambda sizes: list(loading.checks(sizes))[:1])
+        first = Part("loading", 0.1, lambda sizes: list(loading.checks(sizes))[:1])
         return [*kept, first]
 
     monkeypatch.setattr(script, "parts", fewer)
     out = tmp_path / "found.json"
-    words = ["on_gpu", "--rehearse", "--minutes", "4", "--out", str(out)]
+    words = ["on_gpu", "--rehearse", "--minutes", "60", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", words)
     script.main()
     found = json.loads(out.read_text())

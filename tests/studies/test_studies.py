@@ -380,6 +380,13 @@ def test_the_studies_that_are_here_are_sound(name, weights):
         assert set(study.curves) <= {condition.variant for condition in study.conditions}
 
 
+def test_a_setting_of_a_later_version_makes_another_run_where_it_is_changed():
+    own = {"METHOD": "srha", "TRUNK.NAME": "resnet_mini"}
+    names = [run_name(own | more, 1) for more in ({}, {"MATMUL_PRECISION": "highest"},
+             {"MATMUL_PRECISION": "high"}, {"STYLE_SHARE": 0.5}, {"ALIGN.NORMALISED": True})]  # fmt: skip
+    assert names[0] == names[1] and len(set(names)) == 4
+
+
 def test_both_directions_of_the_photographs_ask_the_same(weights):
     first, second = (
         json.loads((ROOT / f"studies/photographs_{source}.json").read_text())["variants"]

@@ -382,8 +382,9 @@ def test_the_studies_that_are_here_are_sound(name, weights):
 
 def test_a_setting_of_a_later_version_makes_another_run_where_it_is_changed():
     own = {"METHOD": "srha", "TRUNK.NAME": "resnet_mini"}
-    names = [run_name(own | more, 1) for more in ({}, {"MATMUL_PRECISION": "highest"},
-             {"MATMUL_PRECISION": "high"}, {"STYLE_SHARE": 0.5}, {"ALIGN.NORMALISED": True})]  # fmt: skip
+    changes = [{}, {"MATMUL_PRECISION": "highest"}, {"MATMUL_PRECISION": "high"}]
+    changes += [{"STYLE_SHARE": 0.5}, {"ALIGN.NORMALISED": True}]
+    names = [run_name(own | change, 1) for change in changes]
     assert names[0] == names[1] and len(set(names)) == 4
 
 

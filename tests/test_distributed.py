@@ -173,8 +173,9 @@ def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_split(
     overrides |= decoder_class(decoder).without_dropout | (method_class(name).mixes_batch or {})
     cfg = settings(**overrides, DATASET__SOURCE=["gtav", "idd"])
     losses, gradients = losses_and_gradients(cfg, 1, 0, 1)
-    # Distances from the untuned network are 0 at the start.
-    assert len(gradients) > 10 and (tuning != "full" or all(loss > 0 for loss in losses.values()))
+    # Distances from the untuned network are 0 at the start, where no batch norm makes one.
+    known = trunk != "resnet_mini" or all(loss > 0 for loss in losses.values())
+    assert len(gradients) > 10 and known
     accumulated = losses_and_gradients(cfg, 2, 0, 1)
     shared = in_processes(2, tmp_path, losses_and_gradients, cfg, 1)
     for other_losses, other_gradients in (accumulated, shared):

@@ -133,8 +133,9 @@ class SRHA(Method):
         "CONSISTENCY.WEIGHT": 1.0,
         "TRAIN.WARMUP": 1000,
     }
-    # The teacher's statistics are those of all images of a pass.
-    mixes_batch = {"TEACHER.BATCH_STATISTICS": False}
+    # The teacher's statistics, and the mean square of its features, are those of all images of a
+    # pass.
+    mixes_batch = {"TEACHER.BATCH_STATISTICS": False, "ALIGN.RELATIVE": False}
 
     def __init__(self, cfg: EasyDict, num_classes: int, pretrained: bool = True):
         super().__init__(cfg, num_classes, pretrained)

@@ -186,7 +186,7 @@ def test_foundation_models_are_exported(settings, name, decoder, trunk, tuning):
     if decoder == "mask2former" or "HRDA.DETAIL" in method_class(name).defaults:
         decoder, name = "plain", "baseline"  # others are refused
     network = {"TRUNK__NAME": trunk, "TRUNK__TUNING": tuning, "DECODER__NAME": decoder}
-    method, _ = build_method(settings(METHOD=name, DATASET__LABEL_SPACE="idd_lite7", **network))
+    method, _ = build_method(settings(METHOD=name, DATASET__LABEL_SPACE="cityscapes19", **network))
     if method.trunk.mergeable:
         method.trunk.merge()
     network = deployment.Deployed(method)

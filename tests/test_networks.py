@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import networks as small
 from network.decoders import DECODERS, Decoder
 from network.methods import METHODS, Method, method_class
 from network.trunks import TRUNKS, Trunk
@@ -15,7 +16,7 @@ def test_the_tests_of_contracts_find_what_is_registered(monkeypatch):
     monkeypatch.setitem(METHODS, "toy", "tests.network.toy_methods:Toy")
     monkeypatch.setitem(DECODERS, "second", DECODERS["mask2former"])
     monkeypatch.setitem(TRUNKS, "patches16", "tests.network.toy_trunks:patches")
-    found = runpy.run_path(networks.__file__)
+    found = runpy.run_path(small.__file__) | runpy.run_path(networks.__file__)
     assert {("toy", decoder) for decoder in DECODERS} < set(found["PAIRS"])
     assert ("spc", "second") in found["REFUSED"]
     contained = found["CONTAINED"]

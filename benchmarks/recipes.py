@@ -25,9 +25,12 @@ from utils.engine.runtime import Runtime
 
 ROOT = Path(__file__).parent.parent
 PRINTER = '#!/bin/sh\ncase "$1" in *.py) echo "$@";; -c) echo 0;; esac\n'
-# What a script leaves to its user; no file is read.
-PLACES = {"dacs": "DATASET.TARGET", "wildnet": "DATASET.WILD"}
-PLACES |= dict.fromkeys(("daformer", "hrda", "mic", "sepico"), "DATASET.TARGET")
+# Where a script's user names images without labels, of which no file is read here, and the stream
+# that they are.
+UNLABELLED = {"wildnet": ("DATASET.WILD", "wild")}
+UNLABELLED |= dict.fromkeys(
+    ("dacs", "daformer", "hrda", "mic", "sepico"), ("DATASET.TARGET", "target")
+)
 
 
 def scripts() -> list[str]:
@@ -52,8 +55,8 @@ def handed_over(script: str, *arguments: str, **environment: str) -> list[str]:
 def settings_of_script(script: str, overrides: dict[str, Any]) -> EasyDict:
     """Resolve the settings of a script that trains, with `overrides` above them."""
     own = parse_train(handed_over(script)[1:])[0]
-    place = PLACES.get(own["METHOD"])
-    own |= {place: "none"} if place else {}
+    if own["METHOD"] in UNLABELLED:
+        own[UNLABELLED[own["METHOD"]][0]] = "none"
     return resolve(own | {"DATASET.LABEL_SPACE": "cityscapes19"} | overrides)
 
 
@@ -74,13 +77,11 @@ def pass_of(cfg: EasyDict, images: int) -> dict[str, Any]:
     batch = {"image": torch.randn(images, 3, height, width), "label": label, "step": step}
     batch |= {"index": torch.arange(images), "rate": rates_at(step, cfg)}
     batch["domain"] = torch.arange(images) % len(cfg.DATASET.SOURCE)
-    options = getattr(cfg, "TARGET", None)
-    other = options.CROP_SIZE if options and any(options.CROP_SIZE) else (height, width)
-    for name in {"DATASET.TARGET": ["target"], "DATASET.WILD": ["wild"]}.get(
-        PLACES.get(cfg.METHOD, ""), []
-    ):
-        image = torch.randn(images, 3, *other)
-        batch[name] = {"image": image, "index": torch.arange(images)}
+    if cfg.METHOD in UNLABELLED:
+        options = cfg.get("TARGET", {"CROP_SIZE": (0, 0)})
+        size = options["CROP_SIZE"] if any(options["CROP_SIZE"]) else (height, width)
+        stream = {"image": torch.randn(images, 3, *size), "index": torch.arange(images)}
+        batch[UNLABELLED[cfg.METHOD][1]] = stream
     return batch
 
 

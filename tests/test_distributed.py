@@ -173,17 +173,16 @@ def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_split(
     overrides |= decoder_class(decoder).without_dropout | (method_class(name).mixes_batch or {})
     cfg = settings(**overrides, DATASET__SOURCE=["gtav", "idd"])
     losses, gradients = losses_and_gradients(cfg, 1, 0, 1)
-    # Distances from the untuned network are 0 at the start, where no batch norm makes one.
-    known = trunk != "resnet_mini" or all(loss > 0 for loss in losses.values())
-    assert len(gradients) > 10 and known
-    # At a second scale DINOv2's positions are interpolated in float32.
-    resampled = trunk == "dinov2_mini" and name in ("hrda", "mic")
-    rounding = {"rtol": 1e-3, "atol": 1e-9} if resampled else {"rtol": 1e-9, "atol": 1e-13}
+    # Distances from the untuned network are 0 at the start: those of what is tuned, and of networks
+    # without batch norms.
+    zero = {loss for loss, value in losses.items() if value <= 0}
+    distance = {"loss/feature_distance"} if trunk != "resnet_mini" else set()
+    assert len(gradients) > 10 and (tuning != "full" or zero <= distance)
     accumulated = losses_and_gradients(cfg, 2, 0, 1)
     shared = in_processes(2, tmp_path, losses_and_gradients, cfg, 1)
     for other_losses, other_gradients in (accumulated, shared):
         torch.testing.assert_close(other_losses, losses, rtol=1e-12, atol=1e-14)
-        torch.testing.assert_close(other_gradients, gradients, **rounding)
+        torch.testing.assert_close(other_gradients, gradients, rtol=1e-9, atol=1e-13)
 
 
 def targets_of(presence, rank, world_size):

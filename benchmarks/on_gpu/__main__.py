@@ -4,7 +4,7 @@
     python -m benchmarks.on_gpu --rehearse      # tiny sizes, a part of the networks, also on a CPU
 
 smoke     a step of every method × trunk family × tuning, small, in float32 and bfloat16; the second
-          may not wait for the device
+          may not wait for the device, but for Mask2Former's
 parity    losses and gradients against the CPU in float64; SyncBatchNorm; deterministic steps
 step      SRHA at the ResNet-50 recipe (batch 8, 768²) over its floor, the baseline, loops as
           published; memory; what regions take; layout, precision, CUDA graph, compiled
@@ -33,7 +33,6 @@ import torchvision
 from benchmarks.on_gpu import loading, recipes, smoke, step
 from benchmarks.on_gpu.checks import TINY, Part, Sizes, run_parts
 from benchmarks.reporting import ON_GPU, command, describe_machine, markdown_table
-from utils.engine import log  # noqa: F401  a package that is missing is missed now
 from utils.engine.allocator import keep_freed_memory
 from utils.engine.folder import require_writable
 from utils.engine.saving import write_atomically

@@ -18,7 +18,7 @@ from network.decoders import decoder_class
 from network.methods import Method, method_class
 from network.regions.rearrangement import SemanticRearrangement
 from utils.engine.optimization import build_optimizer
-from utils.engine.runtime import Runtime, choose_algorithms
+from utils.engine.runtime import Runtime, choose_algorithms, varying_sizes
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SPACE = {"DATASET.LABEL_SPACE": "cityscapes19"}
@@ -37,6 +37,7 @@ def checks(sizes: Sizes) -> Iterator[Check]:
         yield Check(name, lambda left, chosen=chosen: steps(chosen))
 
 
+@varying_sizes()
 def steps(chosen: dict[str, str]) -> Figures:
     """Take two steps in float32 and two in bfloat16; the second may not wait for the device."""
     own = small(chosen) | chosen | SPACE
@@ -90,6 +91,7 @@ def parity_checks(sizes: Sizes) -> Iterator[Check]:
         yield Check(f"deterministic: {method}", lambda left, method=method: repeated(method))
 
 
+@varying_sizes()
 def parity(method: str, trunk: str) -> Figures:
     """Compare losses and gradients of this device, in float64 and float32, with the CPU's."""
     chosen = {METHOD.key: method, TRUNK.key: trunk}

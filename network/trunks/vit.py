@@ -165,7 +165,8 @@ class FirstBlocks(Blocks):
         # An exported network has one way for all sizes.
         if not torch.compiler.is_exporting() and tuple(size) == (self.table, self.table):
             return own
-        grid = own.transpose(1, 2).unflatten(2, (self.table, self.table)).float()
+        grid = own.transpose(1, 2).unflatten(2, (self.table, self.table))
+        grid = grid.to(torch.promote_types(own.dtype, torch.float32))
         options = {"mode": "bicubic", "align_corners": False, "antialias": self.antialias}
         return F.interpolate(grid, tuple(size), **options).flatten(2).transpose(1, 2)
 

@@ -51,8 +51,12 @@ def file(model, tmp_path):
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(64, 64), (112, 160), (48, 96)])
-def test_features_are_those_of_transformers(name, model, file, size):
+def test_features_are_those_of_transformers(name, model, file, size, monkeypatch):
     """Before the final norm, after the last block of each layer, at sizes of their own."""
+    # transformers interpolates positions, which are float32 numbers here, in float32.
+    monkeypatch.setattr(
+        F, "interpolate", lambda x, *a, own=F.interpolate, **k: own(x.double(), *a, **k)
+    )
     trunk = build_trunk(name, 16, str(file)).double().train()
     images = torch.randn(2, 3, *size, dtype=torch.float64)
     states = model.double()(images, output_hidden_states=True).hidden_states

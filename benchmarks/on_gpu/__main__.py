@@ -15,7 +15,8 @@ training  with --data (a folder with camvid and idd_lite): baseline and SRHA
 
 Each part has a share of the time, and what it leaves goes to those behind it. Results are written
 as they come, with the machine, the versions and the revision; what failed, did not apply or had no
-time is named. The exit code is 1 if a check failed.
+time is named. The exit code is 1 if a check failed. `--keep` goes on where FILE ends: checks that
+passed on this machine stay as they are, each with its revision, and the others run.
 """
 
 import argparse
@@ -70,18 +71,21 @@ def main() -> None:
     whole = sum(part.share for part in chosen) or 1.0
     chosen = [part._replace(share=part.share / whole) for part in chosen]
     begin, found = time.perf_counter(), []
+    kept = passed(options.out) if options.keep else []
     versions = {"python": sys.version.split()[0], "torch": torch.__version__}
     versions |= {"torchvision": torchvision.__version__, "cuda": torch.version.cuda}
     about = {"command": command(), "machine": describe_machine(), "versions": versions}
     about |= {"code": revision(), "rehearsal": options.rehearse, "minutes": options.minutes}
-    for one in run_parts(chosen, TINY if options.rehearse else Sizes(), 60 * options.minutes):
-        found.append(one)
+    known = {(one["part"], one["check"]) for one in kept}
+    sizes = TINY if options.rehearse else Sizes()
+    for one in run_parts(chosen, sizes, 60 * options.minutes, known):
+        found.append(one | {"code": about["code"]})
         print(line_of(one), file=sys.stderr, flush=True)
         taken = {"seconds": round(time.perf_counter() - begin, 1)}
-        content = json.dumps(about | taken | {"checks": found}, indent=1) + "\n"
+        content = json.dumps(about | taken | {"checks": kept + found}, indent=1) + "\n"
         write_atomically(options.out, content.encode(), "The results so far are printed")
     print(f"{describe_machine()}, code {revision()}, {taken['seconds']:.0f} s\n")
-    print(table_of(found))
+    print(table_of(kept + found))
     failed = sum(one["outcome"] == "failed" for one in found)
     if failed:
         print(f"{failed} of {len(found)} checks failed; {options.out} has the reasons")
@@ -97,6 +101,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=9.0, help="for all of it (default: 9)")
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes, also on a CPU")
     parser.add_argument("--parts", nargs="+", metavar="NAME", help="some of the parts")
+    parser.add_argument("--keep", action="store_true", help="run what has not passed in FILE")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of camvid and idd_lite")
     places = "default: benchmarks/results/on_gpu.json, of a rehearsal logs/on_gpu_rehearsal.json"
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"JSON; {places}")
@@ -104,9 +109,24 @@ def arguments() -> argparse.Namespace:
     rehearsed = Path("logs/on_gpu_rehearsal.json")
     real = Path("benchmarks/results/on_gpu.json")
     options.out = options.out or (rehearsed if options.rehearse else real)
+    if options.keep and not options.out.is_file():
+        raise UserError(f"--keep: {options.out} is not there; the first run goes without it")
     if options.minutes <= 0:
         raise UserError(f"--minutes {options.minutes:g}: more than 0")
     return options
+
+
+def passed(file: Path) -> list[dict[str, Any]]:
+    """Return the checks of a file that passed; UserError for those of another machine."""
+    try:
+        content = json.loads(file.read_text())
+        machine, checks = content["machine"], content["checks"]
+        kept = [one for one in checks if one["outcome"] == "ok"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--keep: {file} has no checks: {error}") from None
+    if machine != describe_machine():
+        raise UserError(f"--keep: {file} is of {machine}, this is {describe_machine()}")
+    return kept
 
 
 def line_of(one: dict[str, Any]) -> str:

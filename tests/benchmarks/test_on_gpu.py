@@ -129,6 +129,45 @@ def test_the_rehearsal(tmp_path, monkeypatch, capsys):
     assert 0 <= float(waits["data wait, %"]) <= 100 and waits["images/s"] > 0
 
 
+def test_the_same_command_goes_on(tmp_path, monkeypatch):
+    ran, well = [], []
+
+    def passes(left):
+        ran.append("a")
+        return {"ms": 1}
+
+    def fails_first(left):
+        ran.append("b")
+        if not well:
+            raise ValueError("not yet")
+        return {"ms": 2}
+
+    part = Part("one", 1.0, lambda sizes: [Check("a", passes), Check("b", fails_first)])
+    monkeypatch.setattr(script, "parts", lambda data: [part])
+    out = tmp_path / "found.json"
+    words = ["on_gpu", "--rehearse", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit):
+        script.main()
+    well.append(True)
+    monkeypatch.setattr(sys, "argv", [*words, "--keep"])
+    script.main()
+    assert ran == ["a", "b", "b"]
+    found = json.loads(out.read_text())
+    assert [one["figures"]["ms"] for one in found["checks"]] == [1, 2]
+    assert all(one["code"] == found["code"] for one in found["checks"])
+
+    out.write_text(json.dumps(found | {"machine": "another"}))
+    with pytest.raises(UserError, match="is of another, this is"):
+        script.main()
+    out.write_text("[]")
+    with pytest.raises(UserError, match="has no checks"):
+        script.main()
+    out.unlink()
+    with pytest.raises(UserError, match="is not there"):
+        script.main()
+
+
 def test_wrong_words(monkeypatch):
     for words, said in (
         (["--parts", "smok"], "unknown part 'smok'.*did you mean smoke"),

@@ -1,6 +1,7 @@
 """Whether everything runs on a GPU: a step of every small network, against the CPU in float64."""
 
 import copy
+import itertools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -30,11 +31,30 @@ WAITING = ("mask2former",)
 
 def checks(sizes: Sizes) -> Iterator[Check]:
     """A step of each network in both precisions, without a wait."""
-    every = networks()
+    every = widely(networks())
     for method, decoder, trunk, tuning in [*every[:3], *every[3 :: sizes.every]]:
         chosen = {METHOD.key: method, DECODER.key: decoder, TRUNK.key: trunk, TUNING.key: tuning}
         name = ", ".join((method, decoder, trunk, tuning))
         yield Check(name, lambda left, chosen=chosen: steps(chosen))
+
+
+def widely(every: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return networks in an order in which each brings what the most have not had before it: where
+    time runs out, every method, decoder, trunk and tuning has been there, then pairs of them."""
+    left, found, had = list(every), [], set()
+    while left:
+        chosen = max(left, key=lambda names: sum(part not in had for part in parts_of(names)))
+        left.remove(chosen)
+        found.append(chosen)
+        had.update(parts_of(chosen))
+    return found
+
+
+def parts_of(names: tuple[str, ...]) -> list[tuple]:
+    """Return the choices of a network, each ten times for what it weighs, and pairs of them."""
+    places = list(enumerate(names))
+    single = [(place, weight) for place in places for weight in range(10)]
+    return single + list(itertools.combinations(places, 2))
 
 
 @varying_sizes()

@@ -3,14 +3,17 @@
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from functools import partial
+from unittest.mock import patch
 
 import torch
+from torch import Tensor
 
 from benchmarks import region_statistics, train_step
 from benchmarks.on_gpu.checks import Check, DoesNotApply, Figures, Sizes
 from benchmarks.on_gpu.loops import by_loops
 from benchmarks.reporting import ON_GPU, in_own_process, peak_bytes, time_in_turns
-from network.regions import statistics
+from network.regions import alignment, statistics
+from network.regions.statistics import Regions, whole_products
 
 LOOPS = "published loops"
 FIRST = ("floor", "srha", "baseline", LOOPS)
@@ -23,9 +26,9 @@ def checks(sizes: Sizes) -> Iterator[Check]:
         yield Check(f"memory: {form}", lambda left, form=form: memory(sizes, form))
     yield Check("share of regions", lambda left: shares(sizes))
     others = ("srha", "contiguous layout", "float32", "recomputed layers")
-    yield Check("layout and precision", lambda left: times(sizes, others))
-    yield Check("compiled", lambda left: compiled(sizes))
     yield Check("CUDA graph", lambda left: graph(sizes))
+    yield Check("compiled", lambda left: compiled(sizes))
+    yield Check("layout and precision", lambda left: times(sizes, others))
 
 
 def build(sizes: Sizes, form: str) -> Callable[[int], None]:
@@ -49,15 +52,17 @@ def times(sizes: Sizes, forms: tuple[str, ...]) -> Figures:
 
 
 def memory(sizes: Sizes, form: str) -> Figures:
-    """Return the peak of two steps beyond what was there before, in MiB."""
+    """Return the peak of a step beyond what was there before its form was built, in MiB; the first
+    two try out algorithms, whose working memory is no need of the step."""
     if not ON_GPU:
         raise DoesNotApply("the memory of a process on the CPU holds earlier checks")
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
     step = build(sizes, form)
     for number in range(2):
         step(number)
+    torch.cuda.reset_peak_memory_stats()
+    step(2)
     return {"MiB": round((peak_bytes() - before) / 2**20)}
 
 
@@ -131,13 +136,24 @@ def class_checks(sizes: Sizes) -> Iterator[Check]:
 
 def forms_of_sums(sizes: Sizes, dtype: torch.dtype, classes: int) -> Figures:
     """Time restyling, the regional term and all of alignment, with both forms of sums."""
-    chosen, found = statistics.product_pays, {}
-    try:
-        for form, pays in (("scatter", False), ("product", True)):
-            statistics.product_pays = lambda rows, regions, pays=pays: pays
-            own = regions(sizes, dtype, [classes])[classes]
-            for name in ("restyle", "regional", "all"):
-                found[f"{name}, {form}, ms"] = round(1000 * own[name], 2)
-    finally:
-        statistics.product_pays = chosen
+    found = {}
+    for form, add in (("scatter", statistics.add_to_regions), ("product", add_by_product)):
+        with patch.object(statistics, "add_to_regions", add):
+            with patch.object(alignment, "add_to_regions", add):
+                own = regions(sizes, dtype, [classes])[classes]
+        for name in ("restyle", "regional", "all"):
+            found[f"{name}, {form}, ms"] = round(1000 * own[name], 2)
     return found
+
+
+def add_by_product(sums: Tensor, rows: Tensor, regions: Regions, part: slice) -> None:
+    """Do what `add_to_regions` does by a product with the one-hot labels, image by image."""
+    slot = regions.slot[part]
+    number, pixels = regions.count.shape[1], regions.size[0] * regions.size[1]
+    first = part.start or 0
+    with whole_products():
+        for image in range(first // pixels, -(-(first + len(rows)) // pixels)):
+            own = slice(max(image * pixels - first, 0), (image + 1) * pixels - first)
+            member = rows.new_zeros(number, len(rows[own]))
+            member.scatter_(0, (slot[own] - image * number)[None], 1.0)
+            sums[image * number : (image + 1) * number].addmm_(member, rows[own])

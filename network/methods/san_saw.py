@@ -210,7 +210,7 @@ def rarity(labels: Tensor, num_classes: int) -> Rarity:
     count = torch.zeros(num_classes + 1, device=labels.device)
     count.scatter_add_(0, slots.flatten(), torch.ones_like(slots, dtype=count.dtype).flatten())
     weights = 1 - count / labels.numel()
-    weights[num_classes] = 0
+    weights[num_classes:] = 0  # a single place would be copied from the host, which waits
     pixels = weights[slots]
     total = pixels.sum()
     return Rarity(pixels, torch.where(total > 0, labels.numel() / total, 0))

@@ -63,10 +63,11 @@ class _Align(torch.autograd.Function):
         for part in parts_of(target, by_pixel):
             aim = target[part].to(wide)
             for stream, own in zip(rows.chunk(streams), sums, strict=True):
-                value = stream[part].to(wide)
                 if by_pixel:
-                    value = value - aim
+                    value = stream[part] - aim  # as wide as `aim`
                     square += torch.linalg.vector_norm(value).square()
+                else:
+                    value = stream[part].to(wide)
                 if by_image or by_region:
                     add_to_regions(own, value, regions, part)
             # Without the local term only the difference of the sums is needed, not each one.

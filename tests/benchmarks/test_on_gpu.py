@@ -10,12 +10,14 @@ import torch
 
 from benchmarks.networks import networks
 from benchmarks.on_gpu import __main__ as script
-from benchmarks.on_gpu import loading, loops, smoke
+from benchmarks.on_gpu import loading, loops, smoke, step
 from benchmarks.on_gpu.checks import TINY, Check, DoesNotApply, Part, run_parts
 from network.methods import METHODS
+from network.regions import alignment, statistics
 from network.regions.alignment import HierarchicalAlignment
 from network.regions.rearrangement import SemanticRearrangement
 from network.tuning import TUNINGS
+from utils.chunks import ELEMENTS
 from utils.errors import UserError
 
 ON = (0.4, 0.6, 0.8, 1.0)
@@ -79,6 +81,52 @@ def test_loops_compute_what_our_forms_do(monkeypatch):
     ours.__class__ = loops.LoopAlignment
     for name, value in ours(student, teacher, labels).items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("elements", [10**9, 700, 40])
+def test_a_product_with_the_labels_gives_the_sums_of_a_scatter(monkeypatch, elements):
+    """Of all rows at once, and of parts that end within an image."""
+    generator = torch.Generator().manual_seed(5)
+    features, student = (
+        torch.randn(images, 6, 12, 15, dtype=torch.float64, generator=generator)
+        for images in (3, 6)
+    )
+    student.requires_grad_()
+    labels = torch.randint(0, 4, (3, 12, 15), generator=generator)
+    labels[0, :6] = 255
+    regions = statistics.find_regions(labels, (12, 15), 4)
+    monkeypatch.setitem(ELEMENTS, "cpu", elements)
+
+    def found():
+        terms = alignment.align(student, features, regions)
+        gradient = torch.autograd.grad(sum(terms.values()), student)
+        few = alignment.align(student, features, regions, ("global", "regional"))
+        own = statistics.region_statistics(features, regions)
+        return [*own, *terms.values(), *gradient, *few.values()]
+
+    scattered = found()
+    torch.set_float32_matmul_precision("high")
+    used = []
+
+    def by_product(*given):
+        used.append(1)
+        step.add_by_product(*given)
+
+    for module in (statistics, alignment):
+        monkeypatch.setattr(module, "add_to_regions", by_product)
+    for product, scatter in zip(found(), scattered, strict=True):
+        torch.testing.assert_close(product, scatter, rtol=1e-12, atol=1e-12)
+    assert used and torch.get_float32_matmul_precision() == "high"
+    torch.set_float32_matmul_precision("highest")
+
+
+def test_the_first_networks_have_every_choice():
+    """Where the smoke test runs out of time, it has seen all of them."""
+    every = networks()
+    order = smoke.widely(every)
+    assert sorted(order) == sorted(every)
+    for place in range(4):
+        assert {names[place] for names in order[:24]} == {names[place] for names in every}
 
 
 def test_a_wrong_gradient_fails_parity(monkeypatch):

@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from network.regions import statistics
-from network.regions.alignment import align
 from network.regions.rearrangement import SemanticRearrangement, dirichlet, eliminate_style
 from network.regions.statistics import (
     downsample_labels,
@@ -13,7 +11,6 @@ from network.regions.statistics import (
     region_statistics,
     restyle,
 )
-from utils.chunks import ELEMENTS
 
 K = 6
 
@@ -71,32 +68,6 @@ def test_statistics_equal_the_loop(void_is_region, channels_last):
     torch.testing.assert_close(statistics.mean, mean, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(statistics.std, std, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(region_means(features, regions), mean, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("elements", [10**9, 700, 40])
-def test_a_product_with_the_labels_gives_the_sums_of_a_scatter(monkeypatch, elements):
-    """Of all rows at once, and of parts that end within an image."""
-    generator = torch.Generator().manual_seed(5)
-    features = torch.randn(3, 6, 12, 15, dtype=torch.float64, generator=generator)
-    student = torch.randn(6, 6, 12, 15, dtype=torch.float64, generator=generator)
-    student.requires_grad_()
-    regions = find_regions(random_labels(generator), (12, 15), K)
-    monkeypatch.setitem(ELEMENTS, "cpu", elements)
-
-    def found():
-        terms = align(student, features, regions)
-        gradient = torch.autograd.grad(sum(terms.values()), student)
-        few = align(student, features, regions, ("global", "regional"))
-        return [*region_statistics(features, regions), *terms.values(), *gradient, *few.values()]
-
-    scattered = found()
-    torch.set_float32_matmul_precision("high")
-    used = []
-    monkeypatch.setattr(statistics, "product_pays", lambda *_: used.append(1) or True)
-    for product, scatter in zip(found(), scattered, strict=True):
-        torch.testing.assert_close(product, scatter, rtol=1e-12, atol=1e-12)
-    assert used and torch.get_float32_matmul_precision() == "high"
-    torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.parametrize("void_is_region", [True, False])

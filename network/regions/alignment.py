@@ -108,15 +108,18 @@ class _Align(torch.autograd.Function):
             halves = zip(rows.chunk(streams), gradient.chunk(streams), strict=True)
             for number, (stream, out) in enumerate(halves):
                 out = out[part]
-                value = out if out.dtype == wide else torch.empty_like(out, dtype=wide)
+                own = out if out.dtype == wide else torch.empty_like(out, dtype=wide)
                 if ctx.by_pixel:
-                    torch.sub(stream[part], aim, out=value).mul_(slope)
-                    if ctx.tables:
-                        value += table[number].index_select(0, slot)
+                    torch.sub(stream[part], aim, out=own)
+                if not ctx.tables:
+                    torch.mul(own, slope, out=out)
+                elif ctx.by_pixel:
+                    # Product, sum and rounding to the gradient's dtype in one pass.
+                    torch.addcmul(table[number].index_select(0, slot), own, slope, out=out)
                 else:
-                    torch.index_select(table[number], 0, slot, out=value)
-                if value is not out:
-                    out.copy_(value)
+                    torch.index_select(table[number], 0, slot, out=own)
+                    if own is not out:
+                        out.copy_(own)
         return from_rows(gradient, student.shape), None, None, None
 
 

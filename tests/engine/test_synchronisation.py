@@ -1,7 +1,7 @@
 """Between log entries the training loop never waits for the device.
 
-Counted on the CPU: reading a tensor's value into Python, and operations whose result's size depends
-on values, which both wait on a GPU.
+Counted on the CPU: reading a tensor's value into Python, writing a number of the host to one place,
+and operations whose result's size depends on values, which all wait on a GPU.
 """
 
 from collections import Counter
@@ -23,6 +23,14 @@ METHODS = {"item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__",
            "__array__", "__iter__"}  # fmt: skip
 
 
+def sets_one_element(tensor, index, value):
+    """Whether `tensor[index] = value` copies a number of the host to one place, which waits; to
+    several places it is filled in on the device."""
+    index = index if isinstance(index, tuple) else (index,)
+    numbers = all(isinstance(own, int) for own in index) and len(index) == tensor.dim()
+    return numbers and not isinstance(value, torch.Tensor)
+
+
 class CountCalls(TorchFunctionMode):
     def __init__(self, counts):
         super().__init__()
@@ -31,6 +39,8 @@ class CountCalls(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
         if name in METHODS and isinstance(args[0], torch.Tensor):
+            self.counts[name] += 1
+        if name == "__setitem__" and sets_one_element(*args):
             self.counts[name] += 1
         return function(*args, **(kwargs or {}))
 
@@ -102,5 +112,7 @@ def test_what_counts_as_waiting():
     with CountCalls(counts), CountOperations(counts):
         x = torch.arange(3.0)
         x.sum().item(), x.tolist(), bool(x[0]), float(x[1]), x[x > 1], x.nonzero(), x.cpu()
+        x[2] = 1
+        x[2:] = 1
     assert counts["item"] == counts["tolist"] == counts["__bool__"] == counts["__float__"] == 1
-    assert counts["index"] == counts["cpu"] == 1 and counts["nonzero"] >= 1
+    assert counts["index"] == counts["cpu"] == counts["__setitem__"] == 1 and counts["nonzero"] >= 1

@@ -14,8 +14,10 @@ from benchmarks.on_gpu.loops import by_loops
 from benchmarks.reporting import ON_GPU, in_own_process, peak_bytes, time_in_turns
 from network.regions import alignment, statistics
 from network.regions.statistics import Regions, whole_products
+from utils.chunks import ELEMENTS
 
 LOOPS = "published loops"
+TIMED = ("restyle", "regional", "all")
 FIRST = ("floor", "srha", "baseline", LOOPS)
 
 
@@ -132,6 +134,7 @@ def class_checks(sizes: Sizes) -> Iterator[Check]:
         for classes in sizes.classes:
             run = partial(forms_of_sums, sizes, dtype, classes)
             yield Check(f"K = {classes}, {name}", lambda left, run=run: run())
+    yield Check("size of parts", lambda left: sizes_of_parts(sizes))
 
 
 def forms_of_sums(sizes: Sizes, dtype: torch.dtype, classes: int) -> Figures:
@@ -141,8 +144,19 @@ def forms_of_sums(sizes: Sizes, dtype: torch.dtype, classes: int) -> Figures:
         with patch.object(statistics, "add_to_regions", add):
             with patch.object(alignment, "add_to_regions", add):
                 own = regions(sizes, dtype, [classes])[classes]
-        for name in ("restyle", "regional", "all"):
+        for name in TIMED:
             found[f"{name}, {form}, ms"] = round(1000 * own[name], 2)
+    return found
+
+
+def sizes_of_parts(sizes: Sizes) -> Figures:
+    """Time restyling and all of alignment by the number of elements that are handled at once: few
+    stay in the cache of a GPU, many need fewer launches."""
+    dtype, found = torch.bfloat16 if ON_GPU else torch.float32, {}
+    for exponent in (21, 22, 23, 25):
+        with patch.dict(ELEMENTS, {"cuda" if ON_GPU else "cpu": 2**exponent}):
+            own = regions(sizes, dtype, [19])[19]
+        found |= {f"{name}, 2^{exponent}, ms": round(1000 * own[name], 2) for name in TIMED}
     return found
 
 

@@ -26,6 +26,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from easydict import EasyDict
+
 import config
 from datasets import dataset_class
 from network.build import resolve
@@ -94,7 +96,7 @@ def read_study(path: Path, recipe: Recipe, overrides: dict[str, Any]) -> Study:
             raise UserError(f"{path}: grid {axis} has to be a list of values, or named settings")
     start = None
     if "start" in content:
-        start = _resolved(recipe, content["start"] | overrides, f"{path}, start")
+        start, _ = _resolved(recipe, content["start"] | overrides, f"{path}, start")
     conditions = []
     for variant, changes in content.get("variants", {"": {}}).items():
         for values in itertools.product(*grid.values()):
@@ -105,8 +107,8 @@ def read_study(path: Path, recipe: Recipe, overrides: dict[str, Any]) -> Study:
             own |= overrides
             condition = Condition(variant, point, own, start)
             where = f"{path}, {condition.named(list(grid))}"
-            settings = _resolved(recipe, own, where)
-            _check_mean(content.get("mean", []), settings, where)
+            settings, cfg = _resolved(recipe, own, where)
+            _check_mean(content.get("mean", []), cfg, where)
             if start is not None:
                 settings["INIT"] = run_name(start, 0)
             conditions.append(condition._replace(settings=settings))
@@ -123,23 +125,23 @@ def read_study(path: Path, recipe: Recipe, overrides: dict[str, Any]) -> Study:
     )
 
 
-def _check_mean(domains: list[str], settings: dict[str, Any], where: str) -> None:
+def _check_mean(domains: list[str], cfg: EasyDict, where: str) -> None:
     """Refuse a mean over what a condition is not evaluated on."""
-    evaluated = [plain_name(domain) for domain in resolve(settings).DATASET.VALIDATION]
+    evaluated = [plain_name(domain) for domain in cfg.DATASET.VALIDATION]
     for domain in domains:
         if plain_name(domain) not in evaluated:
             raise UserError(f"{where}: mean: {unknown_name('evaluated domain', domain, evaluated)}")
 
 
-def _resolved(recipe: Recipe, own: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return what a run sets, with the recipe; UserError that says `where` for what is refused."""
+def _resolved(recipe: Recipe, own: dict[str, Any], where: str) -> tuple[dict[str, Any], EasyDict]:
+    """Return what a run sets, with the recipe, and all settings that it comes to; UserError that
+    says `where` for what is refused."""
     method = own.get("METHOD", recipe.settings.get("METHOD", METHOD))
     try:
         settings = recipe.of(method, own)
-        resolve(settings)
+        return settings, resolve(settings)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    return settings
 
 
 def run_name(settings: dict[str, Any], seed: int) -> str:

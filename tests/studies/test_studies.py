@@ -1,4 +1,4 @@
-"""Studies: which runs they come to, how these are made, and what is written of them."""
+"""Studies: how runs are made, and what is written of them."""
 
 import csv
 import json
@@ -14,77 +14,12 @@ import pytest
 from benchmarks.networks import SMALL
 from studies import __main__ as study_script
 from studies import study_results
-from studies.study_file import read_study, run_name, words
+from studies.study_file import read_study
+from tests.studies.fake_runs import ROOT, TWO, calls
 from tests.utils.results_of_runs import run_result
 from utils.errors import Stopped, UserError
-from utils.recipes import Recipe, read_recipe
+from utils.recipes import Recipe
 
-ROOT = Path(__file__).parents[2]
-OFF = "0,0,0,0"
-
-# Stands for train.py: notes that it was called, and writes results that depend on its settings.
-TRAINER = """
-import os, sys, time
-from pathlib import Path
-from tests.utils.results_of_runs import run_result, write_results
-words = sys.argv[1:]
-own = dict(zip(words[2::2], words[3::2]))
-with open("calls.txt", "a") as calls:
-    print(own["EXPERIMENT"], os.environ["OMP_NUM_THREADS"], *words, file=calls)
-time.sleep(float(os.environ.get("SLOW", 0)))
-if own["SEED"] == os.environ.get("FAIL"):
-    sys.exit("a failure")
-alpha = float(own.get("SRM.CONCENTRATION", 2**-6))
-base = 0.2 if own["METHOD"] == "baseline" else 0.3 + alpha / 10
-domains = own.get("DATASET.VALIDATION", "gtav,cityscapes,idd").split(",")
-scores = dict.fromkeys(domains, base) | {"gtav": 0.5, "cityscapes": base + int(own["SEED"]) / 100}
-results = run_result(scores, own["METHOD"], int(own["SEED"]))
-for result in results["domains"].values():
-    result["label_space"] = own.get("DATASET.LABEL_SPACE", "cityscapes19")
-results["mean_unseen"] = base + int(own["SEED"]) / 200
-if "DATASET.TARGET" in own:
-    results["settings"]["DATASET.TARGET"] = own["DATASET.TARGET"]
-    results["unseen"].remove("cityscapes")
-write_results(Path(own["LOG.DIR"]) / own["EXPERIMENT"], results)
-"""
-
-
-@pytest.fixture
-def study(tmp_path, monkeypatch):
-    """Return `study(name, **parts)`, which writes a study file where train.py is a fake."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    (tmp_path / "train.py").write_text(TRAINER)
-
-    def write(name="study", **parts):
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(parts))
-        return str(path)
-
-    return write
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Return `run(*arguments)` → (stdout, stderr) of studies."""
-
-    def start(*arguments):
-        monkeypatch.setattr(sys, "argv", ["study", *map(str, arguments)])
-        capsys.readouterr()
-        study_script.main()
-        return capsys.readouterr()
-
-    return start
-
-
-def calls():
-    return Path("calls.txt").read_text().splitlines() if Path("calls.txt").exists() else []
-
-
-TWO = {
-    "title": "Two methods",
-    "variants": {"baseline": {"METHOD": "baseline"}, "SRHA": {"METHOD": "srha"}},
-}
 SWEEP = {"settings": {"METHOD": "srha"}, "grid": {"SRM.CONCENTRATION": [2**-8, 2**-6, 1.0]}}
 
 
@@ -239,52 +174,6 @@ def test_a_stopped_study_stops_its_runs(study, tmp_path):
     assert time.perf_counter() - begin < 20 and len(calls()) == 1
 
 
-def test_what_tells_runs_apart():
-    base = SMALL | {"METHOD": "srha", "DATASET.SOURCE": "gtav"}
-    name = run_name(base, 1)
-    assert name.startswith("srha_") and name.endswith("_seed1")
-    same = [{"WORKERS": 7}, {"DATASET.ROOT": "x"}, {"SRM.CONCENTRATION": 2**-6}, {"SEED": 9},
-            {"DATASET.LABEL_SPACE": "cityscapes19"}, {"LOG.DIR": "y"},
-            {"ALIGN.LOCAL": "0.4, 0.6, 0.8, 1.0"}]  # fmt: skip
-    other = [{"SRM.CONCENTRATION": 0.5}, {"DATASET.LABEL_SPACE": "idd_lite7"}, {"VALID.FLIP": True},
-             {"ALIGN.LOCAL": OFF}, {"TRAIN.MAX_ITER": 5}]  # fmt: skip
-    assert {run_name(base | change, 1) for change in same} == {name}
-    assert len({name, *(run_name(base | change, 1) for change in other)}) == len(other) + 1
-
-
-def test_settings_of_a_method_belong_to_its_runs_alone(study, tmp_path):
-    recipe = Recipe({"TRAIN.MAX_ITER": 5}, {"srha": {"SRM.SCOPE": "batch"}})
-    baseline, srha = read_study(Path(study(**TWO)), recipe, {"WORKERS": "0"}).conditions
-    assert baseline.settings == {"TRAIN.MAX_ITER": 5, "METHOD": "baseline", "WORKERS": "0"}
-    assert srha.settings["SRM.SCOPE"] == "batch"
-    assert words({"A": True, "B": [1, 0.5], "C": "x"}) == ["A", "on", "B", "1,0.5", "C", "x"]
-
-
-@pytest.mark.parametrize("parts, message", [
-    ({"variant": {}}, "variant is no part of a study .title, about, settings, start, varian"),
-    ({"start": {"TRAIN.MAX_ITER": "x"}}, "study.json, start: setting TRAIN.MAX_ITER is 'x'"),
-    ({"grid": {"SRM.SCOPE": "image"}}, "SRM.SCOPE has to be a list of values, or named settings"),
-    ({"grid": {"SRM.SCOP": ["image"]}}, "SRM.SCOP image: unknown setting SRM.SCOP; did you mean"),
-    ({"variants": {"a": {"TRAIN.MAX_ITER": "x"}}}, "study.json, a: setting TRAIN.MAX_ITER is 'x'"),
-    ({"settings": {"TRUNK.WEIGHTS": "$NOT_SET"}}, "TRUNK.WEIGHTS is .NOT_SET, an environment var"),
-])  # fmt: skip
-def test_mistakes_are_found_before_anything_runs(study, run, parts, message):
-    with pytest.raises(UserError, match=message):
-        run(study(**parts))
-    assert not calls()
-
-
-def test_files_that_are_none(study, run, tmp_path):
-    (tmp_path / "text.json").write_text("[1")
-    with pytest.raises(UserError, match="text.json is no JSON"):
-        run("text.json")
-    with pytest.raises(UserError, match="cannot read none.json: no such file"):
-        run("none.json")
-    (tmp_path / "recipe.json").write_text('{"settings": {}, "TRAIN.MAX_ITER": 5}')
-    with pytest.raises(UserError, match="TRAIN.MAX_ITER is no part of a recipe"):
-        run(study(**TWO), "--recipe", "recipe.json")
-
-
 def test_numbers_of_other_classes_get_tables_of_their_own(study, run, tmp_path):
     grid = {"DATASET.LABEL_SPACE": ["cityscapes19", "idd_lite7"]}
     run(study("classes", **TWO, grid=grid), "--seeds", 1)
@@ -348,52 +237,6 @@ def test_learning_curves_are_means_of_the_domains_on_each_side(study, tmp_path, 
     assert unseen == {"SRHA": {1: [pytest.approx(15), pytest.approx(30)],
                                2: [pytest.approx(30), pytest.approx(60)]}}  # fmt: skip
     assert source == {"SRHA": {1: [50.0, 50.0], 2: [100.0, 100.0]}}
-
-
-PAPER = ["miniature", "gtav_resnet50"]
-RECIPES = dict.fromkeys(
-    ("sources", "decoders", "gap", "methods", "self_training", "self_training_bound"),
-    ["miniature"],
-)
-RECIPES |= dict.fromkeys(
-    (f"photographs_{name}" for name in ("camvid", "idd_lite", "gtav", "self_training")),
-    ["photographs"],
-)
-RECIPES["photographs_style_elimination"] = ["photographs"]
-
-
-@pytest.fixture
-def weights(monkeypatch):
-    """The environment variables that recipes and studies name."""
-    for name in ("OTHER_WEIGHTS", "MOBILENET_V2_WEIGHTS", "DATA", "WEIGHTS", "CITYSCAPES_MINI"):
-        monkeypatch.setenv(name, f"{name.lower()}.pth")
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "studies").glob("*.json")))
-def test_the_studies_that_are_here_are_sound(name, weights):
-    """Every condition has settings that training takes, and no study repeats one of its own."""
-    for recipe in RECIPES.get(name, PAPER):
-        shared = read_recipe(ROOT / f"studies/recipes/{recipe}.json")
-        study = read_study(ROOT / f"studies/{name}.json", shared, {})
-        own = {run_name(condition.settings, 304) for condition in study.conditions}
-        assert len(own) == len(study.conditions) > 1 and study.about
-        assert set(study.curves) <= {condition.variant for condition in study.conditions}
-
-
-def test_a_setting_of_a_later_version_makes_another_run_where_it_is_changed():
-    own = {"METHOD": "srha", "TRUNK.NAME": "resnet_mini"}
-    changes = [{}, {"MATMUL_PRECISION": "highest"}, {"MATMUL_PRECISION": "high"}]
-    changes += [{"STYLE_SHARE": 0.5}, {"ALIGN.NORMALISED": True}]
-    names = [run_name(own | change, 1) for change in changes]
-    assert names[0] == names[1] and len(set(names)) == 4
-
-
-def test_both_directions_of_the_photographs_ask_the_same(weights):
-    first, second = (
-        json.loads((ROOT / f"studies/photographs_{source}.json").read_text())["variants"]
-        for source in ("camvid", "idd_lite")
-    )
-    assert first == second and list(first.items()) == list(second.items())
 
 
 def test_training_and_evaluating_for_real(miniature, tmp_path, monkeypatch):

@@ -38,7 +38,9 @@ def align(
 
     Float32 at least; the gradient flows into the student and cannot be differentiated again.
     """
-    values = _Align.apply(student, teacher, regions, wanted)
+    # Autocast would widen what `addcmul` takes by copies.
+    with torch.autocast(student.device.type, enabled=False):
+        values = _Align.apply(student, teacher, regions, wanted)
     return {term: value for term, value in zip(TERMS, values, strict=True) if term in wanted}
 
 
@@ -49,6 +51,8 @@ class _Align(torch.autograd.Function):
     both; their gradients are constant over a region, so one gather from a small table gives both.
     The teacher's features are not repeated for the streams, and the difference is taken part by
     part (in float32 at least: squares of bfloat16 differences lose the small ones) and never kept.
+    It is taken as `f + g · (−1)` with a −1 of that width: so a GPU widens both on the way, and
+    needs no copies of them.
     """
 
     @staticmethod
@@ -60,11 +64,11 @@ class _Align(torch.autograd.Function):
         sums = rows.new_zeros(streams, regions.count.numel(), rows.shape[1], dtype=wide)
         aims = torch.zeros_like(sums[0])
         square = rows.new_zeros((), dtype=wide)
+        minus = square.new_full((1,), -1)
         for part in parts_of(target, by_pixel):
-            aim = target[part].to(wide)
             for stream, own in zip(rows.chunk(streams), sums, strict=True):
                 if by_pixel:
-                    value = stream[part] - aim  # as wide as `aim`
+                    value = torch.addcmul(stream[part], target[part], minus)
                     square += torch.linalg.vector_norm(value).square()
                 else:
                     value = stream[part].to(wide)
@@ -72,7 +76,7 @@ class _Align(torch.autograd.Function):
                     add_to_regions(own, value, regions, part)
             # Without the local term only the difference of the sums is needed, not each one.
             if not by_pixel:
-                add_to_regions(aims, aim, regions, part)
+                add_to_regions(aims, target[part].to(wide), regions, part)
         sums = (sums - aims).view(streams, *regions.count.shape, -1)
         ctx.save_for_backward(student, teacher)
         ctx.regions, ctx.by_pixel, ctx.tables = regions, by_pixel, {}
@@ -102,15 +106,15 @@ class _Align(torch.autograd.Function):
         if ctx.tables:
             table = table.expand(streams, *regions.count.shape, -1).flatten(1, 2)
         slope = upstream[2] * (2 / student.numel())
-        gradient = torch.empty_like(rows)
+        gradient, minus = torch.empty_like(rows), slope.new_full((1,), -1)
         for part in parts_of(target, ctx.by_pixel):
-            slot, aim = regions.slot[part], target[part].to(wide)
+            slot = regions.slot[part]
             halves = zip(rows.chunk(streams), gradient.chunk(streams), strict=True)
             for number, (stream, out) in enumerate(halves):
                 out = out[part]
                 own = out if out.dtype == wide else torch.empty_like(out, dtype=wide)
                 if ctx.by_pixel:
-                    torch.sub(stream[part], aim, out=own)
+                    torch.addcmul(stream[part], target[part], minus, out=own)
                 if not ctx.tables:
                     torch.mul(own, slope, out=out)
                 elif ctx.by_pixel:

@@ -1,9 +1,11 @@
 """Each alignment term against a direct transcription of its equation, in float64."""
 
 import itertools
+from collections import Counter
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from network.regions.alignment import TERMS, HierarchicalAlignment, align
 from network.regions.statistics import find_regions
@@ -108,6 +110,30 @@ def test_bfloat16_and_layouts(example, layout):
         torch.testing.assert_close(term.double(), expected[name], rtol=1e-5, atol=1e-7)
     assert student.grad.dtype == torch.bfloat16
     torch.testing.assert_close(student.grad.double(), exact.grad, rtol=1e-2, atol=1e-5)
+
+
+def test_bfloat16_is_widened_without_copies(example):
+    """Under autocast too; a GPU would write and read each of them."""
+    student, teacher, labels = example
+    regions = find_regions(labels, (6, 7), K)
+    layout = {"dtype": torch.bfloat16, "memory_format": torch.channels_last}
+    student, teacher = student.flatten(0, 1).to(**layout).requires_grad_(), teacher.to(**layout)
+    copies = Counter()
+
+    class CountCopies(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            name = function.overloadpacket.__name__
+            if name in ("_to_copy", "copy_") and args[0].numel() >= teacher.numel():
+                copies[name] += 1
+            return function(*args, **(kwargs or {}))
+
+    with CountCopies():
+        with torch.autocast("cpu", torch.bfloat16):
+            terms = align(student, teacher, regions)
+        torch.autograd.grad(sum(terms.values()), student)
+        assert not copies
+        student.float()
+    assert copies == {"_to_copy": 1}
 
 
 def test_layers_are_weighted_and_switched(example):

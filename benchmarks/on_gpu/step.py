@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from benchmarks import region_statistics, train_step
+from benchmarks.inputs import labels_of
 from benchmarks.on_gpu.checks import Check, DoesNotApply, Figures, Sizes
 from benchmarks.on_gpu.loops import by_loops
 from benchmarks.reporting import ON_GPU, in_own_process, peak_bytes, time_in_turns
 from network.regions import alignment, statistics
+from network.regions.rearrangement import SemanticRearrangement
 from network.regions.statistics import Regions, whole_products
 from utils.chunks import ELEMENTS
 
@@ -28,6 +30,7 @@ def checks(sizes: Sizes) -> Iterator[Check]:
         yield Check(f"memory: {form}", lambda left, form=form: memory(sizes, form))
     yield Check("share of regions", lambda left: shares(sizes))
     others = ("srha", "contiguous layout", "float32", "recomputed layers")
+    yield Check("pieces of restyling", lambda left: pieces(sizes))
     yield Check("CUDA graph", lambda left: graph(sizes))
     yield Check("compiled", lambda left: compiled(sizes))
     yield Check("layout and precision", lambda left: times(sizes, others))
@@ -79,6 +82,27 @@ def shares(sizes: Sizes) -> Figures:
         "restyling / copy": round(own["restyle"] / own["copy"], 2),
         "regional / local": round(own["regional"] / own["local"], 2),
     }
+
+
+def pieces(sizes: Sizes) -> Figures:
+    """Time what SRM does on layer 0, piece by piece, in ms."""
+    side, device = sizes.crop // 4, "cuda" if ON_GPU else "cpu"
+    dtype = torch.bfloat16 if ON_GPU else torch.float32
+    feature = torch.randn(sizes.batch, 64, side, side, device=device, dtype=dtype)
+    feature = feature.contiguous(memory_format=torch.channels_last)
+    labels, srm = labels_of(19, sizes.batch, sizes.crop).to(device), SemanticRearrangement(19)
+    found = statistics.find_regions(labels, (side, side), 19)
+    own = statistics.region_statistics(feature, found)
+    forms = {
+        "regions": lambda _: statistics.find_regions(labels, (side, side), 19),
+        "first pixels": lambda _: statistics.first_pixels(found),
+        "statistics": lambda _: statistics.region_statistics(feature, found),
+        "weights": lambda _: srm.draw(found.present),
+        "new style": lambda _: statistics.restyle(feature, found, own, own.mean, own.std),
+        "all": lambda _: srm(feature, labels),
+    }
+    seconds = time_in_turns(forms, sizes.rounds, warm=True)
+    return {f"{name}, ms": round(1000 * own, 3) for name, own in seconds.items()}
 
 
 def regions(sizes: Sizes, dtype: torch.dtype, classes: list[int]) -> dict[int, dict[str, float]]:

@@ -165,6 +165,14 @@ def region_means(features: Tensor, regions: Regions) -> Tensor:
     return means.masked_fill(~regions.present[..., None], 0)
 
 
+def first_pixels(regions: Regions) -> Tensor:
+    """Return the row of each region's first pixel, `[B * R]` int64; 0 where a region is absent."""
+    slot = regions.slot
+    position = torch.arange(len(slot), device=slot.device)
+    first = torch.full((regions.count.numel(),), len(slot), device=slot.device)
+    return first.scatter_reduce(0, slot, position, "amin").remainder(len(slot))
+
+
 class RegionStatistics(NamedTuple):
     """Mean and standard deviation `[B, R, C]`, and the pixel they were taken relative to.
 
@@ -185,11 +193,8 @@ def region_statistics(features: Tensor, regions: Regions) -> RegionStatistics:
     """
     rows, wide = to_rows(features), widened(features.dtype)
     batch, number = regions.count.shape
-    # The first pixel of each region; absent regions point at row 0, whose value is masked below.
-    position = torch.arange(len(rows), device=rows.device)
-    first = torch.full((batch * number,), len(rows), device=rows.device)
-    first = first.scatter_reduce(0, regions.slot, position, "amin").remainder(len(rows))
-    reference = rows[first].to(wide)
+    # The value of a region that is absent is masked below.
+    reference = rows[first_pixels(regions)].to(wide)
     sums, squares = torch.zeros_like(reference), torch.zeros_like(reference)
     for part in chunks(*rows.shape, rows.device):
         slot = regions.slot[part]

@@ -1,22 +1,23 @@
 """Everything that matters on a GPU, in minutes and in order of importance.
 
     python -m benchmarks.on_gpu [--minutes 9] [--out FILE.json] [--data DIR] [--parts smoke step …]
+    python -m benchmarks.on_gpu --keep …        # what has not passed in FILE
     python -m benchmarks.on_gpu --rehearse      # tiny sizes, a part of the networks, also on a CPU
 
 smoke     a step of every method × trunk family × tuning, small, in float32 and bfloat16; the second
           may not wait for the device, but for Mask2Former's
 parity    losses and gradients against the CPU in float64; SyncBatchNorm; deterministic steps
 step      SRHA at the ResNet-50 recipe (batch 8, 768²) over its floor, the baseline, loops as
-          published; memory; what regions take; layout, precision, CUDA graph, compiled
-classes   regions of 19, 150 and 1000 classes, sums as a scatter and as a product
+          published; memory; what regions take; CUDA graph, compiled, layout, precision
+classes   regions of 19, 150 and 1000 classes, sums as a scatter and as a product; size of parts
 recipes   hours and memory of each recipe, from its step
 loading   train.py on images of GTAV's size: the share of time that waits for data
 training  with --data (a folder with camvid and idd_lite): baseline and SRHA
 
 Each part has a share of the time, and what it leaves goes to those behind it. Results are written
 as they come, with the machine, the versions and the revision; what failed, did not apply or had no
-time is named. The exit code is 1 if a check failed. `--keep` goes on where FILE ends: checks that
-passed on this machine stay as they are, each with its revision, and the others run.
+time is named. The exit code is 1 if a check failed. With `--keep` the checks of FILE stay as they
+are, each with its revision, but for those that have not passed and run again.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,23 +72,25 @@ def main() -> None:
     chosen = [part for part in chosen if not options.parts or part.name in options.parts]
     whole = sum(part.share for part in chosen) or 1.0
     chosen = [part._replace(share=part.share / whole) for part in chosen]
-    begin, found = time.perf_counter(), []
-    kept = passed(options.out) if options.keep else []
+    begin = time.perf_counter()
     versions = {"python": sys.version.split()[0], "torch": torch.__version__}
     versions |= {"torchvision": torchvision.__version__, "cuda": torch.version.cuda}
     about = {"command": command(), "machine": describe_machine(), "versions": versions}
     about |= {"code": revision(), "rehearsal": options.rehearse, "minutes": options.minutes}
-    known = {(one["part"], one["check"]) for one in kept}
+    before = earlier(options.out, about) if options.keep else {}
+    found = {(one["part"], one["check"]): one for one in before.get("checks", [])}
+    passed = {name for name, one in found.items() if one["outcome"] == "ok"}
     sizes = TINY if options.rehearse else Sizes()
-    for one in run_parts(chosen, sizes, 60 * options.minutes, known):
-        found.append(one | {"code": about["code"]})
+    for one in run_parts(chosen, sizes, 60 * options.minutes, passed):
+        found[one["part"], one["check"]] = one | {"code": about["code"]}
         print(line_of(one), file=sys.stderr, flush=True)
         taken = {"seconds": round(time.perf_counter() - begin, 1)}
-        content = json.dumps(about | taken | {"checks": kept + found}, indent=1) + "\n"
-        write_atomically(options.out, content.encode(), "The results so far are printed")
-    print(f"{describe_machine()}, code {revision()}, {taken['seconds']:.0f} s\n")
-    print(table_of(kept + found))
-    failed = sum(one["outcome"] == "failed" for one in found)
+        content = before | about | taken | {"checks": list(found.values())}
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        write_atomically(options.out, text.encode(), "The results so far are printed")
+    seconds = time.perf_counter() - begin
+    print(f"{describe_machine()}, code {revision()}, {seconds:.0f} s\n\n{table_of(found.values())}")
+    failed = sum(one["outcome"] == "failed" for one in found.values())
     if failed:
         print(f"{failed} of {len(found)} checks failed; {options.out} has the reasons")
         sys.exit(1)
@@ -116,17 +120,20 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def passed(file: Path) -> list[dict[str, Any]]:
-    """Return the checks of a file that passed; UserError for those of another machine."""
+def earlier(file: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Return what a file holds; UserError if it is of another machine, of other versions, or of a
+    rehearsal where this is none."""
     try:
         content = json.loads(file.read_text())
-        machine, checks = content["machine"], content["checks"]
-        kept = [one for one in checks if one["outcome"] == "ok"]
-    except (ValueError, KeyError, TypeError) as error:
+        for one in content["checks"]:
+            if not {"part", "check", "outcome"} <= one.keys():
+                raise KeyError("part, check, outcome")
+        for name in ("machine", "versions", "rehearsal"):
+            if content[name] != about[name]:
+                raise UserError(f"--keep: {name} of {file}: {content[name]}, here {about[name]}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"--keep: {file} has no checks: {error}") from None
-    if machine != describe_machine():
-        raise UserError(f"--keep: {file} is of {machine}, this is {describe_machine()}")
-    return kept
+    return content
 
 
 def line_of(one: dict[str, Any]) -> str:
@@ -135,7 +142,7 @@ def line_of(one: dict[str, Any]) -> str:
     return f"{one['part']}: {one['check']}: {one['outcome']} ({one.get('seconds', 0)} s): {said}"
 
 
-def table_of(found: list[dict[str, Any]]) -> str:
+def table_of(found: Iterable[dict[str, Any]]) -> str:
     """Return what came out: a row for each check, but for the smoke test's that passed."""
     rows, passed = [], {}
     for one in found:

@@ -39,8 +39,9 @@ def checks(sizes: Sizes) -> Iterator[Check]:
 
 
 def widely(every: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Return networks in an order in which each brings what the most have not had before it: where
-    time runs out, every method, decoder, trunk and tuning has been there, then pairs of them."""
+    """Return networks so ordered that each next one has the most choices, then pairs of choices,
+    that none before it had: where time runs out, every method, decoder, trunk and tuning has been
+    there."""
     left, found, had = list(every), [], set()
     while left:
         chosen = max(left, key=lambda names: sum(part not in had for part in parts_of(names)))

@@ -174,8 +174,8 @@ def forms_of_sums(sizes: Sizes, dtype: torch.dtype, classes: int) -> Figures:
 
 
 def sizes_of_parts(sizes: Sizes) -> Figures:
-    """Time restyling and all of alignment by the number of elements that are handled at once: few
-    stay in the cache of a GPU, many need fewer launches."""
+    """Time restyling, the regional term and all of alignment by the number of elements that are
+    handled at once: few stay in the cache of a GPU, many need fewer launches."""
     dtype, found = torch.bfloat16 if ON_GPU else torch.float32, {}
     for exponent in (21, 22, 23, 25):
         with patch.dict(ELEMENTS, {"cuda" if ON_GPU else "cpu": 2**exponent}):

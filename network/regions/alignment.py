@@ -51,8 +51,8 @@ class _Align(torch.autograd.Function):
     both; their gradients are constant over a region, so one gather from a small table gives both.
     The teacher's features are not repeated for the streams, and the difference is taken part by
     part (in float32 at least: squares of bfloat16 differences lose the small ones) and never kept.
-    It is taken as `f + g · (−1)` with a −1 of that width: so a GPU widens both on the way, and
-    needs no copies of them.
+    It is taken as `f + g · (−1)` with a −1 of that width and one dimension (without one it would
+    not count in type promotion): so a GPU widens both on the way, and needs no copies of them.
     """
 
     @staticmethod
@@ -68,7 +68,7 @@ class _Align(torch.autograd.Function):
         for part in parts_of(target, by_pixel):
             for stream, own in zip(rows.chunk(streams), sums, strict=True):
                 if by_pixel:
-                    value = torch.addcmul(stream[part], target[part], minus)
+                    value = torch.addcmul(stream[part], target[part], minus).to(wide)
                     square += torch.linalg.vector_norm(value).square()
                 else:
                     value = stream[part].to(wide)
@@ -86,7 +86,7 @@ class _Align(torch.autograd.Function):
             image_term = gap.square().mean()
             ctx.tables[0] = gap * (2 / gap.numel() / pixels)
         if by_region:
-            triples = (regions.present.sum() * streams * rows.shape[1]).clamp_min(1)
+            triples = (regions.present.sum() * streams * rows.shape[1]).clamp_min(1).to(wide)
             mean = sums / divisor(regions, wide)
             # An absent region has no pixels, and so no share.
             present = regions.present[..., None]

@@ -177,43 +177,59 @@ def test_the_rehearsal(tmp_path, monkeypatch, capsys):
     assert 0 <= float(waits["data wait, %"]) <= 100 and waits["images/s"] > 0
 
 
-def test_the_same_command_goes_on(tmp_path, monkeypatch):
+def test_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
     ran, well = [], []
 
-    def passes(left):
-        ran.append("a")
-        return {"ms": 1}
+    def check(name, fails):
+        def run(left):
+            ran.append(name)
+            if fails and not well:
+                raise ValueError("not yet")
+            return {"ms": 1}
 
-    def fails_first(left):
-        ran.append("b")
-        if not well:
-            raise ValueError("not yet")
-        return {"ms": 2}
+        return Check(name, run)
 
-    part = Part("one", 1.0, lambda sizes: [Check("a", passes), Check("b", fails_first)])
-    monkeypatch.setattr(script, "parts", lambda data: [part])
+    parts = [
+        Part("one", 0.5, lambda sizes: [check("a", False), check("b", True)]),
+        Part("two", 0.5, lambda sizes: [check("c", True)]),
+    ]
+    monkeypatch.setattr(script, "parts", lambda data: parts)
     out = tmp_path / "found.json"
-    words = ["on_gpu", "--rehearse", "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit):
-        script.main()
-    well.append(True)
-    monkeypatch.setattr(sys, "argv", [*words, "--keep"])
-    script.main()
-    assert ran == ["a", "b", "b"]
-    found = json.loads(out.read_text())
-    assert [one["figures"]["ms"] for one in found["checks"]] == [1, 2]
-    assert all(one["code"] == found["code"] for one in found["checks"])
 
-    out.write_text(json.dumps(found | {"machine": "another"}))
-    with pytest.raises(UserError, match="is of another, this is"):
+    def start(*words):
+        monkeypatch.setattr(sys, "argv", ["on_gpu", "--rehearse", "--out", str(out), *words])
         script.main()
-    out.write_text("[]")
-    with pytest.raises(UserError, match="has no checks"):
-        script.main()
+        return json.loads(out.read_text())
+
+    with pytest.raises(SystemExit):
+        start()
+    found = json.loads(out.read_text())
+    for one in found["checks"]:
+        one["code"] = "older"
+    out.write_text(json.dumps(found | {"note": "stays"}))
+    well.append(True)
+    with pytest.raises(SystemExit):
+        start("--keep", "--parts", "one")
+    found = json.loads(out.read_text())
+    assert ran == ["a", "b", "c", "b"] and found["note"] == "stays"
+    assert [one["outcome"] for one in found["checks"]] == ["ok", "ok", "failed"]
+    assert [one["code"] for one in found["checks"]] == ["older", found["code"], "older"]
+    start("--keep")
+    capsys.readouterr()
+    assert {one["outcome"] for one in start("--keep")["checks"]} == {"ok"} and ran[4:] == ["c"]
+    assert capsys.readouterr().out.count("| ok |") == 3
+
+    for name, other in (("machine", "another"), ("versions", {}), ("rehearsal", False)):
+        out.write_text(json.dumps(found | {name: other}))
+        with pytest.raises(UserError, match=f"--keep: {name} of .*found.json: .*, here"):
+            start("--keep")
+    for text in ("[]", "{", '{"checks": [1]}'):
+        out.write_text(text)
+        with pytest.raises(UserError, match="has no checks"):
+            start("--keep")
     out.unlink()
     with pytest.raises(UserError, match="is not there"):
-        script.main()
+        start("--keep")
 
 
 def test_wrong_words(monkeypatch):

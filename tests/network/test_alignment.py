@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from network.regions.alignment import TERMS, HierarchicalAlignment, align
-from network.regions.statistics import find_regions
+from network.regions.statistics import find_regions, region_means
 
 K = 5
 
@@ -90,6 +90,18 @@ def test_gradients(example, wanted, void_is_region):
     torch.testing.assert_close(align(student, teacher, regions, wanted), expected)
 
 
+def test_the_regional_gradient_has_all_digits(example):
+    student, teacher, labels = example
+    regions = find_regions(labels, (6, 7), K)
+    student = student[0].requires_grad_()
+    share = regions.count[..., None].double() / (6 * 7)
+    gap = region_means(student, regions) - region_means(teacher, regions)
+    triples = int(regions.present.sum()) * student.shape[1]
+    expected = torch.autograd.grad((gap.square() * share).sum() / triples, student)
+    found = torch.autograd.grad(align(student, teacher, regions, ["regional"])["regional"], student)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "strided"])
 def test_bfloat16_and_layouts(example, layout):
     student, teacher, labels = (t.float() if t.is_floating_point() else t for t in example)
@@ -112,13 +124,14 @@ def test_bfloat16_and_layouts(example, layout):
     torch.testing.assert_close(student.grad.double(), exact.grad, rtol=1e-2, atol=1e-5)
 
 
-def test_bfloat16_is_widened_without_copies(example):
-    """Under autocast too; a GPU would write and read each of them."""
+def test_bfloat16_is_widened_without_copies(example, monkeypatch):
+    """None that the code makes; a GPU makes none below it either, if autocast does not: its rule
+    for `addcmul`, which CPUs have not, is to copy."""
     student, teacher, labels = example
     regions = find_regions(labels, (6, 7), K)
     layout = {"dtype": torch.bfloat16, "memory_format": torch.channels_last}
     student, teacher = student.flatten(0, 1).to(**layout).requires_grad_(), teacher.to(**layout)
-    copies = Counter()
+    copies, widened_by, addcmul = Counter(), [], torch.addcmul
 
     class CountCopies(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -127,13 +140,38 @@ def test_bfloat16_is_widened_without_copies(example):
                 copies[name] += 1
             return function(*args, **(kwargs or {}))
 
+    def noted(own, other, factor, **options):
+        widened_by.append((torch.is_autocast_enabled("cpu"), own.dtype, other.dtype))
+        return addcmul(own, other, factor, **options)
+
+    monkeypatch.setattr(torch, "addcmul", noted)
     with CountCopies():
         with torch.autocast("cpu", torch.bfloat16):
             terms = align(student, teacher, regions)
+        assert set(widened_by) == {(False, torch.bfloat16, torch.bfloat16)}
         torch.autograd.grad(sum(terms.values()), student)
         assert not copies
         student.float()
     assert copies == {"_to_copy": 1}
+
+
+@pytest.mark.parametrize("wanted", [TERMS, ("global", "regional"), ("local",)])
+def test_teachers_of_other_dtypes(example, wanted):
+    student, teacher, labels = example
+    regions = find_regions(labels, (6, 7), K)
+    student = student.flatten(0, 1)
+    dtypes = (torch.bfloat16, torch.float32, torch.float64)
+    for own, other in itertools.permutations(dtypes, 2):
+        near = student.to(own).requires_grad_()
+        terms = align(near, teacher.to(other), regions, wanted)
+        (gradient,) = torch.autograd.grad(sum(terms.values()), near)
+        exact = near.detach().double().requires_grad_()
+        expected = align(exact, teacher.to(other).double(), regions, wanted)
+        (other_gradient,) = torch.autograd.grad(sum(expected.values()), exact)
+        for name, term in terms.items():
+            torch.testing.assert_close(term.double(), expected[name], rtol=1e-5, atol=1e-7)
+        assert gradient.dtype == own
+        torch.testing.assert_close(gradient.double(), other_gradient, rtol=1e-2, atol=1e-5)
 
 
 def test_layers_are_weighted_and_switched(example):

@@ -159,6 +159,14 @@ def test_classes_of_one_domain():
         class_table(groups, "bdd100k")
 
 
+def test_the_mean_of_classes_is_that_of_all_tables():
+    """A domain counts some of the classes: CamVid has no truck, and 0 for those that are found."""
+    iou = {"road": 0.5, "car": 0.3, "truck": 0.0}
+    camvid = domain_result("CamVid", iou, means={"mIoU": 0.4})
+    groups = {"SRHA": group(run_result({"gtav": 0.5, "camvid": camvid}))}
+    assert cells(markdown(class_table(groups, "camvid")).splitlines()[2])[4] == "40.0"
+
+
 def test_latex_is_a_fragment_with_escaped_names(groups):
     groups = {"50%_of_$x & {y}": groups["baseline"], "srha": groups["srha"]}
     lines = latex(domain_table(groups, baseline="srha")).splitlines()

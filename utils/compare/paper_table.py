@@ -136,7 +136,8 @@ def domain_table(
 def class_table(
     groups: Groups, domain: str, measure: str = "iou", baseline: str | None = None
 ) -> ResultTable:
-    """Return the table of one domain: a row per group, a column per class, and the mean over them.
+    """Return the table of one domain: a row per group, a column per class, and the domain's mIoU
+    (of another measure, the mean over the classes that have it).
 
     `measure` is iou, precision or recall; `baseline` as in `domain_table`. UserError for a domain
     that a run was not evaluated on.
@@ -155,7 +156,10 @@ def class_table(
     def scores(run: dict[str, Any]) -> dict[str, float | None]:
         return run["domains"][domain][measure]
 
-    def mean_of_present(run: dict[str, Any]) -> float | None:
+    def mean(run: dict[str, Any]) -> float | None:
+        if measure == "iou":
+            # Over the classes that the domain counts, as in all tables.
+            return _means(run["domains"][domain])["mIoU"]
         return _mean([value for value in scores(run).values() if value is not None])
 
     columns = [
@@ -163,7 +167,7 @@ def class_table(
         for name in scores(results[0])
     ]
     title = "mIoU" if measure == "iou" else "mean"
-    columns.append(_column(groups, title, mean_of_present, domain))
+    columns.append(_column(groups, title, mean, domain))
     corner = f"{titles[domain]}, {'IoU' if measure == 'iou' else measure}, %"
     notes = ["mean over seeds"] * (len(results) > len(groups))
     return _table(groups, corner, columns, baseline, notes, wide=True)

@@ -38,8 +38,8 @@ def test_what_is_said_of_checks():
 
     first = [Check("a", figures), Check("b", fails), Check("c", no_use), Check("d", forever)]
     parts = [
-        Part("one", 0.2, lambda sizes: [*first, Check("e", figures)]),
-        Part("two", 0.8, lambda sizes: [Check("f", figures)]),
+        Part("one", 0.5, lambda sizes: [*first, Check("e", figures)]),
+        Part("two", 0.5, lambda sizes: [Check("f", figures)]),
     ]
     found = {one["check"]: one for one in run_parts(parts, TINY, seconds=10)}
     outcomes = {name: one["outcome"] for name, one in found.items()}
@@ -48,7 +48,7 @@ def test_what_is_said_of_checks():
     place = r"\(checks.py line \d+, test_on_gpu.py line \d+\)"
     assert re.fullmatch(f"ValueError: no such thing {place}", found["b"]["reason"])
     assert found["c"]["reason"] == "there is one device" and found["e"]["part"] == "one"
-    assert found["a"]["figures"]["left"] < 2 and 2 < found["f"]["figures"]["left"] < 8
+    assert all(1 < found[name]["figures"]["left"] < 5 for name in "af")
 
 
 def test_every_method_trunk_family_and_tuning_is_in_the_smoke_test():

@@ -43,19 +43,19 @@ def widely(every: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     that none before it had: where time runs out, every method, decoder, trunk and tuning has been
     there."""
     left, found, had = list(every), [], set()
+
+    def kinds(names: tuple[str, ...]) -> list[list[tuple]]:
+        places = list(enumerate(names))
+        return [places, list(itertools.combinations(places, 2))]
+
+    def brings(names: tuple[str, ...]) -> list[int]:
+        return [sum(own not in had for own in kind) for kind in kinds(names)]
+
     while left:
-        chosen = max(left, key=lambda names: sum(part not in had for part in parts_of(names)))
-        left.remove(chosen)
-        found.append(chosen)
-        had.update(parts_of(chosen))
+        found.append(max(left, key=brings))
+        left.remove(found[-1])
+        had.update(*kinds(found[-1]))
     return found
-
-
-def parts_of(names: tuple[str, ...]) -> list[tuple]:
-    """Return the choices of a network, each ten times for what it weighs, and pairs of them."""
-    places = list(enumerate(names))
-    single = [(place, weight) for place in places for weight in range(10)]
-    return single + list(itertools.combinations(places, 2))
 
 
 @varying_sizes()

@@ -156,7 +156,7 @@ def class_table(
     def scores(run: dict[str, Any]) -> dict[str, float | None]:
         return run["domains"][domain][measure]
 
-    def mean(run: dict[str, Any]) -> float | None:
+    def over_classes(run: dict[str, Any]) -> float | None:
         if measure == "iou":
             # Over the classes that the domain counts, as in all tables.
             return _means(run["domains"][domain])["mIoU"]
@@ -167,7 +167,7 @@ def class_table(
         for name in scores(results[0])
     ]
     title = "mIoU" if measure == "iou" else "mean"
-    columns.append(_column(groups, title, mean, domain))
+    columns.append(_column(groups, title, over_classes, domain))
     corner = f"{titles[domain]}, {'IoU' if measure == 'iou' else measure}, %"
     notes = ["mean over seeds"] * (len(results) > len(groups))
     return _table(groups, corner, columns, baseline, notes, wide=True)

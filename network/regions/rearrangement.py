@@ -8,13 +8,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from network.regions.statistics import (
-    find_regions,
-    region_statistics,
-    restyle,
-    whole_products,
-)
+from network.regions.statistics import find_regions, region_statistics, restyle
 from utils.processes import sum_over_processes
+from utils.products import whole_products
 
 
 def dirichlet(concentration: float, allowed: Tensor) -> Tensor:
@@ -74,8 +70,7 @@ class SemanticRearrangement(nn.Module):
         if weights is None:
             weights = self.draw(lending)
         weights = weights.to(mean.dtype)
-        # Autocast would round the styles to bfloat16 inside these products.
-        with torch.autocast(features.device.type, enabled=False), whole_products():
+        with whole_products(features.device):
             if self.scope == "batch":
                 new_mean = (weights @ mean.flatten(0, 1)).view_as(mean)
                 new_std = (weights @ std.flatten(0, 1)).view_as(std)

@@ -14,7 +14,6 @@ are read once for the statistics, once more for restyling, and written once.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from utils.chunks import chunks
 from utils.labels import VOID
+from utils.products import whole_products
 
 # Added to a standard deviation before it divides (published SRHA code).
 EPSILON = 1e-7
@@ -43,6 +43,14 @@ class Regions(NamedTuple):
     def present(self) -> Tensor:
         """`[B, R]` bool: which regions an image has."""
         return self.count > 0
+
+    def one_hot(self, dtype: torch.dtype) -> Tensor:
+        """Return `[B, R, h * w]`: 1 where a pixel is of a region, else 0."""
+        batch, number = self.count.shape
+        first = number * torch.arange(batch, device=self.slot.device)
+        region = self.slot.view(batch, 1, -1) - first[:, None, None]
+        member = torch.zeros(batch, number, region.shape[-1], dtype=dtype, device=region.device)
+        return member.scatter_(1, region, 1)
 
 
 def downsample_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -133,24 +141,49 @@ def from_rows(rows: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def add_to_regions(sums: Tensor, rows: Tensor, regions: Regions, part: slice) -> None:
-    """Add rows `[n, C]`, the `part` of all pixels, to the `sums` `[B * R, C]` of their regions.
-
-    A scatter, on GPUs too: on an H100 restyling and alignment took 1.4 to 4.4 times as long with a
-    product with the one-hot labels, for 19 to 1000 classes (`benchmarks.on_gpu` has both).
-    """
+    """Add rows `[n, C]`, the `part` of all pixels, to the `sums` `[B * R, C]` of their regions."""
     sums.index_add_(0, regions.slot[part], rows)
 
 
-@contextmanager
-def whole_products() -> Iterator[None]:
-    """Multiply float32 matrices in float32, whatever MATMUL_PRECISION says: TF32 would round what
-    statistics are made of to ten bits."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
+def sums_by_product(regions: Regions, features: Sequence[Tensor]) -> bool:
+    """Say whether sums over regions are a product with the one-hot labels.
+
+    On GPUs, of halves: tensor cores add their products with 0 and 1, which are exact, in float32,
+    where a scatter adds number by number. Not where the labels are larger than the features, nor
+    of float32: there the scatter is the faster one (`benchmarks.on_gpu` has both).
+    """
+    dtypes, rows = {rows.dtype for rows in features}, features[0]
+    halves = dtypes in ({torch.bfloat16}, {torch.float16})
+    return rows.is_cuda and halves and regions.count.shape[1] <= rows.shape[1]
+
+
+def region_sums(regions: Regions, features: Sequence[Tensor]) -> list[Tensor]:
+    """Return the sums `[B * R, C]` over each region of each feature, given as rows
+    `[B * h * w, C]`, in the dtype of the first or float32 at least; no gradient."""
+    dtype = features[0].dtype
+    wide = widened(dtype)
+    if sums_by_product(regions, features):
+        member = regions.one_hot(dtype)
+        # A GPU alone takes halves and returns float32.
+        out = {} if dtype == wide else {"out_dtype": wide}
+        with whole_products(member.device):
+            images = [rows.unflatten(0, (len(member), -1)) for rows in features]
+            return [torch.bmm(member, own, **out).flatten(0, 1) for own in images]
+    found = []
+    for rows in features:
+        sums = rows.new_zeros(regions.count.numel(), rows.shape[1], dtype=wide)
+        for part in parts_of(rows):
+            add_to_regions(sums, rows[part].to(wide), regions, part)
+        found.append(sums)
+    return found
+
+
+def parts_of(rows: Tensor, copied: bool = False) -> Iterator[slice]:
+    """Yield slices of rows `[N, C]`: parts, if wider or other copies of them (`copied`) exist in
+    between, else one of all rows, which takes an eighth less time than parts."""
+    if copied or rows.dtype != widened(rows.dtype):
+        return chunks(*rows.shape, rows.device)
+    return iter([slice(None)])
 
 
 def region_means(features: Tensor, regions: Regions) -> Tensor:

@@ -101,22 +101,21 @@ def test_a_product_with_the_labels_gives_the_sums_of_a_scatter(monkeypatch, elem
         terms = alignment.align(student, features, regions)
         gradient = torch.autograd.grad(sum(terms.values()), student)
         few = alignment.align(student, features, regions, ("global", "regional"))
-        own = statistics.region_statistics(features, regions)
-        return [*own, *terms.values(), *gradient, *few.values()]
+        return [*terms.values(), *gradient, *few.values()]
 
     scattered = found()
     torch.set_float32_matmul_precision("high")
-    used = []
+    precisions, bmm = [], torch.bmm
 
-    def by_product(*given):
-        used.append(1)
-        step.add_by_product(*given)
+    def product(*given):
+        precisions.append(torch.get_float32_matmul_precision())
+        return bmm(*given)
 
-    for module in (statistics, alignment):
-        monkeypatch.setattr(module, "add_to_regions", by_product)
-    for product, scatter in zip(found(), scattered, strict=True):
-        torch.testing.assert_close(product, scatter, rtol=1e-12, atol=1e-12)
-    assert used and torch.get_float32_matmul_precision() == "high"
+    monkeypatch.setattr(torch, "bmm", product)
+    with step.forced("product"):
+        for product, scatter in zip(found(), scattered, strict=True):
+            torch.testing.assert_close(product, scatter, rtol=1e-12, atol=1e-12)
+    assert set(precisions) == {"highest"} and torch.get_float32_matmul_precision() == "high"
     torch.set_float32_matmul_precision("highest")
 
 

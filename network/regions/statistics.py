@@ -2,8 +2,9 @@
 
 A region is the set of pixels of one image that carry one label value. Pixels are handled as rows
 `[B * h * w, C]`; each row carries the number of its (image, region) slot, so that sums over all
-regions are one `index_add` whose cost does not depend on the number of classes, and a per-region
-table is read back by one row gather. Nothing here synchronises with the host.
+regions are one `index_add` whose cost does not depend on the number of classes (of halves on GPUs a
+product, see `sums_by_product`), and a per-region table is read back by one row gather. Nothing here
+synchronises with the host.
 
 Variances are taken relative to one pixel of the region itself: `E[v²] − E[v]²` on raw features
 loses all digits when a mean is large against its deviation, whereas `v = x − x_reference` is of the

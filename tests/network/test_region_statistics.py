@@ -1,5 +1,7 @@
 """SRM's statistics and restyling against plain loops over images and regions in float64."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from network.regions.statistics import (
     region_means,
     region_statistics,
     restyle,
+    sums_by_product,
 )
 
 K = 6
@@ -288,3 +291,19 @@ def test_any_number_of_classes_and_any_layout(classes, layout):
     torch.testing.assert_close(statistics.mean[:, kept], expected[:, [0, 1, 2, 3, 4, K]])
     restyled = SemanticRearrangement(classes)(views[layout], labels)
     assert restyled.shape == features.shape and torch.isfinite(restyled).all()
+
+
+@pytest.mark.parametrize("dtypes, classes, gpu, product", [
+    ((torch.bfloat16, torch.bfloat16), 19, True, True),
+    ((torch.float16, torch.float16), 63, True, True),
+    ((torch.bfloat16, torch.bfloat16), 64, True, False),  # with void, more regions than channels
+    ((torch.float32, torch.float32), 19, True, False),
+    ((torch.bfloat16, torch.float32), 19, True, False),
+    ((torch.bfloat16, torch.float16), 19, True, False),
+    ((torch.bfloat16, torch.bfloat16), 19, False, False),
+])  # fmt: skip
+def test_where_sums_are_a_product(dtypes, classes, gpu, product):
+    """Halves of one kind on a GPU, while the one-hot labels are no larger than the features."""
+    regions = find_regions(torch.zeros(1, 2, 2, dtype=torch.long), (2, 2), classes)
+    rows = [SimpleNamespace(dtype=dtype, is_cuda=gpu, shape=(4, 64)) for dtype in dtypes]
+    assert sums_by_product(regions, rows) is product

@@ -62,7 +62,16 @@ def test_files_that_are_none(study, run, tmp_path):
 
 PAPER = ["miniature", "gtav_resnet50"]
 RECIPES = dict.fromkeys(
-    ("sources", "decoders", "gap", "methods", "self_training", "self_training_bound"),
+    (
+        "sources",
+        "decoders",
+        "gap",
+        "methods",
+        "methods_longer",
+        "two_step",
+        "self_training",
+        "self_training_bound",
+    ),
     ["miniature"],
 )
 RECIPES |= dict.fromkeys(

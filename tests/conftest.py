@@ -9,10 +9,11 @@ from filelock import FileLock
 from benchmarks.networks import small
 from datasets import DATASETS
 from datasets.miniature.write import write_domains
-from network.build import resolve
+from network.build import build_method, resolve
 from network.decoders import DECODERS
 from network.methods import METHODS
 from utils.evaluate import results
+from utils.settings import flatten
 
 DOMAINS = ("GTAV", "SYNTHIA", "Cityscapes", "BDD100K", "Mapillary", "IDD", "PseudoTarget")
 
@@ -59,6 +60,33 @@ def miniature(tmp_path_factory):
             write_domains(drawn, DOMAINS, seed=0, workers=2, train=6, val=3)
             drawn.rename(root)
     return root
+
+
+@pytest.fixture
+def checkpoint(settings, miniature, tmp_path, monkeypatch):
+    """Return `checkpoint(path, seed, **settings)`, which writes one as training does."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(path, seed=1, **overrides):
+        target = tmp_path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        options = {
+            "METHOD": "baseline",
+            "EXPERIMENT": target.parent.name,
+            "SEED": seed,
+            "WORKERS": 0,
+            "DATASET.ROOT": str(miniature),
+            "DATASET.LABEL_SPACE": "cityscapes19",
+            "DATASET.VALIDATION": ["gtav", "cityscapes"],
+        }
+        cfg = settings(**options | overrides)
+        torch.manual_seed(seed)
+        method, _ = build_method(cfg)
+        state = {"settings": flatten(cfg), "step": 7, "method": method.state_dict()}
+        torch.save(state, target)
+        return target
+
+    return write
 
 
 @pytest.fixture

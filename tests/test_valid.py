@@ -7,39 +7,10 @@ import pytest
 import torch
 
 import valid
-from network.build import build_method
 from network.checkpoint import file_hash
 from network.decoders import DECODERS
 from utils.compare import __main__ as compare
 from utils.errors import UserError
-from utils.settings import flatten
-
-
-@pytest.fixture
-def checkpoint(settings, miniature, tmp_path, monkeypatch):
-    """Return `checkpoint(path, seed, **settings)`, which writes one as training does."""
-    monkeypatch.chdir(tmp_path)
-
-    def write(path, seed=1, **overrides):
-        target = tmp_path / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        options = {
-            "METHOD": "baseline",
-            "EXPERIMENT": target.parent.name,
-            "SEED": seed,
-            "WORKERS": 0,
-            "DATASET.ROOT": str(miniature),
-            "DATASET.LABEL_SPACE": "cityscapes19",
-            "DATASET.VALIDATION": ["gtav", "cityscapes"],
-        }
-        cfg = settings(**options | overrides)
-        torch.manual_seed(seed)
-        method, _ = build_method(cfg)
-        state = {"settings": flatten(cfg), "step": 7, "method": method.state_dict()}
-        torch.save(state, target)
-        return target
-
-    return write
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What a step of each row of a study costs, on one machine: those of a table ran on several.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.methods [--study studies/methods.json] [--rounds 5]
+    OMP_NUM_THREADS=1 python -m studies.step_costs [--study studies/methods.json] [--rounds 5]
                                                    [--recipe studies/recipes/miniature.json]
 
 Forward, backward and optimizer on noise, without loading, with what begins late in a training;

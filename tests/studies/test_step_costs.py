@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import methods
+from studies import step_costs
 from tests.studies.fake_runs import ROOT
 from utils.errors import UserError
 
@@ -22,13 +22,13 @@ def arguments(tmp_path, monkeypatch):
     (tmp_path / "own.json").write_text(json.dumps(study))
     given = ["--study", str(tmp_path / "own.json"), "--out", str(tmp_path), "--rounds", "1"]
     given += ["--recipe", str(ROOT / "studies/recipes/miniature.json")]
-    monkeypatch.setattr("sys.argv", ["methods.py", *given])
+    monkeypatch.setattr("sys.argv", ["step_costs.py", *given])
     return tmp_path
 
 
 def test_each_row_has_a_time_and_a_ratio_to_the_first(arguments, capsys):
-    methods.main()
-    seconds = json.loads((arguments / "methods.json").read_text())["seconds"]
+    step_costs.main()
+    seconds = json.loads((arguments / "step_costs.json").read_text())["seconds"]
     assert list(seconds) == list(ROWS)
     lines = capsys.readouterr().out.splitlines()
     for name, own in seconds.items():
@@ -40,4 +40,4 @@ def test_each_row_has_a_time_and_a_ratio_to_the_first(arguments, capsys):
 def test_a_study_that_is_none(arguments):
     (arguments / "own.json").write_text("[1")
     with pytest.raises(UserError, match="own.json is no JSON"):
-        methods.main()
+        step_costs.main()

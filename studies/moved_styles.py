@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.reporting import markdown_table
 from network.build import build_method
@@ -26,6 +26,8 @@ from utils.errors import UserError, run_script, unknown_name
 from utils.evaluate.evaluation import evaluate
 from utils.evaluate.jobs import open_jobs, parse_valid
 
+# mIoU by domain; None where no class is there.
+Scores = dict[str, float | None]
 # Mean and standard deviation of channels, `[B or 1, C, 1, 1]`.
 Style = tuple[Tensor, Tensor]
 
@@ -41,17 +43,25 @@ def main() -> None:
     style = own.style or next(iter(job.domains))
     if style not in job.domains:
         raise unknown_name("domain", style, list(job.domains))
+    valid = job.cfg.VALID
+    if any(valid.SLIDING) or list(valid.SCALES) != [1.0] or valid.FLIP:
+        raise UserError(
+            "statistics are those of whole images, seen once: leave out --sliding, --scales, --flip"
+        )
     with open_runtime(job.cfg) as runtime:
+        if runtime.world_size > 1:
+            raise UserError("the statistics of a domain are measured in one process: start one")
         runtime = replace(runtime, precision=job.cfg.PRECISION, channels_last=job.cfg.CHANNELS_LAST)
         method, space = build_method(job.cfg, load_checkpoint(job.path))
-        if method.after:
+        stem = method.trunk.layer0.modules()
+        if method.after or any(isinstance(own, nn.InstanceNorm2d) for own in stem):
             raise UserError(
-                f"{job.path}: {job.cfg.METHOD} changes features behind the layers itself "
-                "(style elimination takes away what would be moved); give another checkpoint"
+                f"{job.path}: {job.cfg.METHOD} takes the style of layer 0 away itself, by style "
+                "elimination or an instance norm; give another checkpoint"
             )
         method.to(runtime.device, memory_format=runtime.memory_format)
 
-        def scores(change: Callable[[str], Callable[[Tensor], Tensor]]) -> dict[str, float]:
+        def scores(change: Callable[[str], Callable[[Tensor], Tensor]]) -> Scores:
             found = {}
             for name, domain in job.domains.items():
                 method.after = {0: change(name)}
@@ -62,8 +72,7 @@ def main() -> None:
 
         def watched(name: str) -> Callable[[Tensor], Tensor]:
             def watch(features: Tensor) -> Tensor:
-                # The means over a batch's images: an image counts once, whatever its size.
-                seen[name].append(tuple(part.mean(0)[None] for part in style_of(features)))
+                seen[name].append(style_of(features))
                 return features
 
             return watch
@@ -76,8 +85,9 @@ def main() -> None:
     rows = []
     for name, own in styles.items():
         mean, deviation = distance(own, goal)
-        cells = (100 * score[name] for score in (plain, by_domain, by_image))
-        rows.append([name, f"{deviation:.2f}", f"{mean:.2f}", *(f"{cell:.1f}" for cell in cells)])
+        found = (score[name] for score in (plain, by_domain, by_image))
+        cells = ("-" if own is None else f"{100 * own:.1f}" for own in found)
+        rows.append([name, f"{deviation:.2f}", f"{mean:.2f}", *cells])
     print(f"features of layer 0, moved to the statistics of {style}; mIoU, %\n")
     header = ["domain", "deviation / style's", "distance of means", "as it is"]
     print(markdown_table([*header, "domain moved", "images moved"], rows))
@@ -90,7 +100,7 @@ def style_of(features: Tensor) -> Style:
 
 
 def mean_style(styles: list[Style]) -> Style:
-    """Return the means over batches."""
+    """Return the means over images, each of which counts once, whatever its size."""
     mean, deviation = (torch.cat(part).mean(0, keepdim=True) for part in zip(*styles, strict=True))
     return mean, deviation
 

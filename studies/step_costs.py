@@ -33,15 +33,16 @@ def main() -> None:
         cfg = resolve({"DATASET.LABEL_SPACE": "cityscapes19"} | condition.settings)
         torch.manual_seed(0)
         runtime = Runtime(device, 0, 1, cfg.PRECISION, cfg.CHANNELS_LAST)
-        steps[condition.variant] = step_of(cfg, runtime)[0]
-        images[condition.variant] = plan_of(cfg).images
+        name = condition.named(study.axes)
+        steps[name] = step_of(cfg, runtime)[0]
+        images[name] = plan_of(cfg).images
     seconds = time_in_turns(steps, options.rounds)
     first = next(iter(seconds.values()))
     rows = [
         [name, f"{1000 * own:.0f}", f"{own / first:.2f}", f"{images[name] / own:.1f}"]
         for name, own in seconds.items()
     ]
-    header = ["row", "ms", f"/ {study.conditions[0].variant}", "images/s"]
+    header = ["row", "ms", f"/ {next(iter(seconds))}", "images/s"]
     report(options, study.name, header, rows, {"study": study.name, "seconds": seconds})
 
 

@@ -20,6 +20,7 @@ from utils.chunks import ELEMENTS
 
 LOOPS = "published loops"
 TIMED = ("regional", "all")
+MOST_OF_SUMS = 1e-5  # of the size of sums: tensor cores round where they carry on
 FIRST = ("floor", "srha", "baseline", LOOPS)
 
 
@@ -158,11 +159,12 @@ def class_checks(sizes: Sizes) -> Iterator[Check]:
         for classes in sizes.classes:
             run = partial(forms_of_sums, sizes, dtype, classes)
             yield Check(f"K = {classes}, {name}", lambda left, run=run: run())
+    yield Check("sums of halves", lambda left: sums_of_halves(sizes))
     yield Check("size of parts", lambda left: sizes_of_parts(sizes))
 
 
 def forms_of_sums(sizes: Sizes, dtype: torch.dtype, classes: int) -> Figures:
-    """Time restyling, the regional term and all of alignment, with both forms of sums."""
+    """Time the regional term, and SRM with all of alignment, with both forms of sums."""
     found = {}
     # On CPUs no product of halves is added in float32.
     for form in ("scatter", "product") if ON_GPU or dtype == torch.float32 else ("scatter",):
@@ -185,8 +187,25 @@ def forced(form: str) -> Iterator[None]:
             yield
 
 
+def sums_of_halves(sizes: Sizes) -> Figures:
+    """Compare sums of halves over regions, a product on GPUs, with those in float64; twice."""
+    device, found = "cuda" if ON_GPU else "cpu", {}
+    labels = labels_of(19, sizes.batch, sizes.crop).to(device)
+    own = statistics.find_regions(labels, (sizes.crop // 8, sizes.crop // 8), 19)
+    for dtype in (torch.bfloat16, torch.float16):
+        rows = torch.randn(len(own.slot), 64, device=device).to(dtype) + 1
+        first, second = (statistics.region_sums(own, [rows])[0] for _ in range(2))
+        (exact,) = statistics.region_sums(own, [rows.double()])
+        error = float((first - exact).norm() / exact.norm())
+        name = str(dtype).removeprefix("torch.")
+        found |= {f"error, {name}": f"{error:.1e}", f"repeats, {name}": torch.equal(first, second)}
+        if not error <= MOST_OF_SUMS:
+            raise ArithmeticError(f"sums of {name} differ by {error:.1e} of their size")
+    return found
+
+
 def sizes_of_parts(sizes: Sizes) -> Figures:
-    """Time restyling, the regional term and all of alignment by the number of elements that are
+    """Time the regional term, and SRM with all of alignment, by the number of elements that are
     handled at once: few stay in the cache of a GPU, many need fewer launches."""
     dtype, found = torch.bfloat16 if ON_GPU else torch.float32, {}
     for exponent in (21, 22, 23, 25):

@@ -2,9 +2,9 @@
 
 A region is the set of pixels of one image that carry one label value. Pixels are handled as rows
 `[B * h * w, C]`; each row carries the number of its (image, region) slot, so that sums over all
-regions are one `index_add` whose cost does not depend on the number of classes (of halves on GPUs a
-product, see `sums_by_product`), and a per-region table is read back by one row gather. Nothing here
-synchronises with the host.
+regions are one `index_add` whose cost does not depend on the number of classes (in alignment, of
+halves on GPUs, a product: `sums_by_product`), and a per-region table is read back by one row
+gather. Nothing here synchronises with the host.
 
 Variances are taken relative to one pixel of the region itself: `E[v²] − E[v]²` on raw features
 loses all digits when a mean is large against its deviation, whereas `v = x − x_reference` is of the
@@ -150,8 +150,8 @@ def sums_by_product(regions: Regions, features: Sequence[Tensor]) -> bool:
     """Say whether sums over regions are a product with the one-hot labels.
 
     On GPUs, of halves: tensor cores add their products with 0 and 1, which are exact, in float32,
-    where a scatter adds number by number. Not where the labels are larger than the features, nor
-    of float32: there the scatter is the faster one (`benchmarks.on_gpu` has both).
+    where a scatter adds number by number. Not where the labels would take more memory than the
+    features, nor of float32, where the scatter is faster (`benchmarks.on_gpu` has both).
     """
     dtypes, rows = {rows.dtype for rows in features}, features[0]
     halves = dtypes in ({torch.bfloat16}, {torch.float16})

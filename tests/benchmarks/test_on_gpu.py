@@ -83,9 +83,17 @@ def test_loops_compute_what_our_forms_do(monkeypatch):
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture
+def rounded():
+    """Products of float32 matrices may be rounded, until the test ends."""
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
 @pytest.mark.parametrize("elements", [10**9, 700, 40])
-def test_a_product_with_the_labels_gives_the_sums_of_a_scatter(monkeypatch, elements):
-    """Of all rows at once, and of parts that end within an image."""
+def test_a_product_with_the_labels_gives_the_sums_of_a_scatter(monkeypatch, rounded, elements):
+    """With differences taken of all rows at once, and of parts that end within an image."""
     generator = torch.Generator().manual_seed(5)
     features, student = (
         torch.randn(images, 6, 12, 15, dtype=torch.float64, generator=generator)
@@ -104,19 +112,17 @@ def test_a_product_with_the_labels_gives_the_sums_of_a_scatter(monkeypatch, elem
         return [*terms.values(), *gradient, *few.values()]
 
     scattered = found()
-    torch.set_float32_matmul_precision("high")
     precisions, bmm = [], torch.bmm
 
-    def product(*given):
+    def multiplied(*given):
         precisions.append(torch.get_float32_matmul_precision())
         return bmm(*given)
 
-    monkeypatch.setattr(torch, "bmm", product)
+    monkeypatch.setattr(torch, "bmm", multiplied)
     with step.forced("product"):
         for product, scatter in zip(found(), scattered, strict=True):
             torch.testing.assert_close(product, scatter, rtol=1e-12, atol=1e-12)
     assert set(precisions) == {"highest"} and torch.get_float32_matmul_precision() == "high"
-    torch.set_float32_matmul_precision("highest")
 
 
 def test_the_first_networks_have_every_choice():

@@ -49,7 +49,9 @@ def test_each_domain_as_it_is_and_moved(checkpoint, monkeypatch, capsys):
 
 @pytest.mark.parametrize("words, changes, message", [
     (["--style", "gtaw"], {}, "unknown domain 'gtaw'; did you mean gtav"),
-    ([], {"METHOD": "srha"}, "last.pth: srha changes features behind the layers itself"),
+    ([], {"METHOD": "srha"}, "last.pth: srha takes the style of layer 0 away itself"),
+    ([], {"METHOD": "isw"}, "last.pth: isw takes the style of layer 0 away itself"),
+    (["--flip"], {}, "whole images, seen once: leave out --sliding"),
 ])  # fmt: skip
 def test_what_cannot_be_moved(checkpoint, monkeypatch, words, changes, message):
     path = checkpoint("logs/run/last.pth", **changes)

@@ -37,6 +37,16 @@ def test_each_row_has_a_time_and_a_ratio_to_the_first(arguments, capsys):
         assert cells[3] == f"{2 / own:.1f} |", "two images in each pass"
 
 
+def test_rows_of_a_grid_are_told_apart(arguments):
+    study = json.loads((arguments / "own.json").read_text())
+    study["variants"] = {"plain": ROWS["plain"]}
+    study["grid"] = {"images": {"two": {}, "four": {"TRAIN.BATCH_SIZE": 4}}}
+    (arguments / "own.json").write_text(json.dumps(study))
+    step_costs.main()
+    seconds = json.loads((arguments / "step_costs.json").read_text())["seconds"]
+    assert list(seconds) == ["plain, images two", "plain, images four"]
+
+
 def test_a_study_that_is_none(arguments):
     (arguments / "own.json").write_text("[1")
     with pytest.raises(UserError, match="own.json is no JSON"):

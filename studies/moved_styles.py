@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from benchmarks.reporting import markdown_table
 from network.build import build_method
 from network.checkpoint import load_checkpoint
-from network.regions.statistics import moments
+from network.regions.statistics import moments, widened
 from utils.engine.runtime import open_runtime
 from utils.errors import UserError, run_script, unknown_name
 from utils.evaluate.evaluation import evaluate
@@ -95,7 +95,7 @@ def main() -> None:
 
 def style_of(features: Tensor) -> Style:
     """Return mean and deviation of each image's channels of `[B, C, h, w]`, float32 at least."""
-    variance, mean = moments(features.to(torch.promote_types(features.dtype, torch.float32)))
+    variance, mean = moments(features.to(widened(features.dtype)))
     return mean[..., None, None], variance.sqrt()[..., None, None]
 
 

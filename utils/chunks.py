@@ -13,4 +13,4 @@ def chunks(number: int, width: int, device: torch.device) -> Iterator[slice]:
     """Yield slices that cover `number` rows of `width` elements each."""
     size = max(1, ELEMENTS.get(device.type, ELEMENTS["cuda"]) // max(width, 1))
     for start in range(0, number, size):
-        yield slice(start, min(start + size, number))
+        yield slice(start, start + size)

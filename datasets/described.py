@@ -16,7 +16,7 @@ from utils.labels import VOID
 from utils.recipes import read_object
 
 REQUIRED = {"name": str, "classes": (list, str), "splits": dict}
-OPTIONAL = {"title": str, "root": str, "label_space": str, "void": (list, int, dict)}
+OPTIONAL = {"title": str, "root": str, "folder": str, "label_space": str, "void": (list, int, dict)}
 OPTIONAL |= {"to": dict, "from": dict}
 NAME = re.compile(r"\w[\w-]*")
 
@@ -35,7 +35,7 @@ class DescribedDataset(SegmentationDataset, metaclass=_Described):
 
     @classmethod
     def find_root(cls, cfg: Any) -> Path:
-        """Return the folder NAME below DATASET.ROOT if it is there, else the root in the file."""
+        """Return `folder` below DATASET.ROOT if it is there, else the root in the file."""
         moved = Path(cfg.DATASET.ROOT) / cls.folder
         return moved if cfg.DATASET.ROOT and moved.is_dir() else cls.base
 
@@ -92,6 +92,9 @@ def _read(path: Path, spaces: Mapping[str, LabelSpace]) -> dict[str, Any]:
     name = content["name"]
     if not NAME.fullmatch(name):
         raise UserError(f'"name" is {name!r}; it has letters, digits, - and _ alone')
+    folder = content.get("folder", name)
+    if not NAME.fullmatch(folder):
+        raise UserError(f'"folder" is {folder!r}; it has letters, digits, - and _ alone')
     classes, colours = content["classes"], None
     if isinstance(classes, str):
         if classes not in spaces:
@@ -129,7 +132,7 @@ def _read(path: Path, spaces: Mapping[str, LabelSpace]) -> dict[str, Any]:
         "patterns": splits,
         "name": name,
         "title": content.get("title", name),
-        "folder": name,
+        "folder": folder,
         "splits": tuple(splits),
         "label_space": space,
         "label_maps": {space.name: _numbered(marks, identity(space))}

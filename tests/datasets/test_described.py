@@ -106,6 +106,9 @@ def test_data_that_moved_are_found_below_the_common_root(orchard, tmp_path):
     with pytest.raises(UserError, match=f'Orchard train: .*"root" in {file} changes it'):
         opened(file)
     assert len(opened(file, **{"DATASET.ROOT": str(tmp_path / "moved")})) == 3
+    second = tmp_path / "second.json"
+    second.write_text(json.dumps(EXAMPLE | {"name": "second", "folder": "orchard"}))
+    assert len(opened(second, **{"DATASET.ROOT": str(tmp_path / "moved")})) == 3
 
 
 def test_a_name_is_of_one_dataset(orchard, tmp_path):
@@ -137,6 +140,7 @@ BAD = {
     'the description: "splits" is .* of the wrong type': changed(splits=[]),
     "the description: unknown key 'class'; did you mean classes": changed(**{"class": []}),
     '"name" is .a/b.; it has letters, digits': changed(name="a/b"),
+    '"folder" is .a/b.; it has letters, digits': changed(folder="a/b"),
     "the label space orchard has 1 classes": classes(EXAMPLE["classes"][0], **{"from": {}}),
     "unknown label space 'city'": changed(classes="city"),
     '"classes", number 0, "labels" holds 256': classes({"name": "a", "labels": 256}),

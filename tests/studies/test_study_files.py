@@ -75,10 +75,8 @@ RECIPES = dict.fromkeys(
     ["miniature"],
 )
 RECIPES |= dict.fromkeys(
-    (f"photographs_{name}" for name in ("camvid", "idd_lite", "gtav", "self_training")),
-    ["photographs"],
+    (path.stem for path in (ROOT / "studies").glob("photographs_*.json")), ["photographs"]
 )
-RECIPES["photographs_style_elimination"] = ["photographs"]
 
 
 @pytest.fixture
@@ -112,4 +110,5 @@ def test_both_directions_of_the_photographs_ask_the_same(weights):
         json.loads((ROOT / f"studies/photographs_{source}.json").read_text())["variants"]
         for source in ("camvid", "idd_lite")
     )
-    assert first == second and list(first.items()) == list(second.items())
+    first["DACS"]["DATASET.TARGET"] = second["DACS"]["DATASET.TARGET"] = "the source, restyled"
+    assert list(first.items()) == list(second.items())

@@ -41,7 +41,7 @@ PARTS = {"title": str, "about": str, "settings": dict, "start": dict, "variants"
          "grid": dict, "curves": list, "mean": list, "costs": bool}  # fmt: skip
 # In these, two runs may differ and still be one and the same run.
 PLACES = re.compile(
-    r"UNKNOWN_SETTINGS|EXPERIMENT|DEVICE|WORKERS|LOG\.DIR|DATASET\.(ROOT|CACHE_DIR|.*_DIR)"
+    r"UNKNOWN_SETTINGS|EXPERIMENT|DEVICE|WORKERS|LOG\.DIR|DATASET\.(FILES|ROOT|CACHE_DIR|.*_DIR)"
 )
 # Settings of later versions → the value that runs of earlier ones had.
 LATER = {"MATMUL_PRECISION": "highest", "STYLE_SHARE": 1.0, "SRM.AFTER_ELIMINATION": False}

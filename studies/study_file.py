@@ -45,7 +45,7 @@ PLACES = re.compile(
 )
 # Settings of later versions → the value that runs of earlier ones had.
 LATER = {"MATMUL_PRECISION": "highest", "STYLE_SHARE": 1.0, "SRM.AFTER_ELIMINATION": False}
-LATER |= {"ALIGN.NORMALISED": False}
+LATER |= {"ALIGN.NORMALISED": False, "MASK.STATISTICS": True}
 
 
 class Condition(NamedTuple):

@@ -6,6 +6,7 @@ their defaults alone. With a pseudo-target this is step 2 of DIDEX (arXiv 2312.0
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +37,7 @@ from network.self_training.mixing import (
 from network.self_training.settings import SETTINGS, refuse_small
 from network.self_training.teacher import EMATeacher
 from network.self_training.views import MultiScale, SingleScale
+from network.trunks.trunk import statistics_at_rest
 from network.tuning import plain_trunk
 from transforms import PhotographTransform
 from transforms.recipe import refuse_wide_blur
@@ -234,8 +236,10 @@ class SelfTraining(Method):
         """Return the losses on target images with hidden blocks."""
         masked = self.strong(target.image, self.strong.draw_switches())
         masked = hide_blocks(masked, self.cfg.MASK.BLOCK, self.cfg.MASK.RATIO)
-        seen = self.view.train(student, masked)
-        losses = self.view.losses(student, seen, target.label, target.weight)
+        counted = self.cfg.MASK.STATISTICS
+        with nullcontext() if counted else statistics_at_rest(*student.values()):
+            seen = self.view.train(student, masked)
+            losses = self.view.losses(student, seen, target.label, target.weight)
         return _prefixed("masked", losses, self.cfg.MASK.WEIGHT)
 
     @torch.no_grad()

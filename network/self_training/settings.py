@@ -79,6 +79,11 @@ SETTINGS: dict[str, Any] = {
         "WEIGHT": Setting(0.0, "of the loss on target images with hidden blocks; 0: off"),
         "BLOCK": Setting(64, "pixels, side of a block", minimum=1),
         "RATIO": Setting(0.7, "share of hidden blocks", maximum=1),
+        "STATISTICS": Setting(
+            True,
+            "batch norms count masked images in their running statistics (published, with a trunk "
+            "of layer norms)",
+        ),
     },
     "CONTRAST": {
         "WEIGHT": Setting(0.0, "of the contrast with distributions of classes; 0: off"),

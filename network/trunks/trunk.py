@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -168,26 +169,34 @@ class Trunk(nn.Module):
 
 def _recomputation(layer: nn.Module) -> tuple:
     """Contexts of the two forward passes of a recomputed layer."""
-    return nullcontext(), _statistics_at_rest(layer)
+    return nullcontext(), _recomputing(layer)
 
 
 @contextmanager
-def _statistics_at_rest(layer: nn.Module) -> Iterator[None]:
+def _recomputing(layer: nn.Module) -> Iterator[None]:
     """Keep batch norms from counting a batch twice in their running statistics, and others, which
     have an attribute `recomputing`, from noting it twice."""
-    norms = [m for m in layer.modules() if isinstance(m, _BatchNorm) and m.training]
-    momenta = [norm.momentum for norm in norms]
     noting = [m for m in layer.modules() if hasattr(m, "recomputing")]
-    for norm in norms:
-        norm.momentum = 0.0
     for module in noting:
         module.recomputing = True
     try:
-        yield
+        with statistics_at_rest(layer):
+            yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked -= 1
         for module in noting:
             module.recomputing = False
+
+
+@contextmanager
+def statistics_at_rest(*modules: nn.Module) -> Iterator[None]:
+    """Let batch norms in training leave their running statistics as they are."""
+    found = chain.from_iterable(module.modules() for module in modules)
+    norms = [norm for norm in found if isinstance(norm, _BatchNorm) and norm.training]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, number) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, number

@@ -120,6 +120,21 @@ def test_a_step_against_a_plain_form(make, batch, monkeypatch, name):
         torch.testing.assert_close(method.get_parameter(key).grad, value, rtol=1e-8, atol=1e-11)
 
 
+@pytest.mark.parametrize("counted", [True, False])
+def test_what_masked_images_leave_in_running_statistics(make, batch, counted):
+    method = make("mic", MASK__STATISTICS=counted)
+    norms = {n: b for n, b in method.named_buffers() if not n.startswith("teacher")}
+    states = []
+    for losses in method(batch):
+        sum(losses.values()).backward()
+        states.append({n: b.clone() for n, b in norms.items() if "trunk" in n or "decoder" in n})
+    for name, value in states[2].items():
+        if "running" in name or "num_batches" in name:
+            assert torch.equal(value, states[1][name]) != counted, name
+        assert not torch.equal(value, states[0][name]) or "running" not in name
+    assert all(m.momentum == 0.1 for m in method.modules() if isinstance(m, nn.BatchNorm2d))
+
+
 @pytest.mark.parametrize("name", FAMILY)
 def test_graphs_add_up_to_one(make, batch, name):
     apart = make(name, TEACHER__THRESHOLD=0.5)

@@ -41,7 +41,7 @@ class DescribedDataset(SegmentationDataset, metaclass=_Described):
 
     @classmethod
     def root_advice(cls) -> str:
-        return f'"root" in {cls.file} changes it'
+        return f'it is DATASET.ROOT/{cls.folder} where that is, and "root" in {cls.file} changes it'
 
     @classmethod
     def listing(cls, root: Path, split: str) -> Listing:

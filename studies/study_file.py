@@ -41,7 +41,7 @@ PARTS = {"title": str, "about": str, "settings": dict, "start": dict, "variants"
          "grid": dict, "curves": list, "mean": list, "costs": bool}  # fmt: skip
 # In these, two runs may differ and still be one and the same run.
 PLACES = re.compile(
-    r"UNKNOWN_SETTINGS|EXPERIMENT|DEVICE|WORKERS|LOG\.DIR|DATASET\.(FILES|ROOT|CACHE_DIR|.*_DIR)"
+    r"UNKNOWN_SETTINGS|EXPERIMENT|DEVICE|WORKERS|LOG\.DIR|DATASET\.(ROOT|CACHE_DIR|.*_DIR)"
 )
 # Settings of later versions → the value that runs of earlier ones had.
 LATER = {"MATMUL_PRECISION": "highest", "STYLE_SHARE": 1.0, "SRM.AFTER_ELIMINATION": False}
@@ -152,10 +152,17 @@ def run_name(settings: dict[str, Any], seed: int) -> str:
     cfg = flatten(resolve(settings | {"SEED": 0}))
     source = dataset_class(cfg["DATASET.SOURCE"][0])
     cfg["DATASET.LABEL_SPACE"] = cfg["DATASET.LABEL_SPACE"] or source.label_space.name
+    # What describes a dataset counts, not where it is.
+    cfg["DATASET.FILES"] = [digest_of(Path(file).read_bytes()) for file in cfg["DATASET.FILES"]]
     own = {key: value for key, value in cfg.items() if not PLACES.fullmatch(key)}
     own = {key: value for key, value in own.items() if LATER.get(key) != value}
-    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:10]
+    digest = digest_of(json.dumps(own, sort_keys=True).encode())
     return f"{cfg['METHOD']}_{digest}_seed{seed}"
+
+
+def digest_of(content: bytes) -> str:
+    """Return the first ten digits of content's SHA-256."""
+    return hashlib.sha256(content).hexdigest()[:10]
 
 
 def words(settings: dict[str, Any]) -> list[str]:

@@ -80,9 +80,7 @@ SETTINGS: dict[str, Any] = {
         "BLOCK": Setting(64, "pixels, side of a block", minimum=1),
         "RATIO": Setting(0.7, "share of hidden blocks", maximum=1),
         "STATISTICS": Setting(
-            True,
-            "batch norms count masked images in their running statistics (published, with a trunk "
-            "of layer norms)",
+            True, "batch norms count masked images in their running statistics (published)"
         ),
     },
     "CONTRAST": {

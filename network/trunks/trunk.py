@@ -192,11 +192,12 @@ def statistics_at_rest(*modules: nn.Module) -> Iterator[None]:
     """Let batch norms in training leave their running statistics as they are."""
     found = chain.from_iterable(module.modules() for module in modules)
     norms = [norm for norm in found if isinstance(norm, _BatchNorm) and norm.training]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+    kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers()]
+    # Copies take what is counted; with a momentum of 0, infinite activations would become NaN.
+    for norm, name, buffer in kept:
+        setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm, (momentum, number) in zip(norms, kept, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, number
+        for norm, name, buffer in kept:
+            setattr(norm, name, buffer)

@@ -11,6 +11,7 @@ from torch import nn
 from benchmarks.networks import FAMILIES
 from network.trunks import TRUNKS, build_trunk
 from network.trunks.backbone import limit_stride
+from network.trunks.trunk import statistics_at_rest
 from network.trunks.vit import VisionTransformer
 from tests.network import toy_trunks
 from tests.networks import output_stride
@@ -111,6 +112,21 @@ def test_recomputed_layers_change_nothing(trunk):
         assert torch.equal(own.grad, again.grad)
     state = other.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in trunk.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, nn.SyncBatchNorm])
+def test_statistics_at_rest(kind):
+    """Also where a module is named twice, and where an activation is infinite."""
+    norm = kind(3).train()
+    norm(torch.randn(2, 3, 4, 4))
+    before, buffers = copy.deepcopy(norm.state_dict()), dict(norm.named_buffers())
+    images = torch.randn(2, 3, 4, 4)
+    with statistics_at_rest(norm, nn.Sequential(norm)):
+        own = norm(images)
+        norm(images * torch.inf)
+    assert all(torch.equal(value, before[key]) for key, value in norm.state_dict().items())
+    assert all(value is buffers[key] for key, value in norm.named_buffers())
+    assert torch.equal(own, norm(images)) and norm.num_batches_tracked == 2
 
 
 def test_keys_are_those_of_layers_and_the_same_at_every_stride(trunk, request):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import datasets
 from benchmarks.networks import SMALL
 from studies.study_file import read_study, run_name, words
 from tests.studies.fake_runs import ROOT, TWO, calls
@@ -25,6 +26,20 @@ def test_what_tells_runs_apart():
              {"ALIGN.LOCAL": OFF}, {"TRAIN.MAX_ITER": 5}]  # fmt: skip
     assert {run_name(base | change, 1) for change in same} == {name}
     assert len({name, *(run_name(base | change, 1) for change in other)}) == len(other) + 1
+
+
+def test_a_description_of_a_dataset_counts_and_not_its_place(tmp_path, monkeypatch):
+    names = []
+    for place, classes in (("a", ["x", "y"]), ("b", ["x", "y"]), ("c", ["x", "z"])):
+        file = tmp_path / place / "own.json"
+        file.parent.mkdir()
+        own = [{"name": name, "colour": [0, 0, 0]} for name in classes]
+        splits = {"val": {"images": "i", "labels": "l"}}
+        file.write_text(json.dumps({"name": "own", "classes": own, "splits": splits}))
+        settings = {"METHOD": "srha", "DATASET.SOURCE": "gtav", "DATASET.FILES": str(file)}
+        monkeypatch.setattr(datasets, "DESCRIBED", {})
+        names.append(run_name(SMALL | settings, 1))
+    assert names[0] == names[1] != names[2]
 
 
 def test_settings_of_a_method_belong_to_its_runs_alone(study, tmp_path):

@@ -22,6 +22,7 @@ def test_null_takes_a_setting_away():
 
 def test_environment_variables_are_needed_only_where_they_count(monkeypatch):
     recipe = Recipe({"DATASET.ROOT": "$DATA/real"})
+    monkeypatch.delenv("DATA", raising=False)
     with pytest.raises(UserError, match="DATASET.ROOT is .DATA/real, an environment variable"):
         recipe.of("srha")
     assert recipe.of("srha", {"DATASET.ROOT": "here"}) == {"DATASET.ROOT": "here"}

@@ -8,7 +8,7 @@
 set -eu
 : "${DATA:?the folder that holds camvid, idd_lite and cityscapes_mini}"
 : "${WEIGHTS:?a state dict of mobilenet_v2}"
-whole() { echo "$(cd "$(dirname "$1")" && pwd)/$(basename "$1")"; }
+whole() { parent=$(cd "$(dirname "$1")" && pwd) && echo "$parent/$(basename "$1")"; }
 DATA=$(whole "$DATA")
 WEIGHTS=$(whole "$WEIGHTS")
 [ -z "${OTHER_WEIGHTS:-}" ] || OTHER_WEIGHTS=$(whole "$OTHER_WEIGHTS")

@@ -6,7 +6,6 @@ their defaults alone. With a pseudo-target this is step 2 of DIDEX (arXiv 2312.0
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -236,8 +235,8 @@ class SelfTraining(Method):
         """Return the losses on target images with hidden blocks."""
         masked = self.strong(target.image, self.strong.draw_switches())
         masked = hide_blocks(masked, self.cfg.MASK.BLOCK, self.cfg.MASK.RATIO)
-        counted = self.cfg.MASK.STATISTICS
-        with nullcontext() if counted else statistics_at_rest(*student.values()):
+        resting = () if self.cfg.MASK.STATISTICS else student.values()
+        with statistics_at_rest(*resting):
             seen = self.view.train(student, masked)
             losses = self.view.losses(student, seen, target.label, target.weight)
         return _prefixed("masked", losses, self.cfg.MASK.WEIGHT)
